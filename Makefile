@@ -1,0 +1,32 @@
+# make demo     three nodes on this machine index the standard library; one is killed half way
+# make test     everything that is tested
+# make check    the fast part, before each commit
+# make bench    tasks a second, beside concurrent.futures in the same run
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check bench clean
+
+$(VENV)/ready: requirements.txt setup.cfg pyproject.toml
+	@./.ci/setup $(PYTHON) $(VENV)
+	@touch $@
+
+demo: $(VENV)/ready
+	@$(BIN)/python examples/demo.py
+
+test: $(VENV)/ready
+	@./.ci/system-packages
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python -m pytest
+
+check: $(VENV)/ready
+	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
+	@$(BIN)/python -m pytest -q -m "not real and not root"
+
+bench: $(VENV)/ready
+	@$(BIN)/python -m benchmarks
+
+clean:
+	rm -rf $(VENV) build *.egg-info

@@ -1,0 +1,75 @@
+"""What a client hands over: a header, then batches of tasks, then a seal.
+
+A file is opened and sealed at once; an executor adds batches for as long as it lives. Task ids and batch numbers are
+the client's, so that whatever is sent twice counts once. Each part is signed by the submitter's node over the packed
+bytes (`wire.signed`), and the header's key binds the parts together.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from typing import Literal
+
+from attrs import frozen
+
+from jcpeer.application.task import BlobRef, Task
+from jcpeer.ids import KEY_BITS, AppId, NodeId, key_of
+
+OnFailure = Literal["finish", "stop"]
+
+
+@frozen
+class Header:
+    """What is said once of an application. `submitted_s` is seconds since 1970 by the client's clock; `nonce` makes
+    two submissions in the same clock tick differ, and a retry of a lost one the same."""
+
+    name: str
+    submitted_s: float
+    nonce: bytes
+    user: str = ""
+    on_failure: OnFailure = "finish"
+    placement: Literal["local", "rdv"] = "local"
+    dispatch: Literal["assign", "grab", "relay"] = "assign"
+    replicas: int = 1
+    open_ended: bool = False
+    """More batches may come for as long as the client lives (an executor): not a failure of patience."""
+
+
+@frozen
+class Placed:
+    """The signed part of a submission: where the application lives, decided once by the submitter's node."""
+
+    app: AppId
+    header: Header
+    replica_set: tuple[NodeId, ...]
+
+
+@frozen
+class Batch:
+    """Tasks that belong together on the wire, numbered from 0 by the client."""
+
+    app: AppId
+    number: int
+    tasks: tuple[Task, ...]
+    blobs: tuple[BlobRef, ...] = ()
+    """What these tasks read that no task makes: the submitter holds it."""
+
+
+@frozen
+class Seal:
+    """No batch with this number or a higher one will come."""
+
+    app: AppId
+    batches: int
+
+
+def application_key(header: Header, packed_header: bytes) -> AppId:
+    """The application's key: SHA-256 over name, submission time, user, header digest and nonce, first 160 bits."""
+    key = key_of(
+        header.name.encode(),
+        repr(header.submitted_s).encode(),
+        header.user.encode(),
+        hashlib.sha256(packed_header).digest(),
+        header.nonce,
+    )
+    return AppId(f"{key:0{KEY_BITS // 4}x}")

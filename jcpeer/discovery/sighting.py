@@ -1,0 +1,48 @@
+"""What the ways of discovery report: somebody may be at an address.
+
+Only a checked certificate puts a node in the directory; a sighting is a reason to dial.
+"""
+
+from __future__ import annotations
+
+from typing import Literal, Protocol
+
+import trio
+from attrs import frozen
+
+from jcpeer.ids import NodeId
+from jcpeer.wire.messages import NodeRecord
+
+
+@frozen
+class Sighting:
+    """A node was seen: by mDNS, by the runtime directory, in the address book, or named by the user.
+
+    `node` is None where only an address is known. `grid` is the fingerprint that it claims, "" where unknown.
+    """
+
+    source: Literal["mdns", "machine", "book", "bootstrap", "simulated"]
+    node: NodeId | None
+    addresses: tuple[str, ...]
+    grid: str = ""
+    incarnation: int = 0
+    grid_name: str = ""
+    host: str = ""
+
+
+@frozen
+class Farewell:
+    """A node said goodbye by the same way."""
+
+    node: NodeId
+    incarnation: int
+
+
+class Discovery(Protocol):
+    """One way of finding nodes; opened by an async context manager of its module."""
+
+    @property
+    def sightings(self) -> trio.MemoryReceiveChannel[Sighting | Farewell]: ...
+
+    def announce(self, record: NodeRecord) -> None:
+        """Publish the node's own record as it now is; never blocks."""

@@ -1,0 +1,113 @@
+"""The seam between a node and whatever carries its messages: libp2p, or the memory of a simulation.
+
+The contract, which every carrier keeps and `tests/net/contract.py` checks on each:
+
+- Between `PeerUp` and `PeerDown` of a peer, messages arrive in order and at most once, and a suffix may be lost.
+  Across reconnects anything may happen. There is at most one live connection a peer, as seen from above.
+- `send` and `dial` never block and never raise for a peer's fault: a queue over its limit means `PeerDown`.
+- `PeerUp` comes only after both ends found the other's certificate good; its `certificate` is the checked one, and
+  `peer` the identity that the handshake proved.
+- `PeerDown.proof` says whether the death is proven (a redial was refused) or guessed (silence). After a connection
+  broke, the carrier redials once by itself before it speaks.
+- A message sent to oneself is delivered to oneself, in order, without `PeerUp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from typing import Literal, Protocol
+
+import trio
+from attrs import frozen
+
+from jcpeer.ids import NodeId
+from jcpeer.membership.certificates import Certificate
+from jcpeer.wire.messages import Hello, PeerMessage
+
+
+@frozen
+class PeerUp:
+    """A connection to a checked member stands. `address` is where it is, or can be, dialled."""
+
+    peer: NodeId
+    certificate: Certificate
+    hello: Hello
+    address: str
+
+
+@frozen
+class PeerDown:
+    """The peer is out of reach: "refused" is proof that its process is gone, "silent" a guess, "left" its own word."""
+
+    peer: NodeId
+    proof: Literal["refused", "silent", "left"]
+    why: str
+
+
+@frozen
+class Received:
+    peer: NodeId
+    message: PeerMessage
+
+
+@frozen
+class DialFailed:
+    """Nobody was reached, or the one who answered was not wanted. `turned` where a certificate was the reason."""
+
+    address: str
+    expected: NodeId | None
+    why: str
+    turned: bool = False
+
+
+NetworkEvent = PeerUp | PeerDown | Received | DialFailed
+
+
+class ByteStream(Protocol):
+    """A stream of bytes to one peer, beside its messages, for bulk data."""
+
+    @property
+    def peer(self) -> NodeId: ...
+
+    async def send_all(self, data: bytes) -> None:
+        """Raises: UnreachableError: the stream or the peer is gone."""
+
+    async def receive_some(self, bytes_max: int) -> bytes:
+        """At least one byte, or none at the end. Raises: UnreachableError: the stream or the peer is gone."""
+
+    async def aclose(self) -> None:
+        """Ends it both ways; never raises."""
+
+
+StreamHandler = Callable[[ByteStream], Awaitable[None]]
+
+
+class Network(Protocol):
+    """One node's view of its carrier. Opened by an async context manager of the carrier's module, which listens
+    before it yields and says `Goodbye` to every peer, within a second, when it is left."""
+
+    @property
+    def me(self) -> NodeId: ...
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        """Where this node can be dialled: multiaddresses without the trailing peer id, most useful first."""
+
+    @property
+    def events(self) -> trio.MemoryReceiveChannel[NetworkEvent]:
+        """Everything that happens, in order; read by one child of the node."""
+
+    def dial(self, address: str, expected: NodeId | None = None) -> None:
+        """Connect if not connected; ends in `PeerUp` or `DialFailed`."""
+
+    def send(self, peer: NodeId, message: PeerMessage) -> None:
+        """Queue a message; dropped where the peer is not up."""
+
+    def disconnect(self, peer: NodeId, why: str) -> None:
+        """Close the connection; `PeerDown` follows."""
+
+    async def open_stream(self, peer: NodeId) -> ByteStream:
+        """A new byte stream to a peer that is up. Raises: UnreachableError."""
+
+    def serve_streams(self, handler: StreamHandler) -> None:
+        """Have each incoming byte stream handled in a child of its own; set once, before the first peer is up."""

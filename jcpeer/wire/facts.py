@@ -1,0 +1,102 @@
+"""What a coordinator journals: each fact is one change of an application's durable state.
+
+`coordinator.state.ApplicationState.apply` is the only reader of their meaning; the journal stores and copies them
+without looking inside, but for the small results in `Finished`, which it keeps apart (they need not be in memory).
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
+from jcpeer.wire.messages import Outcome, Signed
+
+
+@frozen
+class Submitted:
+    """The application exists; `placed` is a signed `manifest.Placed`."""
+
+    placed: Signed
+
+
+@frozen
+class TasksAdded:
+    """A batch was accepted; `batch` is a signed `manifest.Batch`."""
+
+    batch: Signed
+
+
+@frozen
+class Sealed:
+    """No further batch; `seal` is a signed `manifest.Seal`."""
+
+    seal: Signed
+
+
+@frozen
+class Finished:
+    """The task's first valid successful outcome."""
+
+    node: NodeId
+    outcome: Outcome
+
+
+@frozen
+class Failed:
+    """An attempt failed. `final`: the task has no retry left and is failed for good."""
+
+    node: NodeId
+    outcome: Outcome
+    final: bool
+
+
+@frozen
+class AttemptLost:
+    """A started attempt went with its participant. `final`: as often as the limit allows."""
+
+    node: NodeId
+    attempt: AttemptName
+    reason: str
+    final: bool
+
+
+@frozen
+class OutputLost:
+    """No reachable node holds an output of this finished task any more, and it is needed: it runs again."""
+
+    task: TaskId
+    reason: str
+
+
+@frozen
+class Cancelled:
+    """By the user: one task, or the application where `task` is None."""
+
+    task: TaskId | None
+
+
+@frozen
+class TookOver:
+    """A new reign; every later entry of the journal has its epoch."""
+
+    epoch: Epoch
+
+
+@frozen
+class Ended:
+    """The last entry. `status` is "ok", "failed" or "cancelled"."""
+
+    status: str
+
+
+Fact = Submitted | TasksAdded | Sealed | Finished | Failed | AttemptLost | OutputLost | Cancelled | TookOver | Ended
+
+
+@frozen
+class Entry:
+    """A fact in its place; `at_s` is seconds since 1970 by the recorder's clock, for showing only."""
+
+    epoch: Epoch
+    index: int
+    at_s: float
+    fact: Fact

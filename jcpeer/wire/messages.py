@@ -1,0 +1,332 @@
+"""What nodes say to each other, as frozen values.
+
+Every order (`Recruit`, `Assign`, `Withdraw`, `CancelAttempts`, `Acknowledge`, `Release`) bears application and epoch
+once a frame; the attempts in it are (task, number). An order of a lower epoch than the highest seen is refused; an
+outcome is a fact and passes with any. New fields get defaults: a reader ignores what it does not know.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from attrs import field, frozen
+
+from jcpeer.application.task import BlobRef, Needs, Work
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+
+VERSION_MAJOR = 1
+VERSION_MINOR = 0
+
+NodeState = Literal["idle", "participant", "coordinator"]
+
+
+@frozen
+class Signed:
+    """Packed bytes and who vouches for them: an Ed25519 signature by the node that `chain` certifies."""
+
+    payload: bytes
+    signature: bytes
+    chain: tuple[bytes, ...] = ()
+
+
+# --- the first frame of a connection, both ways
+
+
+@frozen
+class Hello:
+    """Opens a connection: the dialler's first, the listener's in answer once the dialler's was found good.
+
+    `chain` is the packed certificate chain from the grid's root to the node (`membership.certificates`), `addresses`
+    are multiaddresses at which the sender can be dialled, `incarnation` its start time in milliseconds since 1970.
+    """
+
+    major: int
+    minor: int
+    chain: tuple[bytes, ...]
+    name: str
+    incarnation: int
+    addresses: tuple[str, ...] = ()
+
+
+@frozen
+class Turned:
+    """The answer to a `Hello` that was found wanting: one line, and the connection closes. Tells nothing else."""
+
+    reason: str
+
+
+@frozen
+class Heartbeat:
+    """I live; sent each `heartbeat_s` where nothing else was sent."""
+
+
+@frozen
+class Goodbye:
+    """I leave on purpose: forget me at once, do not redial."""
+
+
+# --- the directory
+
+
+@frozen
+class NodeRecord:
+    """What a node offers and what it is doing. A higher (incarnation, version) replaces a lower one."""
+
+    node: NodeId
+    name: str
+    user: str
+    host: str
+    incarnation: int
+    version: int
+    state: NodeState
+    slots: int
+    slots_used: int
+    cpus: int
+    memory_bytes: int
+    load: float
+    python: str
+    labels: Mapping[str, str] = field(factory=dict)
+    addresses: tuple[str, ...] = ()
+    coordinates: bool = True
+    trusts_grid: bool = False
+
+
+@frozen
+class Announce:
+    """My record as it now is; on each new connection and at each change."""
+
+    record: NodeRecord
+
+
+# --- orders of a coordinator
+
+
+@frozen
+class Recruit:
+    """Take part in this application. `placed` is the submitter's signature over `manifest.Placed`."""
+
+    app: AppId
+    epoch: Epoch
+    placed: Signed
+
+
+@frozen
+class OrderedInput:
+    """An input whose content is settled. `holders` have it beyond what the frame carries, best first."""
+
+    name: str
+    blob: BlobRef
+    holders: tuple[NodeId, ...] = ()
+    executable: bool = False
+
+
+@frozen
+class AttemptOrder:
+    """Run this task once."""
+
+    task: TaskId
+    number: int
+    work: Work
+    inputs: tuple[OrderedInput, ...] = ()
+    outputs: tuple[str, ...] = ()
+    needs: Needs = Needs()
+    timeout_s: float | None = None
+
+
+@frozen
+class Assign:
+    """Run these; `blobs` holds the small inputs that the participant is not known to have."""
+
+    app: AppId
+    epoch: Epoch
+    orders: tuple[AttemptOrder, ...]
+    blobs: Mapping[Digest, bytes] = field(factory=dict)
+
+
+@frozen
+class Withdraw:
+    """Give these back if they have not started; each is answered by `GivenBack` or in time by its outcome."""
+
+    app: AppId
+    epoch: Epoch
+    attempts: tuple[AttemptName, ...]
+
+
+@frozen
+class CancelAttempts:
+    """Stop these, started or not; answered by `GivenBack` once nothing of them runs."""
+
+    app: AppId
+    epoch: Epoch
+    attempts: tuple[AttemptName, ...]
+
+
+@frozen
+class Acknowledge:
+    """The outcomes of these are journalled: forget them. `attempts` may have been ordered in an earlier epoch."""
+
+    app: AppId
+    epoch: Epoch
+    attempts: tuple[AttemptName, ...]
+
+
+@frozen
+class Release:
+    """You are no longer needed: stop what runs, drop the application's blobs. `ended` where the application has."""
+
+    app: AppId
+    epoch: Epoch
+    ended: bool
+
+
+# --- answers of a participant
+
+
+@frozen
+class Confirm:
+    """I take part with so many slots; these attempts of the application I already run or keep an outcome of."""
+
+    app: AppId
+    epoch: Epoch
+    slots: int
+    known: tuple[AttemptName, ...] = ()
+
+
+@frozen
+class Decline:
+    """I do not take part, or no longer: why, in words for a person."""
+
+    app: AppId
+    epoch: Epoch
+    reason: str
+
+
+@frozen
+class Started:
+    """These attempts now run."""
+
+    app: AppId
+    attempts: tuple[AttemptName, ...]
+
+
+@frozen
+class Output:
+    """What an attempt left under a name. `data` is there for a small blob in a report, and only there."""
+
+    name: str
+    blob: BlobRef
+    data: bytes | None = None
+
+
+FailureKind = Literal["exit", "exception", "timeout", "missing_output", "missing_package", "setup", "killed"]
+
+
+@frozen
+class Failure:
+    """Why an attempt did not succeed: `text` is one line or a traceback, `remedy` what the user can do, if known."""
+
+    kind: FailureKind
+    text: str
+    remedy: str = ""
+
+
+@frozen
+class Outcome:
+    """What an attempt ended in. It names the digests that it consumed, so that a result computed from a parent's
+    result that did not survive is never taken.
+
+    Times are in seconds; `started_s` since 1970 by the participant's clock, for showing only.
+    """
+
+    task: TaskId
+    epoch: Epoch
+    number: int
+    failure: Failure | None
+    outputs: tuple[Output, ...]
+    consumed: tuple[Digest, ...]
+    exit_status: int | None
+    started_s: float
+    waited_s: float
+    ran_s: float
+    cpu_s: float = 0.0
+    stdout: BlobRef | None = None
+    stderr: BlobRef | None = None
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+
+    @property
+    def attempt(self) -> AttemptName:
+        return AttemptName(self.task, self.number)
+
+
+@frozen
+class Report:
+    """Outcomes; each is kept by the participant until acknowledged."""
+
+    app: AppId
+    outcomes: tuple[Outcome, ...]
+
+
+@frozen
+class GivenBack:
+    """These attempts will have no outcome here: withdrawn, refused, or cut short.
+
+    `missing` names inputs that no holder gave; the coordinator then looks whether anybody still has them.
+    """
+
+    app: AppId
+    attempts: tuple[AttemptName, ...]
+    reason: str
+    missing: tuple[Digest, ...] = ()
+    lost: bool = False
+    """They had started: each counts as a lost attempt."""
+
+
+@frozen
+class Fetched:
+    """I now hold these blobs beside their other holders."""
+
+    app: AppId
+    blobs: tuple[Digest, ...]
+
+
+# --- clients' requests carried between nodes (`wire.requests`)
+
+
+@frozen
+class Ask:
+    """A client's packed request, passed on to a node that may know the answer."""
+
+    call: int
+    request: bytes
+
+
+@frozen
+class Answer:
+    """One packed reply to `Ask`; `last` ends the call."""
+
+    call: int
+    reply: bytes
+    last: bool
+
+
+PeerMessage = (
+    Heartbeat
+    | Goodbye
+    | Announce
+    | Recruit
+    | Assign
+    | Withdraw
+    | CancelAttempts
+    | Acknowledge
+    | Release
+    | Confirm
+    | Decline
+    | Started
+    | Report
+    | GivenBack
+    | Fetched
+    | Ask
+    | Answer
+)

@@ -1,0 +1,427 @@
+"""What a client asks of a node, and what it hears: one protocol over the local socket and, inside `Ask`, the overlay.
+
+A client sends `Request(call, body)`; the node answers with one or more `Reply` of the same call, the last one marked.
+`Refusal` as a body ends a call with an error. An application is named by its id, a unique prefix of it, or its name.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Literal
+
+from attrs import field, frozen
+
+from jcpeer.application.manifest import Header
+from jcpeer.application.task import BlobRef, Task
+from jcpeer.ids import AppId, Digest, NodeId, TaskId
+from jcpeer.wire.messages import NodeRecord, Output
+
+TaskStateName = Literal["waiting", "ready", "assigned", "running", "finished", "failed", "cancelled", "skipped"]
+ApplicationStateName = Literal["open", "running", "stalled", "ok", "failed", "cancelled"]
+
+# --- requests
+
+
+@frozen
+class WhoAreYou:
+    """Answered by `Self`."""
+
+
+@frozen
+class ListNodes:
+    """Answered by `Nodes`; with `watch` again at each change."""
+
+    watch: bool = False
+
+
+@frozen
+class Submit:
+    """Open an application. Answered by `Opened`; sent again, with the same id."""
+
+    header: Header
+
+
+@frozen
+class MissingBlobs:
+    """Answered by `Missing`: which of these the application's home does not hold yet."""
+
+    app: AppId
+    digests: tuple[Digest, ...]
+
+
+@frozen
+class PutBlob:
+    """One piece of a blob, in order from offset 0; answered by `Done` at each piece, checked at the last."""
+
+    app: AppId
+    blob: BlobRef
+    offset: int
+    data: bytes
+
+
+@frozen
+class AddTasks:
+    """One batch. `data` holds small blobs, the large ones were put before. Answered by `Done` once journalled."""
+
+    app: AppId
+    number: int
+    tasks: tuple[Task, ...]
+    blobs: tuple[BlobRef, ...] = ()
+    data: Mapping[Digest, bytes] = field(factory=dict)
+
+
+@frozen
+class SealApplication:
+    """No batch after these. Answered by `Accepted` once journalled with every blob in place."""
+
+    app: AppId
+    batches: int
+
+
+@frozen
+class ListApplications:
+    """Answered by `Applications`."""
+
+
+@frozen
+class GetStatus:
+    """Answered by `Status`."""
+
+    app: str
+
+
+@frozen
+class Watch:
+    """Answered by `Happened` for each committed event after `after_index`, then as they come, until the end.
+
+    `progress` adds `Progress` a few times a second; `values` adds small outputs to `Happened`.
+    """
+
+    app: str
+    after_index: int = 0
+    progress: bool = False
+    values: bool = False
+
+
+@frozen
+class GetTask:
+    """Answered by `TaskDetail`."""
+
+    app: str
+    task: str
+
+
+@frozen
+class GetResults:
+    """Answered by `Results`: outputs of one task, or of the application's last tasks where `task` is None."""
+
+    app: str
+    task: str | None = None
+
+
+@frozen
+class GetBlob:
+    """Answered by `Piece` after `Piece`; the node first fetches the blob if it does not hold it."""
+
+    app: AppId
+    blob: BlobRef
+
+
+@frozen
+class GetLog:
+    """Answered by `Piece` after `Piece` of what the attempt printed; `follow` waits for more until it ends."""
+
+    app: str
+    task: str
+    attempt: int | None = None
+    stream: Literal["stdout", "stderr"] = "stdout"
+    follow: bool = False
+
+
+@frozen
+class Cancel:
+    """Answered by `Done` once journalled."""
+
+    app: str
+    task: str | None = None
+
+
+@frozen
+class Why:
+    """Answered by `Reasons`."""
+
+    app: str
+    task: str
+
+
+@frozen
+class Forget:
+    """Drop an ended application's results and journal. Answered by `Done`."""
+
+    app: str
+
+
+@frozen
+class JoinGrid:
+    """Move this running node into the grid of the token. Answered by `Self`."""
+
+    token: str
+
+
+# --- replies
+
+
+@frozen
+class Refusal:
+    """No, and why: one line with the remedy. `kind` is "unknown", "ambiguous", "invalid" or "unreachable"."""
+
+    kind: str
+    text: str
+
+
+@frozen
+class Done:
+    """Yes."""
+
+
+@frozen
+class Self:
+    """The node that answers."""
+
+    record: NodeRecord
+    grid: str
+    grid_fingerprint: str
+    listens: tuple[str, ...]
+
+
+@frozen
+class SeenNode:
+    """A node in the directory; `age_s` since it last spoke, 0 for the node that answers."""
+
+    record: NodeRecord
+    age_s: float
+    address: str
+    myself: bool = False
+
+
+@frozen
+class Nodes:
+    nodes: tuple[SeenNode, ...]
+    notices: tuple[str, ...] = ()
+    """Lines for a person, such as another grid seen on the LAN and how to join it."""
+
+
+@frozen
+class Opened:
+    app: AppId
+
+
+@frozen
+class Missing:
+    digests: tuple[Digest, ...]
+
+
+@frozen
+class Accepted:
+    """`copies` journals hold it; `caveat` is the line that says what is not promised with so few."""
+
+    app: AppId
+    copies: int
+    caveat: str = ""
+
+
+@frozen
+class NodeName:
+    id: NodeId
+    name: str
+
+
+@frozen
+class ApplicationSummary:
+    """Counts are tasks by state."""
+
+    app: AppId
+    name: str
+    user: str
+    state: ApplicationStateName
+    submitted_s: float
+    tasks: Mapping[str, int]
+    coordinator: NodeName
+
+
+@frozen
+class Applications:
+    applications: tuple[ApplicationSummary, ...]
+
+
+@frozen
+class Share:
+    """What one node did for an application: attempts that succeeded, failed or were lost, and busy seconds."""
+
+    node: NodeName
+    finished: int
+    failed: int
+    lost: int
+    busy_s: float
+
+
+@frozen
+class Status:
+    summary: ApplicationSummary
+    epoch: int
+    coordinator: NodeName
+    replicas: tuple[NodeName, ...]
+    participants: tuple[NodeName, ...]
+    attempts: int
+    takeovers: int
+    seconds: float
+    sealed: bool
+    shares: tuple[Share, ...] = ()
+    failures: tuple[str, ...] = ()
+    """The story: one line for each attempt that failed or was lost, oldest first, the last 200."""
+
+
+EventKind = Literal["accepted", "finished", "failed", "lost", "output_lost", "cancelled", "took_over", "ended"]
+
+
+@frozen
+class Happened:
+    """A committed event. `index` is that of its journal entry; a client resumes after the last one that it saw."""
+
+    index: int
+    at_s: float
+    kind: EventKind
+    task: TaskId | None = None
+    attempt: int | None = None
+    node: NodeName | None = None
+    ran_s: float = 0.0
+    text: str = ""
+    final: bool = False
+    """No later event changes this task's state, barring `output_lost`."""
+    outputs: tuple[Output, ...] = ()
+
+
+@frozen
+class Progress:
+    """How it stands: tasks by state; busy attempts by node; tasks finished a second of late; seconds left, if known."""
+
+    tasks: Mapping[str, int]
+    running: Mapping[str, int]
+    rate: float
+    left_s: float | None
+
+
+@frozen
+class AttemptView:
+    number: int
+    epoch: int
+    node: NodeName
+    state: str
+    started_s: float | None = None
+    waited_s: float | None = None
+    ran_s: float | None = None
+    exit_status: int | None = None
+    text: str = ""
+    stdout_tail: str = ""
+    stderr_tail: str = ""
+
+
+@frozen
+class TaskDetail:
+    app: AppId
+    task: TaskId
+    state: TaskStateName
+    attempts: tuple[AttemptView, ...]
+    outputs: tuple[Output, ...] = ()
+    holders: Mapping[Digest, tuple[NodeName, ...]] = field(factory=dict)
+
+
+@frozen
+class TaskResult:
+    task: TaskId
+    outputs: tuple[Output, ...]
+
+
+@frozen
+class Results:
+    app: AppId
+    state: ApplicationStateName
+    results: tuple[TaskResult, ...]
+
+
+@frozen
+class Piece:
+    """The next bytes; an empty piece is the end of an empty blob."""
+
+    data: bytes
+
+
+@frozen
+class Reasons:
+    """What a task waits for, most important first, each one line with names in it."""
+
+    state: TaskStateName
+    reasons: tuple[str, ...]
+
+
+RequestBody = (
+    WhoAreYou
+    | ListNodes
+    | Submit
+    | MissingBlobs
+    | PutBlob
+    | AddTasks
+    | SealApplication
+    | ListApplications
+    | GetStatus
+    | Watch
+    | GetTask
+    | GetResults
+    | GetBlob
+    | GetLog
+    | Cancel
+    | Why
+    | Forget
+    | JoinGrid
+)
+
+ReplyBody = (
+    Refusal
+    | Done
+    | Self
+    | Nodes
+    | Opened
+    | Missing
+    | Accepted
+    | Applications
+    | Status
+    | Happened
+    | Progress
+    | TaskDetail
+    | Results
+    | Piece
+    | Reasons
+)
+
+
+@frozen
+class Request:
+    call: int
+    body: RequestBody
+
+
+@frozen
+class Reply:
+    call: int
+    body: ReplyBody
+    last: bool = True
+
+
+@frozen
+class Abandon:
+    """The client no longer wants replies of this call."""
+
+    call: int
+
+
+ClientMessage = Request | Abandon
