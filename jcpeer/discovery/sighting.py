@@ -5,13 +5,15 @@ Only a checked certificate puts a node in the directory; a sighting is a reason 
 
 from __future__ import annotations
 
-from typing import Literal, Protocol
+from typing import TYPE_CHECKING, Literal, Protocol
 
-import trio
 from attrs import frozen
 
 from jcpeer.ids import NodeId
 from jcpeer.wire.messages import NodeRecord
+
+if TYPE_CHECKING:  # machines take sightings, and import no trio
+    import trio
 
 
 @frozen

@@ -15,52 +15,24 @@ The contract, which every carrier keeps and `tests/net/contract.py` checks on ea
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable
-from typing import Literal, Protocol
+from typing import Protocol
 
 import trio
-from attrs import frozen
 
 from jcpeer.ids import NodeId
-from jcpeer.membership.certificates import Certificate
-from jcpeer.wire.messages import Hello, PeerMessage
+from jcpeer.net.events import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
+from jcpeer.wire.messages import PeerMessage
 
-
-@frozen
-class PeerUp:
-    """A connection to a checked member stands. `address` is where it is, or can be, dialled."""
-
-    peer: NodeId
-    certificate: Certificate
-    hello: Hello
-    address: str
-
-
-@frozen
-class PeerDown:
-    """The peer is out of reach: "refused" is proof that its process is gone, "silent" a guess, "left" its own word."""
-
-    peer: NodeId
-    proof: Literal["refused", "silent", "left"]
-    why: str
-
-
-@frozen
-class Received:
-    peer: NodeId
-    message: PeerMessage
-
-
-@frozen
-class DialFailed:
-    """Nobody was reached, or the one who answered was not wanted. `turned` where a certificate was the reason."""
-
-    address: str
-    expected: NodeId | None
-    why: str
-    turned: bool = False
-
-
-NetworkEvent = PeerUp | PeerDown | Received | DialFailed
+__all__ = [
+    "ByteStream",
+    "DialFailed",
+    "Network",
+    "NetworkEvent",
+    "PeerDown",
+    "PeerUp",
+    "Received",
+    "StreamHandler",
+]
 
 
 class ByteStream(Protocol):
