@@ -37,12 +37,11 @@ class Epoch:
 
 @frozen(order=True)
 class AttemptName:
-    """One execution of one task; (task, epoch, number) names it for ever, and its epoch stands beside it in each frame.
-
-    `number` starts at 1 and never comes back within an application, whatever the epoch.
-    """
+    """One execution of one task of an application. `epoch` is the counter of the epoch that ordered it, `number` counts
+    the task's attempts from 1."""
 
     task: TaskId
+    epoch: int
     number: int
 
 

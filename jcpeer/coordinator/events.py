@@ -1,0 +1,164 @@
+"""What a coordinator hears, and what it wants done. Events come in order; effects are performed in order."""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+from jcpeer.application.task import BlobRef
+from jcpeer.ids import Digest, NodeId, TaskId
+from jcpeer.wire.facts import Entry
+from jcpeer.wire.messages import (
+    AttemptOrder,
+    Confirm,
+    Decline,
+    Fetched,
+    GivenBack,
+    NodeRecord,
+    PeerMessage,
+    Report,
+    Signed,
+    Started,
+)
+from jcpeer.wire.requests import Happened
+
+# --- events
+
+
+@frozen
+class BatchAdded:
+    """A checked batch came from the submitter; `batch` is a signed `manifest.Batch` whose blobs are in the store."""
+
+    batch: Signed
+
+
+@frozen
+class SealReceived:
+    seal: Signed
+
+
+@frozen
+class NodeSeen:
+    """A node is in the directory, or its record changed."""
+
+    record: NodeRecord
+
+
+@frozen
+class NodeLost:
+    """A node left the directory, with what it ran and what it held."""
+
+    node: NodeId
+    why: str
+
+
+@frozen
+class Heard:
+    """A participant's answer."""
+
+    node: NodeId
+    message: Confirm | Decline | Started | Report | GivenBack | Fetched
+
+
+@frozen
+class Committed:
+    """All entries up to this index are on `ack` journals."""
+
+    index: int
+
+
+@frozen
+class Collected:
+    """Our own node now holds this result."""
+
+    digest: Digest
+
+
+@frozen
+class CollectFailed:
+    """None of these holders gave it."""
+
+    digest: Digest
+    holders: tuple[NodeId, ...]
+
+
+@frozen
+class CancelRequested:
+    """By the user: one task, or the application."""
+
+    task: TaskId | None
+
+
+@frozen
+class Tick:
+    """Time passed; a few times a second."""
+
+
+@frozen
+class Quiet:
+    """No further event waits: the moment to place what is ready, once for many events."""
+
+
+Event = (
+    BatchAdded
+    | SealReceived
+    | NodeSeen
+    | NodeLost
+    | Heard
+    | Committed
+    | Collected
+    | CollectFailed
+    | CancelRequested
+    | Tick
+    | Quiet
+)
+
+# --- effects
+
+
+@frozen
+class Record:
+    """Append to the journal; `Committed` of its index follows."""
+
+    entry: Entry
+
+
+@frozen
+class Send:
+    """A message to a node; it may get lost with the connection."""
+
+    node: NodeId
+    message: PeerMessage
+
+
+@frozen
+class SendOrders:
+    """`Assign` these, with the bytes of the small inputs named in `attach`."""
+
+    node: NodeId
+    orders: tuple[AttemptOrder, ...]
+    attach: tuple[Digest, ...]
+
+
+@frozen
+class Tell:
+    """To every client that watches: it is committed."""
+
+    event: Happened
+
+
+@frozen
+class Collect:
+    """Bring a result here; `Collected` or `CollectFailed` follows."""
+
+    blob: BlobRef
+    holders: tuple[NodeId, ...]
+
+
+@frozen
+class Over:
+    """The application has ended, and that is committed."""
+
+    status: str
+
+
+Effect = Record | Send | SendOrders | Tell | Collect | Over

@@ -1,0 +1,728 @@
+"""Which task of one application runs where, from the first batch to the end.
+
+Durable state is what `ApplicationState` makes of the journal; what is here beside it (participants, attempts under
+way, holders of blobs) is soft, and is learnt again after a takeover. The order of things:
+
+- `Record` yields an index at once; what promises something to somebody (an acknowledgement to a participant, an event
+  to a client, the end) waits for that index to be committed. Dispatch promises nothing and does not wait.
+- An outcome is a fact: the first valid one of an unfinished task stands, whichever epoch or attempt ordered it, if it
+  names the very digests of the inputs that the journal knows. Other attempts of the task are then cancelled.
+- An order bears this coordinator's epoch, and participants refuse a lower one than they have seen.
+
+It leaves to others: the journal, fetching and storing blobs, checking signatures, who is alive.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Mapping
+from typing import assert_never
+
+from attrs import evolve
+
+from jcpeer.application.manifest import Batch
+from jcpeer.application.task import BlobRef, OutputOf, Task
+from jcpeer.coordinator.dispatch import ReadyQueues, able_to_run, choose
+from jcpeer.coordinator.events import (
+    BatchAdded,
+    CancelRequested,
+    Collect,
+    Collected,
+    CollectFailed,
+    Committed,
+    Effect,
+    Event,
+    Heard,
+    NodeLost,
+    NodeSeen,
+    Over,
+    Quiet,
+    Record,
+    SealReceived,
+    Send,
+    SendOrders,
+    Tell,
+    Tick,
+)
+from jcpeer.coordinator.roster import Assigned, Participant, Roster, queued_last_first, slots_of, unmet_need
+from jcpeer.coordinator.state import ApplicationState, TaskRecord
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.wire.codec import unpack
+from jcpeer.wire.facts import (
+    AttemptLost,
+    Cancelled,
+    Ended,
+    Entry,
+    Fact,
+    Failed,
+    Finished,
+    OutputLost,
+    Sealed,
+    Submitted,
+    TasksAdded,
+    TookOver,
+)
+from jcpeer.wire.messages import (
+    Acknowledge,
+    AttemptOrder,
+    CancelAttempts,
+    Confirm,
+    Decline,
+    Fetched,
+    GivenBack,
+    OrderedInput,
+    Outcome,
+    Recruit,
+    Release,
+    Report,
+    Started,
+    Withdraw,
+)
+from jcpeer.wire.requests import EventKind, Happened, NodeName
+
+LOST_ATTEMPTS_MAX = 3
+"""A task whose attempts went with their nodes this often has probably felled them: it fails instead of going on."""
+REBALANCE_AFTER_S = 0.25
+"""An attempt that has waited this long behind others is taken back when somebody is idle."""
+SETTLE_S = 2.0
+"""After a takeover, time for participants to say what they still run before it is given to others."""
+ORDERS_PER_FRAME_MAX = 500
+
+
+class Coordinator:
+    """Feed every event to `handle`, in order, and perform the effects in order. Invariants: see `check`."""
+
+    def __init__(
+        self, state: ApplicationState, *, me: NodeId, names: Mapping[NodeId, str], now_s: float, clock_s: float
+    ) -> None:
+        """Of an application that `state` knows (empty where `open` follows).
+
+        Args:
+            names: What people call the nodes; looked up, never changed.
+            clock_s: Seconds since 1970 when `now_s` was read; entries bear such times, for showing only.
+        """
+        self.state = state
+        self.roster = Roster(user=state.header.user)
+        self._me = me
+        self._names = names
+        self._clock_offset_s = clock_s - now_s
+        self._epoch = state.epoch or Epoch(1, me)
+        self._ready = ReadyQueues(self._is_ready)
+        self._under_way: dict[TaskId, dict[AttemptName, NodeId]] = {}
+        self._numbers: dict[TaskId, int] = {}
+        self._promises: deque[tuple[int, Effect]] = deque()
+        self._committed = state.last_index
+        self._holders: dict[Digest, set[NodeId]] = {}
+        self._sent_small: dict[NodeId, set[Digest]] = {}
+        self._collecting: dict[Digest, TaskId] = {}
+        self._dispatch_from_s = 0.0
+        self._mean_run_s: float | None = None
+        self._over = state.ended is not None
+
+    # --- beginnings
+
+    def open(self, submitted: Submitted, *, now_s: float) -> list[Effect]:
+        """The first entry of a new application."""
+        effects = self._record(submitted, now_s=now_s)
+        self.roster = Roster(user=self.state.header.user)
+        return effects
+
+    def take_over(self, *, now_s: float) -> list[Effect]:
+        """Go on with an application whose journal was read: a new epoch, and a pause in which participants report."""
+        last = self.state.epoch or self._epoch
+        self._epoch = Epoch(last.counter + 1, self._me)
+        effects = self._record(TookOver(self._epoch), now_s=now_s)
+        effects += self._promise(self._event("took_over", now_s=now_s, text=f"epoch {self._epoch.counter}"))
+        self._dispatch_from_s = now_s + SETTLE_S
+        for record in self.state.tasks.values():
+            self._numbers[record.spec.id] = record.last_number
+            if record.runnable:
+                self._ready.add(record.spec)
+            if record.result is not None:
+                self._note_holders(record.result)
+                effects += self._collect_if_final(record)
+        return effects
+
+    @property
+    def app(self) -> AppId:
+        return self.state.app
+
+    @property
+    def epoch(self) -> Epoch:
+        return self._epoch
+
+    @property
+    def over(self) -> bool:
+        """Ended, and that is recorded; nothing is decided any more."""
+        return self._over
+
+    # --- events
+
+    def handle(self, event: Event, *, now_s: float) -> list[Effect]:
+        match event:
+            case BatchAdded():
+                return self._add_batch(event, now_s=now_s)
+            case SealReceived():
+                return self._seal(event, now_s=now_s)
+            case NodeSeen():
+                self.roster.see(event.record)
+                return []
+            case NodeLost():
+                return self._lose_node(event.node, event.why, now_s=now_s)
+            case Heard():
+                return self._hear(event, now_s=now_s)
+            case Committed():
+                return self._keep_promises(event.index)
+            case Collected():
+                return self._collected(event.digest)
+            case CollectFailed():
+                return self._collect_elsewhere(event, now_s=now_s)
+            case CancelRequested():
+                return self._cancel(event.task, now_s=now_s)
+            case Tick():
+                return self._rebalance(now_s=now_s)
+            case Quiet():
+                return [
+                    *self._call_up(now_s=now_s),
+                    *self._dispatch(now_s=now_s),
+                    *self._end_if_complete(now_s=now_s),
+                ]
+            case _:
+                assert_never(event)
+
+    def _hear(self, event: Heard, *, now_s: float) -> list[Effect]:
+        message = event.message
+        match message:
+            case Confirm():
+                return self._confirm(event.node, message)
+            case Decline():
+                return self._decline(event.node, message, now_s=now_s)
+            case Started():
+                self._note_started(event.node, message)
+                return []
+            case Report():
+                return [
+                    effect
+                    for outcome in message.outcomes
+                    for effect in self._take_outcome(event.node, outcome, now_s=now_s)
+                ]
+            case GivenBack():
+                return self._take_back(event.node, message, now_s=now_s)
+            case Fetched():
+                for digest in message.blobs:
+                    if digest in self._holders:
+                        self._holders[digest].add(event.node)
+                return []
+            case _:
+                assert_never(message)
+
+    # --- journal and promises
+
+    def _record(self, fact: Fact, *, now_s: float) -> list[Effect]:
+        entry = Entry(self._epoch, self.state.last_index + 1, now_s + self._clock_offset_s, fact)
+        for task in self.state.apply(entry):
+            self._ready.add(self.state.tasks[task].spec)
+        return [Record(entry)]
+
+    def _promise(self, *effects: Effect) -> list[Effect]:
+        """Perform these once everything recorded so far is committed."""
+        if self._committed >= self.state.last_index:
+            return list(effects)
+        self._promises.extend((self.state.last_index, each) for each in effects)
+        return []
+
+    def _keep_promises(self, index: int) -> list[Effect]:
+        self._committed = max(self._committed, index)
+        kept: list[Effect] = []
+        while self._promises and self._promises[0][0] <= self._committed:
+            kept.append(self._promises.popleft()[1])
+        return _joined_acknowledgements(kept)
+
+    def _event(
+        self,
+        kind: EventKind,
+        *,
+        now_s: float,
+        task: TaskId | None = None,
+        node: NodeId | None = None,
+        outcome: Outcome | None = None,
+        attempt: int | None = None,
+        text: str = "",
+        final: bool = False,
+    ) -> Tell:
+        if outcome is not None:
+            task, attempt = outcome.task, outcome.number
+        return Tell(
+            Happened(
+                index=self.state.last_index,
+                at_s=now_s + self._clock_offset_s,
+                kind=kind,
+                task=task,
+                attempt=attempt,
+                node=None if node is None else NodeName(node, self._names.get(node, node[-8:])),
+                ran_s=0.0 if outcome is None else outcome.ran_s,
+                text=text,
+                final=final,
+                outputs=() if outcome is None else outcome.outputs,
+            )
+        )
+
+    # --- submission
+
+    def _add_batch(self, event: BatchAdded, *, now_s: float) -> list[Effect]:
+        batch = unpack(event.batch.payload, Batch)
+        if batch.number in self.state.batches or self.state.sealed or self._over:
+            return []
+        for blob in batch.blobs:
+            self._holders.setdefault(blob.digest, set()).add(self._me)
+        return self._record(TasksAdded(event.batch), now_s=now_s)
+
+    def _seal(self, event: SealReceived, *, now_s: float) -> list[Effect]:
+        if self.state.sealed or self._over:
+            return []
+        effects = self._record(Sealed(event.seal), now_s=now_s)
+        effects += self._promise(self._event("accepted", now_s=now_s))
+        return effects
+
+    # --- participants
+
+    def _call_up(self, *, now_s: float) -> list[Effect]:
+        placed = self.state.placed
+        if placed is None or self._over or self.state.counts["pending"] == 0:
+            return []
+        wanted = self.state.counts["pending"]
+        recruit = Recruit(self.app, self._epoch, placed.placed)
+        return [Send(node, recruit) for node in self.roster.call_up(slots_wanted=wanted, now_s=now_s)]
+
+    def _confirm(self, node: NodeId, message: Confirm) -> list[Effect]:
+        if message.epoch != self._epoch:
+            return []
+        if self._over:
+            return [Send(node, Release(self.app, self._epoch, ended=True))]
+        known = node in self.roster.participants
+        participant = self.roster.confirm(node, message.slots)
+        if participant is None or known:
+            return []
+        stale = []
+        for name in message.known:
+            record = self.state.tasks.get(name.task)
+            if record is None or record.standing != "pending":
+                stale.append(name)  # its outcome, if it is kept there, comes as a report and is acknowledged
+                continue
+            self._numbers[name.task] = max(self._numbers.get(name.task, 0), name.number)
+            self._give(participant, Assigned(name, slots_of(record.spec.needs), given_s=0.0, state="running"))
+        return [Send(node, CancelAttempts(self.app, self._epoch, tuple(stale)))] if stale else []
+
+    def _decline(self, node: NodeId, message: Decline, *, now_s: float) -> list[Effect]:
+        if message.epoch != self._epoch:
+            return []
+        participant = self.roster.refuse(node, message.reason, now_s=now_s)
+        for name in list(participant.assigned) if participant else ():
+            self._free(name)
+        return []
+
+    def _lose_node(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        self._sent_small.pop(node, None)
+        participant = self.roster.lose(node)
+        if participant is not None:
+            suspects = participant.may_have_started()
+            for attempt in list(participant.assigned.values()):
+                self._forget_attempt(attempt.name)
+                if attempt.name in suspects and attempt.state != "cancelling":
+                    effects += self._lose_attempt(node, attempt.name, why, now_s=now_s)
+                else:
+                    self._requeue(attempt.name.task)
+        return effects + self._lose_holder(node, why, now_s=now_s)
+
+    def _lose_attempt(self, node: NodeId, name: AttemptName, why: str, *, now_s: float) -> list[Effect]:
+        record = self.state.tasks[name.task]
+        if record.standing != "pending":
+            return []
+        final = record.losses + 1 >= LOST_ATTEMPTS_MAX
+        effects = self._record(AttemptLost(node, name, why, final), now_s=now_s)
+        event = self._event("lost", now_s=now_s, task=name.task, attempt=name.number, node=node, text=why, final=final)
+        effects += self._promise(event)
+        return [*effects, *self._after_giving_up(record.spec.id)] if final else effects
+
+    # --- attempts
+
+    def _is_ready(self, task: TaskId) -> bool:
+        return self.state.tasks[task].runnable and task not in self._under_way
+
+    def _requeue(self, task: TaskId) -> None:
+        if self._is_ready(task):
+            self._ready.add(self.state.tasks[task].spec, first=True)
+
+    def _give(self, participant: Participant, attempt: Assigned) -> None:
+        participant.give(attempt)
+        self._under_way.setdefault(attempt.name.task, {})[attempt.name] = participant.record.node
+
+    def _forget_attempt(self, name: AttemptName) -> Assigned | None:
+        """The attempt is no longer under way; returns it as it was."""
+        attempts = self._under_way.get(name.task)
+        node = attempts.pop(name, None) if attempts else None
+        if attempts is not None and not attempts:
+            del self._under_way[name.task]
+        participant = self.roster.participants.get(node) if node else None
+        return participant.take_back(name) if participant else None
+
+    def _free(self, name: AttemptName) -> None:
+        """The attempt ended without telling anything of its task."""
+        self._forget_attempt(name)
+        self._requeue(name.task)
+
+    def _note_started(self, node: NodeId, message: Started) -> None:
+        participant = self.roster.participants.get(node)
+        for name in message.attempts if participant else ():
+            attempt = participant.assigned.get(name) if participant else None
+            if attempt is not None and attempt.state in ("assigned", "withdrawing"):
+                attempt.state = "running"
+
+    def _take_back(self, node: NodeId, message: GivenBack, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for digest in message.missing:
+            self._holders.get(digest, set()).discard(node)
+        for name in message.attempts:
+            attempt = self._forget_attempt(name)
+            if attempt is None or name.task not in self.state.tasks:
+                continue
+            if message.lost and attempt.state != "cancelling":
+                effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
+            else:
+                self._requeue(name.task)
+            for digest in message.missing:
+                effects += self._doubt_input(name.task, digest, message.reason, now_s=now_s)
+        return effects
+
+    def _take_outcome(self, node: NodeId, outcome: Outcome, *, now_s: float) -> list[Effect]:
+        record = self.state.tasks.get(outcome.task)
+        if record is None:
+            return []
+        self._forget_attempt(outcome.attempt)
+        acknowledge = Send(node, Acknowledge(self.app, self._epoch, (outcome.attempt,)))
+        if record.standing != "pending":
+            return self._promise(acknowledge)  # it, or another end, stands already: forget it
+        if self.state.consumed(outcome.task) != outcome.consumed:
+            # Computed from a result that did not survive, or that is about to be made anew.
+            self._requeue(outcome.task)
+            return self._promise(acknowledge)
+        if outcome.failure is not None:
+            return [*self._fail(node, outcome, record, now_s=now_s), *self._promise(acknowledge)]
+        return [*self._finish(node, outcome, record, now_s=now_s), *self._promise(acknowledge)]
+
+    def _finish(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
+        self._mean_run_s = outcome.ran_s if self._mean_run_s is None else 0.8 * self._mean_run_s + 0.2 * outcome.ran_s
+        effects = self._record(Finished(node, outcome), now_s=now_s)
+        effects += self._promise(self._event("finished", now_s=now_s, node=node, outcome=outcome, final=True))
+        effects += self._cancel_under_way(outcome.task)
+        assert record.result is not None
+        self._note_holders(record.result)
+        effects += self._collect_if_final(record)
+        return effects
+
+    def _fail(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
+        assert outcome.failure is not None
+        final = record.failures >= record.spec.retries
+        effects = self._record(Failed(node, outcome, final), now_s=now_s)
+        event = self._event("failed", now_s=now_s, node=node, outcome=outcome, text=outcome.failure.text, final=final)
+        effects += self._promise(event)
+        return [*effects, *self._after_giving_up(record.spec.id)] if final else effects
+
+    def _after_giving_up(self, task: TaskId) -> list[Effect]:
+        """A task failed for good: with `on_failure = stop` everything else was cancelled with it."""
+        if self.state.header.on_failure == "stop":
+            return self._cancel_all_under_way()
+        return self._cancel_under_way(task)
+
+    # --- cancelling
+
+    def _cancel(self, task: TaskId | None, *, now_s: float) -> list[Effect]:
+        if self._over or self.state.cancelled:
+            return []
+        if task is not None:
+            record = self.state.tasks.get(task)
+            if record is None or record.standing != "pending":
+                return []
+        effects = self._record(Cancelled(task), now_s=now_s)
+        effects += self._promise(self._event("cancelled", now_s=now_s, task=task, final=True))
+        effects += self._cancel_all_under_way() if task is None else self._cancel_under_way(task)
+        return effects
+
+    def _cancel_all_under_way(self) -> list[Effect]:
+        return [effect for task in list(self._under_way) for effect in self._cancel_under_way(task)]
+
+    def _cancel_under_way(self, task: TaskId) -> list[Effect]:
+        effects: list[Effect] = []
+        for name, node in self._under_way.get(task, {}).items():
+            attempt = self.roster.participants[node].assigned[name]
+            if attempt.state != "cancelling":
+                attempt.state = "cancelling"
+                effects.append(Send(node, CancelAttempts(self.app, self._epoch, (name,))))
+        return effects
+
+    # --- blobs: who holds what
+
+    def _note_holders(self, result: Finished) -> None:
+        for output in result.outcome.outputs:
+            holders = self._holders.setdefault(output.blob.digest, set())
+            holders.add(self._me if output.blob.small else result.node)
+
+    def _lose_holder(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for task in self._finished_with_large_outputs_at(node):
+            effects += self._restore_output_if_needed(task, why, now_s=now_s)
+        return effects
+
+    def _finished_with_large_outputs_at(self, node: NodeId) -> list[TaskId]:
+        """Tasks whose results this node produced or fetched. A death is rare, so it may look at all results."""
+        lost = {digest for digest, holders in self._holders.items() if node in holders}
+        for digest in lost:
+            self._holders[digest].discard(node)
+        return [
+            record.spec.id
+            for record in self.state.tasks.values()
+            if record.result is not None and any(each.blob.digest in lost for each in record.result.outcome.outputs)
+        ]
+
+    def _restore_output_if_needed(self, task: TaskId, why: str, *, now_s: float) -> list[Effect]:
+        """Run a finished task again if an output of it has no holder left and somebody still needs it; and, as the
+        second run needs its own inputs, its ancestors as far as theirs are gone too."""
+        record = self.state.tasks[task]
+        if record.result is None or self._over:
+            return []
+        gone = [each for each in record.result.outcome.outputs if not self._holders.get(each.blob.digest)]
+        if not any(self._is_needed(record, each.name) for each in gone):
+            return []
+        for each in gone:
+            self._collecting.pop(each.blob.digest, None)
+        effects = self._record(OutputLost(task, why), now_s=now_s)
+        effects += self._promise(self._event("output_lost", now_s=now_s, task=task, text=why))
+        for parent in record.spec.parents():
+            effects += self._restore_output_if_needed(parent, why, now_s=now_s)
+        return effects
+
+    def _is_needed(self, record: TaskRecord, output: str) -> bool:
+        if record.spec.keep or not record.children:
+            return True
+        source = OutputOf(record.spec.id, output)
+        return any(
+            self.state.tasks[child].standing == "pending"
+            and any(each.source == source for each in self.state.tasks[child].spec.inputs)
+            for child in record.children
+        )
+
+    def _doubt_input(self, task: TaskId, digest: Digest, why: str, *, now_s: float) -> list[Effect]:
+        """A participant could not get an input from any holder that it was told of."""
+        effects: list[Effect] = []
+        for each in self.state.tasks[task].spec.inputs:
+            source = each.source
+            if isinstance(source, OutputOf):
+                output = self.state.output(source)
+                if output is not None and output.blob.digest == digest:
+                    effects += self._restore_output_if_needed(source.task, why, now_s=now_s)
+        return effects
+
+    def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
+        """The application's results are brought here before it ends; small ones are in the journal already."""
+        if record.result is None or (record.children and not record.spec.keep):
+            return []
+        effects: list[Effect] = []
+        for output in record.result.outcome.outputs:
+            if output.blob.small or output.blob.digest in self._collecting:
+                continue
+            holders = self._holders.get(output.blob.digest, set())
+            if self._me not in holders:
+                self._collecting[output.blob.digest] = record.spec.id
+                effects.append(Collect(output.blob, tuple(sorted(holders))))
+        return effects
+
+    def _collected(self, digest: Digest) -> list[Effect]:
+        self._holders.setdefault(digest, set()).add(self._me)
+        self._collecting.pop(digest, None)
+        return []
+
+    def _collect_elsewhere(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
+        task = self._collecting.pop(event.digest, None)
+        holders = self._holders.get(event.digest, set())
+        holders.difference_update(event.holders)
+        if task is None:
+            return []
+        if holders:
+            return self._collect_if_final(self.state.tasks[task])
+        return self._restore_output_if_needed(task, "no holder gave it", now_s=now_s)
+
+    # --- the end
+
+    def _end_if_complete(self, *, now_s: float) -> list[Effect]:
+        if self._over or not self.state.complete or (self._collecting and not self.state.cancelled):
+            return []
+        if self._under_way:
+            return []  # what was cancelled still runs; the end says that nothing does
+        self._over = True
+        status = self.state.verdict()
+        effects = self._record(Ended(status), now_s=now_s)
+        release = Release(self.app, self._epoch, ended=True)
+        return [
+            *effects,
+            *self._promise(
+                self._event("ended", now_s=now_s, text=status, final=True),
+                *(Send(node, release) for node in self.roster.participants),
+                Over(status),
+            ),
+        ]
+
+    # --- dispatch
+
+    def _dispatch(self, *, now_s: float) -> list[Effect]:
+        if self._over or now_s < self._dispatch_from_s:
+            return []
+        orders: dict[NodeId, list[AttemptOrder]] = {}
+        for queue in self._ready.heads():
+            able = able_to_run(self.state.tasks[queue[0]].spec, self.roster.participants)
+            while queue:
+                task = self.state.tasks[queue[0]].spec
+                node = choose(
+                    task,
+                    able,
+                    local_bytes=self._local_bytes,
+                    avoid=self._failed_at(task.id),
+                    mean_run_s=self._mean_run_s,
+                )
+                if node is None:
+                    break
+                queue.popleft()
+                orders.setdefault(node, []).append(self._order(task, node, now_s=now_s))
+                self._ready.drop_stale(queue)
+        return [
+            self._orders_for(node, tuple(batch[start : start + ORDERS_PER_FRAME_MAX]))
+            for node, batch in orders.items()
+            for start in range(0, len(batch), ORDERS_PER_FRAME_MAX)
+        ]
+
+    def _failed_at(self, task: TaskId) -> frozenset[NodeId]:
+        return frozenset(each.node for each in self.state.tasks[task].past)
+
+    def _local_bytes(self, task: Task, node: NodeId) -> int:
+        """How many bytes of the task's large inputs this node holds."""
+        return sum(
+            blob.size
+            for each in task.inputs
+            if not (blob := self._input_blob(each.source)).small and node in self._holders.get(blob.digest, ())
+        )
+
+    def _input_blob(self, source: BlobRef | OutputOf) -> BlobRef:
+        if isinstance(source, BlobRef):
+            return source
+        output = self.state.output(source)
+        assert output is not None, "a ready task's parents are finished, and a success has all declared outputs"
+        return output.blob
+
+    def _order(self, task: Task, node: NodeId, *, now_s: float) -> AttemptOrder:
+        number = self._numbers[task.id] = self._numbers.get(task.id, 0) + 1
+        name = AttemptName(task.id, self._epoch.counter, number)
+        self._give(self.roster.participants[node], Assigned(name, slots_of(task.needs), given_s=now_s))
+        inputs = []
+        for each in task.inputs:
+            blob = self._input_blob(each.source)
+            holders = self._holders.get(blob.digest, set())
+            inputs.append(OrderedInput(each.name, blob, self._best_holders(holders, node), each.executable))
+        return AttemptOrder(task.id, number, task.work, tuple(inputs), task.outputs, task.needs, task.timeout_s)
+
+    def _best_holders(self, holders: set[NodeId], node: NodeId) -> tuple[NodeId, ...]:
+        """Participants before ourselves, so that bulk data does not all pass through the coordinator."""
+        return tuple(sorted(holders - {node}, key=lambda each: (each == self._me, each)))
+
+    def _orders_for(self, node: NodeId, orders: tuple[AttemptOrder, ...]) -> SendOrders:
+        sent = self._sent_small.setdefault(node, set())
+        attach = []
+        for order in orders:
+            for each in order.inputs:
+                if each.blob.small and each.blob.digest not in sent:
+                    sent.add(each.blob.digest)
+                    attach.append(each.blob.digest)
+        return SendOrders(node, orders, tuple(attach))
+
+    def _rebalance(self, *, now_s: float) -> list[Effect]:
+        """Take back attempts that wait behind others while somebody is idle and nothing else is ready."""
+        if self._over or self._ready:
+            return []
+        idle = [each for each in self.roster.participants.values() if each.slots_free > 0]
+        effects: list[Effect] = []
+        for helper in idle:
+            room = helper.slots_free
+            for owner_id, owner in self.roster.participants.items():
+                if room <= 0 or owner.slots_free >= 0:
+                    continue
+                for task in queued_last_first(owner)[: min(room, -owner.slots_free)]:
+                    effects += self._withdraw(owner_id, owner, task, helper, now_s=now_s)
+                    room -= 1
+        return effects
+
+    def _withdraw(
+        self, owner_id: NodeId, owner: Participant, task: TaskId, helper: Participant, *, now_s: float
+    ) -> list[Effect]:
+        if unmet_need(self.state.tasks[task].spec, helper.record) is not None:
+            return []
+        for name, node in self._under_way[task].items():
+            attempt = owner.assigned.get(name) if node == owner_id else None
+            if attempt and attempt.state == "assigned" and now_s - attempt.given_s >= REBALANCE_AFTER_S:
+                attempt.state = "withdrawing"
+                return [Send(owner_id, Withdraw(self.app, self._epoch, (attempt.name,)))]
+        return []
+
+    # --- for people
+
+    def under_way(self, task: TaskId) -> dict[AttemptName, tuple[NodeId, str]]:
+        """The attempts of a task that have not ended, each with its node and state."""
+        return {
+            name: (node, self.roster.participants[node].assigned[name].state)
+            for name, node in self._under_way.get(task, {}).items()
+        }
+
+    def running_by_node(self) -> dict[NodeId, int]:
+        """How many attempts each participant's slots are busy with, as far as is known here."""
+        return {
+            node: min(each.slots, len(each.assigned)) for node, each in self.roster.participants.items() if each.slots
+        }
+
+    def holders(self, digest: Digest) -> frozenset[NodeId]:
+        return frozenset(self._holders.get(digest, ()))
+
+    def counts(self) -> dict[str, int]:
+        """Tasks by state: those that are pending, divided by what is under way."""
+        counts = {str(key): value for key, value in self.state.counts.items() if key != "pending" and value}
+        under_way = len(self._under_way)
+        running = min(under_way, sum(self.running_by_node().values()))
+        pending = self.state.counts["pending"]
+        return {"waiting": max(0, pending - under_way), "assigned": under_way - running, "running": running, **counts}
+
+    def check(self) -> None:
+        """Assert what holds after each event; for tests and simulations, since it looks at everything."""
+        self.state.check()
+        given = {name: node for node, each in self.roster.participants.items() for name in each.assigned}
+        assert given == {name: node for attempts in self._under_way.values() for name, node in attempts.items()}
+        for participant in self.roster.participants.values():
+            assert participant.slots_given == sum(each.slots for each in participant.assigned.values())
+        assert all(index > self._committed for index, _ in self._promises)
+        for task, record in self.state.tasks.items():
+            if record.runnable and not self._over:
+                assert task in self._under_way or self._is_ready(task)
+
+
+def _joined_acknowledgements(effects: list[Effect]) -> list[Effect]:
+    """One `Acknowledge` a node for all that one commit releases."""
+    joined: list[Effect] = []
+    place: dict[NodeId, int] = {}
+    for effect in effects:
+        if isinstance(effect, Send) and isinstance(effect.message, Acknowledge):
+            at = place.setdefault(effect.node, len(joined))
+            if at < len(joined):
+                earlier = joined[at]
+                assert isinstance(earlier, Send)
+                assert isinstance(earlier.message, Acknowledge)
+                attempts = earlier.message.attempts + effect.message.attempts
+                joined[at] = Send(effect.node, evolve(earlier.message, attempts=attempts))
+                continue
+        joined.append(effect)
+    return joined

@@ -1,0 +1,202 @@
+"""Who works for an application, and who might: candidates, call-ups, participants, refusals.
+
+A node is *called up* with `Recruit`; only its `Confirm` makes it a participant and only participants count. A call-up
+that is not answered within its lease, or is declined, makes room for the next candidate and is tried again later.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Literal
+
+from attrs import define, field, frozen
+
+from jcpeer.application.task import Call, Needs, Task
+from jcpeer.ids import AttemptName, NodeId, TaskId
+from jcpeer.wire.messages import NodeRecord
+
+CALL_UP_LEASE_S = 3.0
+DECLINED_FOR_S = 5.0
+PREFETCH_S = 0.05
+"""Work kept queued at a participant, in seconds a slot: hides one round trip and the writes on the way."""
+PREFETCH_TASKS_MAX = 64
+
+
+@define
+class Assigned:
+    """One attempt that a participant has been given and has not ended."""
+
+    name: AttemptName
+    slots: int
+    given_s: float
+    state: Literal["assigned", "running", "withdrawing", "cancelling"] = "assigned"
+
+
+@define
+class Participant:
+    """A node that confirmed, with what it was given. `assigned` is in the order of assignment, as is its queue."""
+
+    record: NodeRecord
+    slots: int
+    assigned: dict[AttemptName, Assigned] = field(factory=dict)
+    slots_given: int = 0
+
+    def give(self, attempt: Assigned) -> None:
+        self.assigned[attempt.name] = attempt
+        self.slots_given += attempt.slots
+
+    def take_back(self, name: AttemptName) -> Assigned | None:
+        attempt = self.assigned.pop(name, None)
+        if attempt is not None:
+            self.slots_given -= attempt.slots
+        return attempt
+
+    @property
+    def slots_free(self) -> int:
+        """Negative while attempts wait behind others."""
+        return self.slots - self.slots_given
+
+    def may_have_started(self) -> set[AttemptName]:
+        """Attempts that are known to run, or were next in line: those that may have felled the participant."""
+        running = {each.name for each in self.assigned.values() if each.state == "running"}
+        return running | set(list(self.assigned)[: self.slots])
+
+
+@frozen
+class Refused:
+    """Why a candidate is not asked for now."""
+
+    reason: str
+    until_s: float
+
+
+@define
+class Candidate:
+    """A node in the directory. `asked_until_s` is the end of a call-up that waits for its answer."""
+
+    record: NodeRecord
+    asked_until_s: float | None = None
+    refused: Refused | None = None
+
+
+class Roster:
+    """The candidates and participants of one application."""
+
+    def __init__(self, *, user: str) -> None:
+        self._user = user
+        self.candidates: dict[NodeId, Candidate] = {}
+        self.participants: dict[NodeId, Participant] = {}
+
+    def see(self, record: NodeRecord) -> None:
+        """A node is in the directory, or its record changed."""
+        known = self.candidates.get(record.node)
+        if known is None:
+            self.candidates[record.node] = Candidate(record)
+        else:
+            if known.record.incarnation != record.incarnation:
+                known.refused = known.asked_until_s = None
+            known.record = record
+        if (participant := self.participants.get(record.node)) is not None:
+            participant.record = record
+
+    def lose(self, node: NodeId) -> Participant | None:
+        """A node left the directory; returns it as the participant that it was."""
+        self.candidates.pop(node, None)
+        return self.participants.pop(node, None)
+
+    def confirm(self, node: NodeId, slots: int) -> Participant | None:
+        """A node takes part; None if it is not in the directory (its confirmation outlived it)."""
+        candidate = self.candidates.get(node)
+        if candidate is None:
+            return None
+        candidate.asked_until_s = candidate.refused = None
+        participant = self.participants.get(node)
+        if participant is None:
+            participant = self.participants[node] = Participant(candidate.record, slots)
+        participant.slots = slots
+        return participant
+
+    def refuse(self, node: NodeId, reason: str, *, now_s: float) -> Participant | None:
+        """A node declined, or gave no answer; returns it as the participant that it was."""
+        if (candidate := self.candidates.get(node)) is not None:
+            candidate.asked_until_s = None
+            candidate.refused = Refused(reason, now_s + DECLINED_FOR_S)
+        return self.participants.pop(node, None)
+
+    def call_up(self, *, slots_wanted: int, now_s: float) -> list[NodeId]:
+        """Whom to ask now so that the participants and those already asked offer that many slots."""
+        offered = sum(each.slots for each in self.participants.values())
+        asked = []
+        for node, candidate in self.candidates.items():
+            if candidate.asked_until_s is not None:
+                if candidate.asked_until_s > now_s:
+                    offered += candidate.record.slots
+                    continue
+                self.refuse(node, "no answer to the call-up", now_s=now_s)
+            if offered >= slots_wanted:
+                continue
+            if node in self.participants or self.objection(candidate, now_s=now_s) is not None:
+                continue
+            candidate.asked_until_s = now_s + CALL_UP_LEASE_S
+            offered += candidate.record.slots
+            asked.append(node)
+        return asked
+
+    def objection(self, candidate: Candidate, *, now_s: float) -> str | None:
+        """Why this node is not asked, in words; None if it may be."""
+        record = candidate.record
+        if record.user != self._user and not record.trusts_grid:
+            return f"runs tasks of its own user only ({record.user}); start it with --trust-grid"
+        if record.slots == 0:
+            return "offers no slots"
+        if candidate.refused is not None and candidate.refused.until_s > now_s:
+            return candidate.refused.reason
+        return None
+
+    def objections(self, *, now_s: float) -> Iterator[tuple[NodeRecord, str]]:
+        """Each candidate that does not take part, and why."""
+        for node, candidate in self.candidates.items():
+            if node not in self.participants:
+                reason = self.objection(candidate, now_s=now_s)
+                yield candidate.record, reason or "not needed, or not asked yet"
+
+
+def unmet_need(task: Task, record: NodeRecord) -> str | None:
+    """What the task needs that a node does not offer, in words; None where it can run there."""
+    needs = task.needs
+    if isinstance(task.work, Call) and task.work.python != record.python:
+        return f"has Python {record.python}, the task wants {task.work.python}"
+    if needs.cpus > record.slots:
+        return f"offers {record.slots} cpus, the task wants {needs.cpus}"
+    if needs.memory_bytes > record.memory_bytes:
+        return f"offers {_gib(record.memory_bytes)}, the task wants {_gib(needs.memory_bytes)}"
+    for key, value in needs.labels.items():
+        if key not in record.labels or (value and record.labels[key] != value):
+            return f"lacks the label {key}{'=' + value if value else ''}"
+    return None
+
+
+def slots_of(needs: Needs) -> int:
+    """A task takes one slot a CPU."""
+    return max(1, needs.cpus)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 2**30:.1f} GiB"
+
+
+def prefetch_slots(slots: int, mean_run_s: float | None) -> int:
+    """How many slots' worth of work may wait at a participant beyond what its slots run.
+
+    One a slot for work that lasts, so that the next attempt's inputs are there when a slot falls free; as many as fill
+    `PREFETCH_S` for work that is over at once.
+    """
+    if mean_run_s is None:
+        return slots
+    return slots * max(1, min(PREFETCH_TASKS_MAX, round(PREFETCH_S / max(mean_run_s, 1e-6))))
+
+
+def queued_last_first(participant: Participant) -> list[TaskId]:
+    """The attempts that wait behind others, in the order in which they are best taken back."""
+    waiting = [each.name.task for each in participant.assigned.values() if each.state == "assigned"]
+    return waiting[::-1]

@@ -1,0 +1,315 @@
+"""What an application durably is: the facts of its journal, applied in order.
+
+Whoever applies the same facts gets the same state: the coordinator as it records them, a replica as they arrive, a
+node that restarts as it reads them. Nothing here is known of participants that have not reported, nor of time.
+
+Invariants (`check`): a task's `missing` is the number of its parents that are not finished; no task has more than one
+result; `counts` agrees with the tasks.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from typing import Literal, assert_never
+
+from attrs import define, evolve, field, frozen
+
+from jcpeer.application.manifest import Batch, Header, Placed
+from jcpeer.application.task import OutputOf, Task
+from jcpeer.ids import AppId, Digest, Epoch, NodeId, TaskId
+from jcpeer.wire.codec import unpack
+from jcpeer.wire.facts import (
+    AttemptLost,
+    Cancelled,
+    Ended,
+    Entry,
+    Failed,
+    Finished,
+    OutputLost,
+    Sealed,
+    Submitted,
+    TasksAdded,
+    TookOver,
+)
+from jcpeer.wire.messages import Outcome, Output
+
+TROUBLES_MAX = 200
+
+TaskStanding = Literal["pending", "finished", "failed", "cancelled", "skipped"]
+"""`skipped`: a parent failed or was cancelled for good, so this task will never run."""
+
+
+@frozen
+class PastAttempt:
+    """An attempt that came to something other than the task's result."""
+
+    number: int
+    epoch: int
+    node: NodeId
+    outcome: Outcome | None
+    reason: str
+
+
+@define
+class TaskRecord:
+    """One task and what the journal says of it."""
+
+    spec: Task
+    missing: int
+    standing: TaskStanding = "pending"
+    children: list[TaskId] = field(factory=list)
+    result: Finished | None = None
+    """The valid result; its outputs carry no data. Gone again when an output was lost."""
+    failures: int = 0
+    losses: int = 0
+    past: tuple[PastAttempt, ...] = ()
+
+    @property
+    def runnable(self) -> bool:
+        return self.standing == "pending" and self.missing == 0
+
+    @property
+    def last_number(self) -> int:
+        """The highest attempt number that the journal knows."""
+        past = max((each.number for each in self.past), default=0)
+        return max(past, self.result.outcome.number if self.result else 0)
+
+
+@define
+class NodeShare:
+    """What one node did for the application."""
+
+    finished: int = 0
+    failed: int = 0
+    lost: int = 0
+    busy_s: float = 0.0
+
+
+class ApplicationState:
+    """The table of an application's tasks at an index of its journal."""
+
+    def __init__(self) -> None:
+        self.app = AppId("")
+        self.header = Header("", 0.0, b"")
+        self.placed: Submitted | None = None
+        self.replica_set: tuple[NodeId, ...] = ()
+        self.epoch: Epoch | None = None
+        self.last_index = 0
+        self.tasks: dict[TaskId, TaskRecord] = {}
+        self.counts: Counter[TaskStanding] = Counter()
+        self.batches: set[int] = set()
+        self.sealed = False
+        self.ended: str | None = None
+        self.cancelled = False
+        self.ended_at_s = 0.0
+        self.takeovers = 0
+        self.attempts = 0
+        self.shares: dict[NodeId, NodeShare] = {}
+        self.troubles: list[tuple[TaskId, PastAttempt]] = []
+        """The latest attempts that came to something other than a result, oldest first."""
+
+    # --- reading
+
+    @property
+    def complete(self) -> bool:
+        """Nothing will change any more but the end itself."""
+        return self.sealed and self.counts["pending"] == 0
+
+    def verdict(self) -> Literal["ok", "failed", "cancelled"]:
+        """The status that a complete application ends with."""
+        if self.cancelled:
+            return "cancelled"
+        if self.counts["failed"]:
+            return "failed"
+        return "cancelled" if self.counts["cancelled"] or self.counts["skipped"] else "ok"
+
+    def output(self, source: OutputOf) -> Output | None:
+        """What the producing task left under that name, if its result stands."""
+        record = self.tasks[source.task]
+        outputs = record.result.outcome.outputs if record.result else ()
+        return next((each for each in outputs if each.name == source.output), None)
+
+    def consumed(self, task: TaskId) -> tuple[Digest, ...] | None:
+        """The digests that a valid outcome of this task names, in the order of its inputs; None while a parent's
+        result is missing."""
+        digests = []
+        for each in self.tasks[task].spec.inputs:
+            source = each.source
+            if isinstance(source, OutputOf):
+                output = self.output(source)
+                if output is None:
+                    return None
+                digests.append(output.blob.digest)
+            else:
+                digests.append(source.digest)
+        return tuple(digests)
+
+    def final_tasks(self) -> Iterator[TaskRecord]:
+        """The tasks whose outputs are the application's results."""
+        return (each for each in self.tasks.values() if each.spec.keep or not each.children)
+
+    # --- applying
+
+    def apply(self, entry: Entry) -> list[TaskId]:
+        """Take the next fact; returns the tasks that became runnable by it, in the order of the graph."""
+        self.last_index = entry.index
+        fact = entry.fact
+        match fact:
+            case Submitted():
+                placed = unpack(fact.placed.payload, Placed)
+                self.placed, self.app, self.header = fact, placed.app, placed.header
+                self.replica_set, self.epoch = placed.replica_set, entry.epoch
+                return []
+            case TasksAdded():
+                return self._add(unpack(fact.batch.payload, Batch))
+            case Sealed():
+                self.sealed = True
+                return []
+            case Finished():
+                return self._finish(fact)
+            case Failed():
+                return self._fail(fact)
+            case AttemptLost():
+                return self._lose(fact)
+            case OutputLost():
+                return self._unfinish(fact)
+            case Cancelled():
+                self._cancel(fact)
+                return []
+            case TookOver():
+                self.epoch = fact.epoch
+                self.takeovers += 1
+                return []
+            case Ended():
+                self.ended, self.ended_at_s = fact.status, entry.at_s
+                return []
+            case _:
+                assert_never(fact)
+
+    def _stand(self, record: TaskRecord, standing: TaskStanding) -> None:
+        self.counts[record.standing] -= 1
+        self.counts[standing] += 1
+        record.standing = standing
+
+    def _add(self, batch: Batch) -> list[TaskId]:
+        self.batches.add(batch.number)
+        runnable = []
+        for task in batch.tasks:
+            self.tasks[task.id] = TaskRecord(task, missing=0)
+            self.counts["pending"] += 1
+        for task in batch.tasks:  # a second pass: tasks of one batch may come in any order
+            record = self.tasks[task.id]
+            for parent_id in task.parents():
+                parent = self.tasks[parent_id]
+                parent.children.append(task.id)
+                record.missing += parent.standing != "finished"
+                if parent.standing in ("failed", "cancelled", "skipped"):
+                    self._skip(task.id)
+            if self.cancelled and record.standing == "pending":
+                self._stand(record, "cancelled")
+            if record.runnable:
+                runnable.append(task.id)
+        return runnable
+
+    def _finish(self, fact: Finished) -> list[TaskId]:
+        outcome = fact.outcome
+        record = self.tasks[outcome.task]
+        stripped = evolve(outcome, outputs=tuple(evolve(each, data=None) for each in outcome.outputs))
+        record.result = Finished(fact.node, stripped)
+        self._stand(record, "finished")
+        share = self.shares.setdefault(fact.node, NodeShare())
+        share.finished += 1
+        share.busy_s += outcome.ran_s
+        self.attempts += 1
+        runnable = []
+        for child_id in record.children:
+            child = self.tasks[child_id]
+            child.missing -= 1
+            if child.runnable:
+                runnable.append(child_id)
+        return runnable
+
+    def _unfinish(self, fact: OutputLost) -> list[TaskId]:
+        record = self.tasks[fact.task]
+        assert record.result is not None
+        node, outcome = record.result.node, record.result.outcome
+        self._remember(record, PastAttempt(outcome.number, outcome.epoch.counter, node, outcome, fact.reason))
+        record.result = None
+        self._stand(record, "pending")
+        for child_id in record.children:
+            self.tasks[child_id].missing += 1
+        return [fact.task] if record.runnable else []
+
+    def _fail(self, fact: Failed) -> list[TaskId]:
+        outcome = fact.outcome
+        record = self.tasks[outcome.task]
+        failure = outcome.failure
+        text = failure.text if failure else "failed"
+        record.failures += 1
+        self._remember(record, PastAttempt(outcome.number, outcome.epoch.counter, fact.node, outcome, text))
+        share = self.shares.setdefault(fact.node, NodeShare())
+        share.failed += 1
+        share.busy_s += outcome.ran_s
+        self.attempts += 1
+        return self._retry_or_give_up(record, fact.final)
+
+    def _lose(self, fact: AttemptLost) -> list[TaskId]:
+        record = self.tasks[fact.attempt.task]
+        record.losses += 1
+        self._remember(record, PastAttempt(fact.attempt.number, fact.attempt.epoch, fact.node, None, fact.reason))
+        self.shares.setdefault(fact.node, NodeShare()).lost += 1
+        self.attempts += 1
+        return self._retry_or_give_up(record, fact.final)
+
+    def _retry_or_give_up(self, record: TaskRecord, final: bool) -> list[TaskId]:
+        if record.standing != "pending":
+            return []
+        if not final:
+            return [record.spec.id] if record.runnable else []
+        self._stand(record, "failed")
+        for child in record.children:
+            self._skip(child)
+        if self.header.on_failure == "stop":
+            self._cancel_pending()
+        return []
+
+    def _cancel(self, fact: Cancelled) -> None:
+        if fact.task is None:
+            self.cancelled = True
+            self._cancel_pending()
+            return
+        record = self.tasks[fact.task]
+        if record.standing == "pending":
+            self._stand(record, "cancelled")
+            for child in record.children:
+                self._skip(child)
+
+    def _cancel_pending(self) -> None:
+        # The one scan of all tasks: it happens once, since afterwards none is pending.
+        for record in self.tasks.values():
+            if record.standing == "pending":
+                self._stand(record, "cancelled")
+
+    def _skip(self, task: TaskId) -> None:
+        stack = [task]
+        while stack:
+            record = self.tasks[stack.pop()]
+            if record.standing == "pending":
+                self._stand(record, "skipped")
+                stack.extend(record.children)
+
+    def _remember(self, record: TaskRecord, attempt: PastAttempt) -> None:
+        record.past = (*record.past, attempt)
+        self.troubles.append((record.spec.id, attempt))
+        del self.troubles[:-TROUBLES_MAX]
+
+    # --- invariants
+
+    def check(self) -> None:
+        """Assert what holds after each fact; for tests and simulations, since it looks at every task."""
+        for task, record in self.tasks.items():
+            unfinished = sum(self.tasks[each].standing != "finished" for each in record.spec.parents())
+            assert record.missing == unfinished, (task, record.missing, unfinished)
+            assert (record.result is not None) == (record.standing == "finished"), task
+        assert +self.counts == Counter(each.standing for each in self.tasks.values())

@@ -1,0 +1,547 @@
+"""What a node does for the coordinators that called it up: which attempts it takes, when each starts, what it answers.
+
+Invariants (`check`): running attempts never take more slots or memory than the node offers; an attempt is in exactly
+one state; an outcome is kept from the attempt's end until a coordinator of the application acknowledges it, the
+application ends, or `OUTCOME_KEPT_S` has passed. An order of a lower epoch than the highest seen changes nothing.
+
+It leaves to others: checking that a call-up is signed by a member, fetching blobs, running processes.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from typing import Literal, assert_never
+
+from attrs import define, field, frozen
+
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId
+from jcpeer.wire.messages import (
+    Acknowledge,
+    Assign,
+    AttemptOrder,
+    CancelAttempts,
+    Confirm,
+    Decline,
+    GivenBack,
+    OrderedInput,
+    Outcome,
+    PeerMessage,
+    Recruit,
+    Release,
+    Report,
+    Started,
+    Withdraw,
+)
+
+OUTCOME_KEPT_S = 24 * 3600.0
+TELL_STARTED_AFTER_S = 0.1
+"""An attempt that is over sooner is not announced: its outcome says all."""
+REPORT_BYTES_MAX = 1024 * 1024
+
+# --- events
+
+
+@frozen
+class CalledUp:
+    """A call-up whose signature holds; `user` is whose application it is."""
+
+    node: NodeId
+    recruit: Recruit
+    user: str
+
+
+@frozen
+class Assigned:
+    """Orders; what they carried is stored. `absent` are the inputs, by attempt, that are not here yet."""
+
+    node: NodeId
+    assign: Assign
+    absent: dict[AttemptName, tuple[OrderedInput, ...]]
+
+
+@frozen
+class Ordered:
+    """Any other order."""
+
+    node: NodeId
+    message: Withdraw | CancelAttempts | Acknowledge | Release
+
+
+@frozen
+class InputsHere:
+    """All inputs of the attempt are in the store."""
+
+    key: AttemptKey
+
+
+@frozen
+class InputsMissing:
+    """No holder gave these."""
+
+    key: AttemptKey
+    digests: tuple[Digest, ...]
+    why: str
+
+
+@frozen
+class Ran:
+    """The attempt ran to its end."""
+
+    key: AttemptKey
+    outcome: Outcome
+
+
+@frozen
+class Killed:
+    """Nothing of the attempt runs any more, as was wanted."""
+
+    key: AttemptKey
+
+
+@frozen
+class Leave:
+    """The node stops: hand everything back."""
+
+    reason: str
+
+
+@frozen
+class Drain:
+    """Take nothing new; what runs may end."""
+
+
+@frozen
+class Tick:
+    """Time passed; a few times a second."""
+
+
+@frozen
+class Quiet:
+    """No further event waits: the moment to start attempts and to send reports, once for many events."""
+
+
+@frozen
+class AttemptKey:
+    """An attempt of any application."""
+
+    app: AppId
+    name: AttemptName
+
+
+Event = CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Leave | Drain | Tick | Quiet
+
+# --- effects
+
+
+@frozen
+class Send:
+    node: NodeId
+    message: PeerMessage
+
+
+@frozen
+class Fetch:
+    """Bring these inputs here; `InputsHere` or `InputsMissing` follows, unless `Kill` comes first."""
+
+    key: AttemptKey
+    inputs: tuple[OrderedInput, ...]
+
+
+@frozen
+class Start:
+    """Execute; `Ran` follows, or `Killed` after `Kill`."""
+
+    key: AttemptKey
+    epoch: Epoch
+    order: AttemptOrder
+    waited_s: float
+
+
+@frozen
+class Kill:
+    """Stop fetching or executing; `Killed` follows."""
+
+    key: AttemptKey
+
+
+@frozen
+class DropBlobs:
+    """The application needs nothing here any more."""
+
+    app: AppId
+
+
+Effect = Send | Fetch | Start | Kill | DropBlobs
+
+
+@define
+class Attempt:
+    """An attempt that has not ended. Slots and memory are taken while it is `running` or `stopping`."""
+
+    order: AttemptOrder
+    epoch: Epoch
+    came_s: float
+    state: Literal["fetching", "queued", "running", "stopping"]
+    started_s: float = 0.0
+    told: bool = False
+
+
+@define
+class Engagement:
+    """What the node does for one application. `epoch` is the highest seen."""
+
+    coordinator: NodeId
+    epoch: Epoch
+    attempts: dict[AttemptName, Attempt] = field(factory=dict)
+    queue: deque[AttemptName] = field(factory=deque)
+    """Attempts whose inputs are here, in order; those no longer `queued` are passed over."""
+    kept: dict[AttemptName, tuple[Outcome, float]] = field(factory=dict)
+    """Outcomes not acknowledged, and since when."""
+    unsent: list[Outcome] = field(factory=list)
+
+
+class ParticipantMachine:
+    """Feed every event to `handle`, in order, and perform the effects in order."""
+
+    def __init__(self, *, user: str, slots: int, memory_bytes: int, trust_grid: bool) -> None:
+        self._user = user
+        self._slots = slots
+        self._memory_bytes = memory_bytes
+        self._trust_grid = trust_grid
+        self._engagements: dict[AppId, Engagement] = {}
+        self._turns: deque[AppId] = deque()
+        """Applications with a queue, the one to be served next first."""
+        self._slots_used = 0
+        self._memory_used = 0
+        self._closed: str | None = None
+        self._fenced: dict[AppId, Epoch] = {}
+        """The highest epoch seen of applications that have released us."""
+
+    @property
+    def slots_used(self) -> int:
+        return self._slots_used
+
+    @property
+    def engaged(self) -> bool:
+        """Has attempts: what the directory calls the state `participant`."""
+        return any(each.attempts for each in self._engagements.values())
+
+    @property
+    def idle(self) -> bool:
+        """Nothing runs, waits, or is kept for a coordinator."""
+        return not any(each.attempts or each.kept for each in self._engagements.values())
+
+    def attempt_of(self, app: AppId, name: AttemptName) -> Attempt | None:
+        engagement = self._engagements.get(app)
+        return engagement.attempts.get(name) if engagement else None
+
+    def handle(self, event: Event, *, now_s: float) -> list[Effect]:
+        match event:
+            case CalledUp():
+                return self._consider(event)
+            case Assigned():
+                return self._take(event, now_s=now_s)
+            case Ordered():
+                return self._obey(event)
+            case InputsHere():
+                self._enqueue(event.key)
+                return []
+            case InputsMissing():
+                return self._give_up_inputs(event)
+            case Ran():
+                return self._keep(event, now_s=now_s)
+            case Killed():
+                return self._stopped(event.key)
+            case Leave():
+                return self._leave(event.reason)
+            case Drain():
+                self._closed = "the node is draining"
+                return []
+            case Tick():
+                return self._tell_started(now_s=now_s)
+            case Quiet():
+                return [*self._start_what_fits(now_s=now_s), *self._report()]
+            case _:
+                assert_never(event)
+
+    # --- orders
+
+    def _consider(self, event: CalledUp) -> list[Effect]:
+        app, epoch = event.recruit.app, event.recruit.epoch
+
+        def decline(reason: str) -> list[Effect]:
+            return [Send(event.node, Decline(app, epoch, reason))]
+
+        if self._closed:
+            return decline(self._closed)
+        if event.user != self._user and not self._trust_grid:
+            return decline(f"runs tasks of its own user only ({self._user}); start it with --trust-grid")
+        engagement = self._engagements.get(app)
+        highest = engagement.epoch if engagement else self._fenced.get(app)
+        if highest is not None and epoch < highest:
+            return decline(f"epoch {highest.counter} of {highest.node} is known")
+        if engagement is None:
+            engagement = self._engagements[app] = Engagement(event.node, epoch)
+        engagement.coordinator, engagement.epoch = event.node, epoch
+        engagement.unsent = [outcome for outcome, _ in engagement.kept.values()]
+        known = (*engagement.attempts, *engagement.kept)
+        return [Send(event.node, Confirm(app, epoch, self._slots, known))]
+
+    def _engagement_for(self, node: NodeId, app: AppId, epoch: Epoch) -> Engagement | None:
+        """The engagement that an order is about, if it comes from its coordinator and is not fenced off."""
+        engagement = self._engagements.get(app)
+        if engagement is None or epoch != engagement.epoch or node != engagement.coordinator:
+            return None
+        return engagement
+
+    def _take(self, event: Assigned, *, now_s: float) -> list[Effect]:
+        assign = event.assign
+        engagement = self._engagement_for(event.node, assign.app, assign.epoch)
+        if engagement is None:
+            return [Send(event.node, Decline(assign.app, assign.epoch, "not called up in this epoch"))]
+        if self._closed:
+            names = tuple(_name(order, assign.epoch) for order in assign.orders)
+            return [Send(event.node, GivenBack(assign.app, names, self._closed))]
+        effects: list[Effect] = []
+        for order in assign.orders:
+            name = _name(order, assign.epoch)
+            if name in engagement.attempts or name in engagement.kept:
+                continue
+            if _slots_of(order) > self._slots or order.needs.memory_bytes > self._memory_bytes:
+                effects.append(Send(event.node, GivenBack(assign.app, (name,), "needs more than this node has")))
+                continue
+            key = AttemptKey(assign.app, name)
+            absent = event.absent.get(name, ())
+            engagement.attempts[name] = Attempt(order, assign.epoch, now_s, "fetching")
+            if absent:
+                effects.append(Fetch(key, absent))
+            else:
+                self._enqueue(key)
+        return effects
+
+    def _obey(self, event: Ordered) -> list[Effect]:
+        message = event.message
+        if isinstance(message, Release):
+            return self._release(event.node, message)
+        engagement = self._engagement_for(event.node, message.app, message.epoch)
+        if engagement is None:
+            return []
+        match message:
+            case Withdraw():
+                return self._withdraw(engagement, message)
+            case CancelAttempts():
+                return self._cancel(engagement, message.app, message.attempts)
+            case Acknowledge():
+                for name in message.attempts:
+                    engagement.kept.pop(name, None)
+                return []
+            case _:
+                assert_never(message)
+
+    def _withdraw(self, engagement: Engagement, message: Withdraw) -> list[Effect]:
+        effects: list[Effect] = []
+        given_back = []
+        for name in message.attempts:
+            attempt = engagement.attempts.get(name)
+            if attempt is None or attempt.state in ("running", "stopping"):
+                continue  # its outcome is the answer
+            effects += self._abandon(engagement, message.app, name)
+            given_back.append(name)
+        if given_back:
+            effects.append(Send(engagement.coordinator, GivenBack(message.app, tuple(given_back), "withdrawn")))
+        return effects
+
+    def _cancel(self, engagement: Engagement, app: AppId, names: tuple[AttemptName, ...]) -> list[Effect]:
+        effects: list[Effect] = []
+        gone = []
+        for name in names:
+            attempt = engagement.attempts.get(name)
+            if attempt is not None and attempt.state == "running":
+                attempt.state = "stopping"
+                effects.append(Kill(AttemptKey(app, name)))
+            elif attempt is None or attempt.state != "stopping":
+                if attempt is not None:
+                    effects += self._abandon(engagement, app, name)
+                gone.append(name)
+        if gone:
+            effects.append(Send(engagement.coordinator, GivenBack(app, tuple(gone), "cancelled")))
+        return effects
+
+    def _release(self, node: NodeId, message: Release) -> list[Effect]:
+        engagement = self._engagements.get(message.app)
+        if engagement is None or message.epoch < engagement.epoch:
+            return []
+        effects: list[Effect] = []
+        for name, attempt in list(engagement.attempts.items()):
+            if attempt.state == "running":
+                attempt.state = "stopping"
+                effects.append(Kill(AttemptKey(message.app, name)))
+            elif attempt.state != "stopping":
+                effects += self._abandon(engagement, message.app, name)
+        engagement.kept.clear()
+        engagement.unsent.clear()
+        self._fenced[message.app] = message.epoch
+        if not engagement.attempts:
+            del self._engagements[message.app]
+        return [*effects, DropBlobs(message.app)]
+
+    def _abandon(self, engagement: Engagement, app: AppId, name: AttemptName) -> list[Effect]:
+        """Forget an attempt that does not run; what is being fetched for it is no longer wanted."""
+        attempt = engagement.attempts.pop(name)
+        return [Kill(AttemptKey(app, name))] if attempt.state == "fetching" else []
+
+    def _leave(self, reason: str) -> list[Effect]:
+        self._closed = reason
+        effects: list[Effect] = []
+        for app, engagement in self._engagements.items():
+            names = tuple(engagement.attempts)
+            for name, attempt in list(engagement.attempts.items()):
+                if attempt.state in ("running", "stopping"):
+                    attempt.state = "stopping"
+                    effects.append(Kill(AttemptKey(app, name)))
+                else:
+                    effects += self._abandon(engagement, app, name)
+            if names:
+                effects.append(Send(engagement.coordinator, GivenBack(app, names, reason)))
+        return effects
+
+    # --- attempts
+
+    def _enqueue(self, key: AttemptKey) -> None:
+        engagement = self._engagements.get(key.app)
+        attempt = engagement.attempts.get(key.name) if engagement else None
+        if engagement is None or attempt is None or attempt.state != "fetching":
+            return
+        attempt.state = "queued"
+        engagement.queue.append(key.name)
+        if key.app not in self._turns:
+            self._turns.append(key.app)
+
+    def _give_up_inputs(self, event: InputsMissing) -> list[Effect]:
+        engagement = self._engagements.get(event.key.app)
+        if engagement is None or engagement.attempts.pop(event.key.name, None) is None:
+            return []
+        given_back = GivenBack(event.key.app, (event.key.name,), event.why, missing=event.digests)
+        return [Send(engagement.coordinator, given_back)]
+
+    def _start_what_fits(self, *, now_s: float) -> list[Effect]:
+        """Applications take turns, each with its oldest attempt; one that needs more than is free lets others pass
+        only until the next attempt ends, since each ending begins with its turn again."""
+        effects: list[Effect] = []
+        blocked: list[AppId] = []
+        while self._turns and self._slots_used < self._slots:
+            app = self._turns.popleft()
+            engagement = self._engagements.get(app)
+            if engagement is None:
+                continue
+            name = _next_queued(engagement)
+            if name is None:
+                continue
+            attempt = engagement.attempts[name]
+            slots, memory = _slots_of(attempt.order), attempt.order.needs.memory_bytes
+            if self._slots_used + slots > self._slots or self._memory_used + memory > self._memory_bytes:
+                blocked.append(app)
+                continue
+            engagement.queue.popleft()
+            self._turns.append(app)
+            attempt.state, attempt.started_s = "running", now_s
+            self._slots_used += slots
+            self._memory_used += memory
+            effects.append(Start(AttemptKey(app, name), attempt.epoch, attempt.order, now_s - attempt.came_s))
+        self._turns.extendleft(reversed(blocked))
+        return effects
+
+    def _end(self, key: AttemptKey) -> tuple[Engagement, Attempt] | None:
+        engagement = self._engagements.get(key.app)
+        attempt = engagement.attempts.pop(key.name, None) if engagement else None
+        if engagement is None or attempt is None:
+            return None
+        if attempt.state in ("running", "stopping"):
+            self._slots_used -= _slots_of(attempt.order)
+            self._memory_used -= attempt.order.needs.memory_bytes
+        if key.app in self._fenced and not engagement.attempts and self._fenced[key.app] >= engagement.epoch:
+            del self._engagements[key.app]
+        return engagement, attempt
+
+    def _keep(self, event: Ran, *, now_s: float) -> list[Effect]:
+        ended = self._end(event.key)
+        if ended is None:
+            return []
+        engagement, _ = ended
+        if event.key.app in self._engagements:
+            engagement.kept[event.key.name] = (event.outcome, now_s)
+            engagement.unsent.append(event.outcome)
+        return []
+
+    def _stopped(self, key: AttemptKey) -> list[Effect]:
+        ended = self._end(key)
+        if ended is None or self._closed:
+            return []  # forgotten, or handed back already
+        engagement, attempt = ended
+        if attempt.state != "stopping":
+            return [Send(engagement.coordinator, GivenBack(key.app, (key.name,), "cut short", lost=True))]
+        return [Send(engagement.coordinator, GivenBack(key.app, (key.name,), "cancelled"))]
+
+    # --- reports
+
+    def _report(self) -> list[Effect]:
+        effects: list[Effect] = []
+        for app, engagement in self._engagements.items():
+            part: list[Outcome] = []
+            size = 0
+            for outcome in engagement.unsent:
+                part.append(outcome)
+                size += 512 + sum(len(each.data or b"") for each in outcome.outputs)
+                if size > REPORT_BYTES_MAX:
+                    effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
+                    part, size = [], 0
+            if part:
+                effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
+            engagement.unsent.clear()
+        return effects
+
+    def _tell_started(self, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for app, engagement in self._engagements.items():
+            started = []
+            for name, attempt in engagement.attempts.items():
+                if attempt.state == "running" and not attempt.told:
+                    if now_s - attempt.started_s >= TELL_STARTED_AFTER_S:
+                        attempt.told = True
+                        started.append(name)
+            if started:
+                effects.append(Send(engagement.coordinator, Started(app, tuple(started))))
+            for name, (_, since_s) in list(engagement.kept.items()):
+                if now_s - since_s > OUTCOME_KEPT_S:
+                    del engagement.kept[name]
+        return effects
+
+    def check(self) -> None:
+        """Assert what holds after each event."""
+        active = [
+            attempt
+            for engagement in self._engagements.values()
+            for attempt in engagement.attempts.values()
+            if attempt.state in ("running", "stopping")
+        ]
+        assert self._slots_used == sum(_slots_of(each.order) for each in active) <= self._slots
+        assert self._memory_used == sum(each.order.needs.memory_bytes for each in active) <= self._memory_bytes
+        for engagement in self._engagements.values():
+            assert not engagement.attempts.keys() & engagement.kept.keys()
+
+
+def _name(order: AttemptOrder, epoch: Epoch) -> AttemptName:
+    return AttemptName(order.task, epoch.counter, order.number)
+
+
+def _slots_of(order: AttemptOrder) -> int:
+    return max(1, order.needs.cpus)
+
+
+def _next_queued(engagement: Engagement) -> AttemptName | None:
+    while engagement.queue:
+        attempt = engagement.attempts.get(engagement.queue[0])
+        if attempt is not None and attempt.state == "queued":
+            return engagement.queue[0]
+        engagement.queue.popleft()
+    return None
