@@ -19,7 +19,6 @@ from jcpeer.wire.messages import (
     Signed,
     Started,
 )
-from jcpeer.wire.requests import Happened
 
 # --- events
 
@@ -141,9 +140,9 @@ class SendOrders:
 
 @frozen
 class Tell:
-    """To every client that watches: it is committed."""
+    """To every client that watches: this is committed."""
 
-    event: Happened
+    entry: Entry
 
 
 @frozen

@@ -15,7 +15,6 @@ It leaves to others: the journal, fetching and storing blobs, checking signature
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Mapping
 from typing import assert_never
 
 from attrs import evolve
@@ -78,7 +77,6 @@ from jcpeer.wire.messages import (
     Started,
     Withdraw,
 )
-from jcpeer.wire.requests import EventKind, Happened, NodeName
 
 LOST_ATTEMPTS_MAX = 3
 """A task whose attempts went with their nodes this often has probably felled them: it fails instead of going on."""
@@ -87,24 +85,21 @@ REBALANCE_AFTER_S = 0.25
 SETTLE_S = 2.0
 """After a takeover, time for participants to say what they still run before it is given to others."""
 ORDERS_PER_FRAME_MAX = 500
+DOUBTS_MAX = 2
 
 
 class Coordinator:
     """Feed every event to `handle`, in order, and perform the effects in order. Invariants: see `check`."""
 
-    def __init__(
-        self, state: ApplicationState, *, me: NodeId, names: Mapping[NodeId, str], now_s: float, clock_s: float
-    ) -> None:
+    def __init__(self, state: ApplicationState, *, me: NodeId, now_s: float, clock_s: float) -> None:
         """Of an application that `state` knows (empty where `open` follows).
 
         Args:
-            names: What people call the nodes; looked up, never changed.
             clock_s: Seconds since 1970 when `now_s` was read; entries bear such times, for showing only.
         """
         self.state = state
         self.roster = Roster(user=state.header.user)
         self._me = me
-        self._names = names
         self._clock_offset_s = clock_s - now_s
         self._epoch = state.epoch or Epoch(1, me)
         self._ready = ReadyQueues(self._is_ready)
@@ -115,6 +110,10 @@ class Coordinator:
         self._holders: dict[Digest, set[NodeId]] = {}
         self._sent_small: dict[NodeId, set[Digest]] = {}
         self._collecting: dict[Digest, TaskId] = {}
+        self._shunned: dict[TaskId, set[NodeId]] = {}
+        """Nodes that gave a task back of their own will: not asked again while another can run it."""
+        self._doubts: dict[Digest, int] = {}
+        """How often a blob was not to be had from any of its holders, who seem alive."""
         self._dispatch_from_s = 0.0
         self._mean_run_s: float | None = None
         self._over = state.ended is not None
@@ -132,10 +131,12 @@ class Coordinator:
         last = self.state.epoch or self._epoch
         self._epoch = Epoch(last.counter + 1, self._me)
         effects = self._record(TookOver(self._epoch), now_s=now_s)
-        effects += self._promise(self._event("took_over", now_s=now_s, text=f"epoch {self._epoch.counter}"))
         self._dispatch_from_s = now_s + SETTLE_S
         for record in self.state.tasks.values():
             self._numbers[record.spec.id] = record.last_number
+            for each in record.spec.inputs:
+                if isinstance(each.source, BlobRef):
+                    self._holders[each.source.digest] = {self._me}
             if record.runnable:
                 self._ready.add(record.spec)
             if record.result is not None:
@@ -222,6 +223,7 @@ class Coordinator:
         entry = Entry(self._epoch, self.state.last_index + 1, now_s + self._clock_offset_s, fact)
         for task in self.state.apply(entry):
             self._ready.add(self.state.tasks[task].spec)
+        self._promises.append((entry.index, Tell(entry)))
         return [Record(entry)]
 
     def _promise(self, *effects: Effect) -> list[Effect]:
@@ -238,35 +240,6 @@ class Coordinator:
             kept.append(self._promises.popleft()[1])
         return _joined_acknowledgements(kept)
 
-    def _event(
-        self,
-        kind: EventKind,
-        *,
-        now_s: float,
-        task: TaskId | None = None,
-        node: NodeId | None = None,
-        outcome: Outcome | None = None,
-        attempt: int | None = None,
-        text: str = "",
-        final: bool = False,
-    ) -> Tell:
-        if outcome is not None:
-            task, attempt = outcome.task, outcome.number
-        return Tell(
-            Happened(
-                index=self.state.last_index,
-                at_s=now_s + self._clock_offset_s,
-                kind=kind,
-                task=task,
-                attempt=attempt,
-                node=None if node is None else NodeName(node, self._names.get(node, node[-8:])),
-                ran_s=0.0 if outcome is None else outcome.ran_s,
-                text=text,
-                final=final,
-                outputs=() if outcome is None else outcome.outputs,
-            )
-        )
-
     # --- submission
 
     def _add_batch(self, event: BatchAdded, *, now_s: float) -> list[Effect]:
@@ -280,9 +253,7 @@ class Coordinator:
     def _seal(self, event: SealReceived, *, now_s: float) -> list[Effect]:
         if self.state.sealed or self._over:
             return []
-        effects = self._record(Sealed(event.seal), now_s=now_s)
-        effects += self._promise(self._event("accepted", now_s=now_s))
-        return effects
+        return self._record(Sealed(event.seal), now_s=now_s)
 
     # --- participants
 
@@ -341,8 +312,6 @@ class Coordinator:
             return []
         final = record.losses + 1 >= LOST_ATTEMPTS_MAX
         effects = self._record(AttemptLost(node, name, why, final), now_s=now_s)
-        event = self._event("lost", now_s=now_s, task=name.task, attempt=name.number, node=node, text=why, final=final)
-        effects += self._promise(event)
         return [*effects, *self._after_giving_up(record.spec.id)] if final else effects
 
     # --- attempts
@@ -381,18 +350,17 @@ class Coordinator:
 
     def _take_back(self, node: NodeId, message: GivenBack, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
-        for digest in message.missing:
-            self._holders.get(digest, set()).discard(node)
         for name in message.attempts:
             attempt = self._forget_attempt(name)
-            if attempt is None or name.task not in self.state.tasks:
+            if attempt is None:
                 continue
             if message.lost and attempt.state != "cancelling":
                 effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
-            else:
-                self._requeue(name.task)
-            for digest in message.missing:
-                effects += self._doubt_input(name.task, digest, message.reason, now_s=now_s)
+            elif attempt.state not in ("withdrawing", "cancelling"):
+                self._shunned.setdefault(name.task, set()).add(node)
+            self._requeue(name.task)
+        for digest in message.missing:
+            effects += self._doubt(digest, message.attempts, message.reason, now_s=now_s)
         return effects
 
     def _take_outcome(self, node: NodeId, outcome: Outcome, *, now_s: float) -> list[Effect]:
@@ -414,7 +382,6 @@ class Coordinator:
     def _finish(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
         self._mean_run_s = outcome.ran_s if self._mean_run_s is None else 0.8 * self._mean_run_s + 0.2 * outcome.ran_s
         effects = self._record(Finished(node, outcome), now_s=now_s)
-        effects += self._promise(self._event("finished", now_s=now_s, node=node, outcome=outcome, final=True))
         effects += self._cancel_under_way(outcome.task)
         assert record.result is not None
         self._note_holders(record.result)
@@ -425,8 +392,6 @@ class Coordinator:
         assert outcome.failure is not None
         final = record.failures >= record.spec.retries
         effects = self._record(Failed(node, outcome, final), now_s=now_s)
-        event = self._event("failed", now_s=now_s, node=node, outcome=outcome, text=outcome.failure.text, final=final)
-        effects += self._promise(event)
         return [*effects, *self._after_giving_up(record.spec.id)] if final else effects
 
     def _after_giving_up(self, task: TaskId) -> list[Effect]:
@@ -445,7 +410,6 @@ class Coordinator:
             if record is None or record.standing != "pending":
                 return []
         effects = self._record(Cancelled(task), now_s=now_s)
-        effects += self._promise(self._event("cancelled", now_s=now_s, task=task, final=True))
         effects += self._cancel_all_under_way() if task is None else self._cancel_under_way(task)
         return effects
 
@@ -497,7 +461,6 @@ class Coordinator:
         for each in gone:
             self._collecting.pop(each.blob.digest, None)
         effects = self._record(OutputLost(task, why), now_s=now_s)
-        effects += self._promise(self._event("output_lost", now_s=now_s, task=task, text=why))
         for parent in record.spec.parents():
             effects += self._restore_output_if_needed(parent, why, now_s=now_s)
         return effects
@@ -512,16 +475,21 @@ class Coordinator:
             for child in record.children
         )
 
-    def _doubt_input(self, task: TaskId, digest: Digest, why: str, *, now_s: float) -> list[Effect]:
-        """A participant could not get an input from any holder that it was told of."""
-        effects: list[Effect] = []
-        for each in self.state.tasks[task].spec.inputs:
-            source = each.source
-            if isinstance(source, OutputOf):
-                output = self.state.output(source)
-                if output is not None and output.blob.digest == digest:
-                    effects += self._restore_output_if_needed(source.task, why, now_s=now_s)
-        return effects
+    def _doubt(self, digest: Digest, attempts: tuple[AttemptName, ...], why: str, *, now_s: float) -> list[Effect]:
+        """No holder gave a blob though none is known to be dead. One failure may be the asker's; after the second the
+        holders are taken to have lost it."""
+        self._doubts[digest] = self._doubts.get(digest, 0) + 1
+        if self._doubts[digest] < DOUBTS_MAX:
+            return []
+        del self._doubts[digest]
+        self._holders[digest] = self._holders.get(digest, set()) & {self._me}
+        return [
+            effect
+            for name in attempts
+            for each in self.state.tasks[name.task].spec.inputs
+            if isinstance(each.source, OutputOf)
+            for effect in self._restore_output_if_needed(each.source.task, why, now_s=now_s)
+        ]
 
     def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
         """The application's results are brought here before it ends; small ones are in the journal already."""
@@ -566,7 +534,6 @@ class Coordinator:
         return [
             *effects,
             *self._promise(
-                self._event("ended", now_s=now_s, text=status, final=True),
                 *(Send(node, release) for node in self.roster.participants),
                 Over(status),
             ),
@@ -586,7 +553,7 @@ class Coordinator:
                     task,
                     able,
                     local_bytes=self._local_bytes,
-                    avoid=self._failed_at(task.id),
+                    avoid=self._to_avoid(task.id),
                     mean_run_s=self._mean_run_s,
                 )
                 if node is None:
@@ -600,8 +567,9 @@ class Coordinator:
             for start in range(0, len(batch), ORDERS_PER_FRAME_MAX)
         ]
 
-    def _failed_at(self, task: TaskId) -> frozenset[NodeId]:
-        return frozenset(each.node for each in self.state.tasks[task].past)
+    def _to_avoid(self, task: TaskId) -> frozenset[NodeId]:
+        failed = (each.node for each in self.state.tasks[task].past)
+        return frozenset((*failed, *self._shunned.get(task, ())))
 
     def _local_bytes(self, task: Task, node: NodeId) -> int:
         """How many bytes of the task's large inputs this node holds."""

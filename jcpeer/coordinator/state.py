@@ -114,7 +114,7 @@ class ApplicationState:
     @property
     def complete(self) -> bool:
         """Nothing will change any more but the end itself."""
-        return self.sealed and self.counts["pending"] == 0
+        return (self.sealed or self.cancelled) and self.counts["pending"] == 0
 
     def verdict(self) -> Literal["ok", "failed", "cancelled"]:
         """The status that a complete application ends with."""

@@ -505,10 +505,10 @@ class ParticipantMachine:
         for app, engagement in self._engagements.items():
             started = []
             for name, attempt in engagement.attempts.items():
-                if attempt.state == "running" and not attempt.told:
-                    if now_s - attempt.started_s >= TELL_STARTED_AFTER_S:
-                        attempt.told = True
-                        started.append(name)
+                lasts = now_s - attempt.started_s >= TELL_STARTED_AFTER_S
+                if attempt.state == "running" and lasts and not attempt.told:
+                    attempt.told = True
+                    started.append(name)
             if started:
                 effects.append(Send(engagement.coordinator, Started(app, tuple(started))))
             for name, (_, since_s) in list(engagement.kept.items()):
