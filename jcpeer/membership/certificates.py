@@ -5,10 +5,10 @@ own; with that key its holder certifies nodes. A chain is the two signed stateme
 signature, then the packed statement.
 
 A certificate can never say more than its invitation: same user, no further right, no later expiry, no earlier date
-(by more than the tolerance). So an invitation that expires, or is one day revoked by its serial, takes its nodes along.
+(by more than the tolerance). So an invitation that expires, or is one day revoked, takes its nodes with it.
 
-Everything here is a pure function of its arguments; serials, keys and the time come from the caller. A link is untrusted
-until its signature is checked, and whatever is wrong with it is a `MembershipError`.
+Everything here is a pure function of its arguments; serials, keys and the time come from the caller. A link is not
+believed until its signature is checked, and whatever is wrong with it is a `MembershipError`.
 """
 
 from __future__ import annotations
@@ -32,6 +32,8 @@ CLOCK_TOLERANCE_S = 300.0
 
 EVERY_RIGHT = ("*",)
 """Rights are words, compared and never interpreted here; this one stands for all, those to come included."""
+
+FINGERPRINT_CHARACTERS = 16
 
 LINK_BYTES_MAX = 4096
 """A link is a few hundred bytes; a longer one is refused unread."""
@@ -87,7 +89,7 @@ def fingerprint_of(root: bytes) -> str:
 
     Shown to people and announced on the network; admission is always decided by the whole key.
     """
-    return base64.b32encode(hashlib.sha256(root).digest()[:10]).decode().lower()
+    return base64.b32encode(hashlib.sha256(root).digest()).decode().lower()[:FINGERPRINT_CHARACTERS]
 
 
 def sign_invitation(
@@ -213,7 +215,7 @@ def check_period(what: str, *, issued_s: float, expires_s: float | None, now_s: 
 
 @functools.lru_cache(maxsize=4096)
 def _chained(chain: tuple[bytes, ...], root: bytes) -> Certificate:
-    """All of a chain that time cannot change. Remembered: every signed part of an application brings its chain along."""
+    """All of a chain that time cannot change; remembered, since each signed part of an application brings its chain."""
     if len(chain) != 2:
         raise MembershipError(f"a certificate chain has 2 links, invitation and node; this one has {len(chain)}")
     invitation = read_invitation(chain[0], root=root)
@@ -247,13 +249,13 @@ def _check_signature(link: bytes, context: bytes, public_key: bytes, fault: str)
 def _check_invitation(invitation: Invitation) -> None:
     _check_text("user", invitation.user)
     _check_text("grid name", invitation.grid_name)
-    _check_times(invitation.issued_s, invitation.expires_s)
+    _check_words_and_times(invitation)
 
 
 def _check_certificate(certificate: Certificate, invitation: Invitation) -> None:
     """That it says no more than the invitation allows: its holder, not the root, signed it."""
     _check_text("host", certificate.host)
-    _check_times(certificate.issued_s, certificate.expires_s)
+    _check_words_and_times(certificate)
     public_key_of(certificate.node)
     if (certificate.grid, certificate.invitation) != (invitation.grid, invitation.serial):
         raise MembershipError("malformed certificate: it hangs under another invitation than the one beside it")
@@ -263,13 +265,17 @@ def _check_certificate(certificate: Certificate, invitation: Invitation) -> None
         )
     if not _covered(certificate.rights, by=invitation.rights):
         raise MembershipError("the certificate claims rights that its invitation does not grant")
-    if (certificate.expires_s or math.inf) > (invitation.expires_s or math.inf):
+    if _end_s(certificate) > _end_s(invitation):
         raise MembershipError("the certificate claims to outlive its invitation")
     if certificate.issued_s < invitation.issued_s - CLOCK_TOLERANCE_S:
         raise MembershipError(
             f"the certificate is dated {_duration(invitation.issued_s - certificate.issued_s)} before its invitation: "
             "set the clock of the node's machine and join again"
         )
+
+
+def _end_s(statement: Invitation | Certificate) -> float:
+    return math.inf if statement.expires_s is None else statement.expires_s
 
 
 def _covered(rights: Collection[str], *, by: Collection[str]) -> bool:
@@ -284,8 +290,10 @@ def _check_text(what: str, text: str) -> None:
         )
 
 
-def _check_times(issued_s: float, expires_s: float | None) -> None:
-    if not math.isfinite(issued_s) or not (expires_s is None or math.isfinite(expires_s)):
+def _check_words_and_times(statement: Invitation | Certificate) -> None:
+    for word in (statement.serial, *statement.rights):
+        _check_text("serial or right", word)
+    if not math.isfinite(statement.issued_s) or math.isnan(_end_s(statement)):
         raise MembershipError("malformed certificate: a time is not a number")
 
 

@@ -48,6 +48,12 @@ class KeyPair:
         """The signature, 64 bytes, always the same for the same data."""
         return self._key.sign(data)
 
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, KeyPair) and self.public_key == other.public_key
+
+    def __hash__(self) -> int:
+        return hash(self.public_key)
+
     def __repr__(self) -> str:
         return f"{type(self).__name__}(public_key={self.public_key.hex()})"
 
