@@ -168,7 +168,7 @@ class GridStore:
             MembershipError: a grid of this name is here already, or a name is impossible.
         """
         with locked(self._directory):
-            if name in self.names():
+            if any(grid.name == name for grid in self._all()):
                 raise MembershipError(f"a grid {name!r} is here already: choose another name, or invite to that one")
             grid = _new_grid(name, user=user, personal=False)
             self._write(grid)
