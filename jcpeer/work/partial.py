@@ -1,0 +1,144 @@
+"""A blob on its way in: its bytes so far, and the check when they are all there.
+
+Invariant: the file (or buffer) holds exactly the first `offset` bytes, and the hash is that of them. Where the bytes
+come from, and what becomes of a checked blob, is the business of `transfer` and `blobs`.
+"""
+
+from __future__ import annotations
+
+import errno
+import hashlib
+import io
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from types import TracebackType
+from typing import BinaryIO
+
+from jcpeer.application.task import BlobRef
+from jcpeer.errors import RemoteProtocolError, StorageError
+from jcpeer.ids import short
+
+
+@contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Turns what the file system says into one line that names the place and the remedy."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise StorageError(f"no space left for blobs in {path}: free some, or set a smaller store limit") from error
+        raise StorageError(f"cannot use the blob store {path}: {error.strerror or error}") from error
+
+
+class PartialBlob:
+    """Made by `BlobStore.receiving`. Leaving its `with` block before `finish` keeps a file for a later resumption."""
+
+    def __init__(
+        self,
+        blob: BlobRef,
+        *,
+        keep: Callable[[BlobRef, bytes | Path], None],
+        closed: Callable[[], None],
+        path: Path | None = None,
+        prefix: hashlib._Hash | None = None,
+        offset: int = 0,
+    ) -> None:
+        """The bytes go to `path`, which holds `offset` of them with the hash `prefix`; without one, to memory."""
+        self.blob = blob
+        self._path = path
+        self._hash = prefix or hashlib.sha256()
+        self._offset = offset
+        self._keep = keep
+        self._closed = closed
+        self._in_use = True
+        self._file = self._open()
+
+    @property
+    def offset(self) -> int:
+        """How many bytes are there; the next ones to write start here."""
+        return self._offset
+
+    @property
+    def complete(self) -> bool:
+        return self._offset == self.blob.size
+
+    def write(self, data: bytes) -> None:
+        """Take the next bytes.
+
+        Raises:
+            RemoteProtocolError: more bytes than the blob has; what came so far is discarded.
+            StorageError: the disk is full or does not write; what came so far is discarded.
+        """
+        if self._offset + len(data) > self.blob.size:
+            self.discard()
+            raise RemoteProtocolError(f"blob {short(self.blob.digest)} came with more than its {self.blob.size} bytes")
+        try:
+            with storage_errors(self._path or Path()):
+                self._file.write(data)
+        except StorageError:
+            self.discard()
+            raise
+        self._hash.update(data)
+        self._offset += len(data)
+
+    def finish(self) -> BlobRef:
+        """Put the blob into the store.
+
+        Raises:
+            RemoteProtocolError: bytes are missing, or are not what the digest says; they are discarded.
+            StorageError: the disk is full or does not write.
+        """
+        if not self.complete or self._hash.hexdigest() != self.blob.digest:
+            self.discard()
+            raise RemoteProtocolError(f"what came as blob {short(self.blob.digest)} is not what its digest says")
+        try:
+            with storage_errors(self._path or Path()):
+                self._file.flush()
+            content = self._path if self._path is not None else self._memory()
+            self._keep(self.blob, content)
+        finally:
+            self.close()
+        return self.blob
+
+    def discard(self) -> None:
+        """Begin again at offset 0."""
+        # A full disk refuses the last buffered bytes; they are to go anyway.
+        with suppress(OSError):
+            self._file.close()
+        if self._path is not None:
+            self._path.unlink(missing_ok=True)
+        self._hash = hashlib.sha256()
+        self._offset = 0
+        self._file = self._open()
+
+    def close(self) -> None:
+        """Let go of the file; nothing can be written any more."""
+        if not self._in_use:
+            return
+        self._in_use = False
+        # Bytes that the disk refuses here were not counted on: a resumption reads what is really there.
+        with suppress(OSError):
+            self._file.close()
+        if self._path is not None and self._offset == 0:
+            self._path.unlink(missing_ok=True)
+        self._closed()
+
+    def __enter__(self) -> PartialBlob:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, where: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _open(self) -> BinaryIO:
+        if self._path is None:
+            return io.BytesIO()
+        with storage_errors(self._path):
+            return os.fdopen(os.open(self._path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600), "ab")
+
+    def _memory(self) -> bytes:
+        assert isinstance(self._file, io.BytesIO)
+        return self._file.getvalue()

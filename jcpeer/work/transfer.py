@@ -1,0 +1,323 @@
+"""Blobs and logs between nodes, each on a byte stream of its own, so that bulk data never delays messages.
+
+A blob is fetched from whoever holds it, checked against its digest, and resumed where it broke off, from the same
+holder or the next. Who asks for one that is already on its way joins that transfer. Whether a holder is worth asking
+is decided here alone: one that has not got it, that stalls, breaks off without a byte, or sends something else is left
+for the next. Who holds what, and what a blob is for, is known to others.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import AsyncGenerator, Callable, Sequence
+from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
+from pathlib import Path
+
+import trio
+from attrs import define, field
+
+from jcpeer.application.task import BlobRef
+from jcpeer.errors import JcpeerError, RemoteProtocolError, RequestError, UnreachableError
+from jcpeer.ids import NodeId, short
+from jcpeer.net.network import ByteStream, Network
+from jcpeer.wire.codec import HEADER_BYTES, decode, encode
+from jcpeer.wire.streams import (
+    FIRST_FRAME_BYTES_MAX,
+    OPENING_KINDS,
+    REPLY_KINDS,
+    GetBlob,
+    Here,
+    NotHere,
+    Opening,
+    ReadLog,
+    Reply,
+)
+from jcpeer.work.blobs import BlobStore
+from jcpeer.work.partial import PartialBlob
+
+STALL_S = 10.0
+"""A holder that sends nothing for so long is left for the next one."""
+SEND_STALL_S = 60.0
+"""A receiver that takes no piece for so long is given up: even a link of 2 KB/s takes one in time."""
+PIECE_BYTES = 64 * 1024
+"""Sent at once: a message that shares the connection waits for one piece at most."""
+RECEIVE_BYTES = 256 * 1024
+READ_BYTES = 2**20
+"""Read from disk at once, in a thread: a slow disk must not silence the heartbeats."""
+FETCHES_MAX = 8
+"""Transfers at once: enough to fill a link, few enough that each ends soon and its task starts."""
+FETCHES_A_PEER_MAX = 3
+BREAKS_MAX = 3
+"""A holder may break off so often, each time with bytes sent, before the next one is asked."""
+
+OpenLog = Callable[[ReadLog], AsyncGenerator[bytes, None] | None]
+"""What an attempt printed, from the request's offset on; None where this node never ran it."""
+
+
+@define
+class _Underway:
+    """One transfer and all who wait for it."""
+
+    holders: dict[NodeId, None]
+    """To be asked, best first; whoever joins adds those that it knows."""
+    ended: trio.Event = field(factory=trio.Event)
+    outcome: NodeId | JcpeerError | None = None
+    """Who gave it, or why nobody did; None at the end: its child was cancelled, another has to go on."""
+
+
+class _Left(Exception):
+    """A holder is left for the next one, and why."""
+
+
+class Transfer:
+    """One node's side of all transfers, both ways."""
+
+    def __init__(
+        self,
+        network: Network,
+        store: BlobStore,
+        *,
+        open_log: OpenLog = lambda request: None,
+        fetches_max: int = FETCHES_MAX,
+        fetches_a_peer_max: int = FETCHES_A_PEER_MAX,
+    ) -> None:
+        self._network = network
+        self._store = store
+        self._open_log = open_log
+        self._underway: dict[str, _Underway] = {}
+        self._room = trio.Semaphore(fetches_max)
+        self._a_peer_max = fetches_a_peer_max
+        self._busy: dict[NodeId, int] = {}
+        self._turns = trio.lowlevel.ParkingLot()
+
+    # --- fetching
+
+    async def fetch(self, blob: BlobRef, holders: Sequence[NodeId]) -> NodeId:
+        """Bring a blob into the store.
+
+        Args:
+            blob: What to fetch.
+            holders: Who may have it, best first.
+
+        Returns:
+            Who gave it: this node itself where it was here already.
+
+        Raises:
+            UnreachableError: no holder gave it; the text says what was wrong with each.
+            StorageError: it cannot be stored.
+        """
+        known = {holder: None for holder in holders if holder != self._network.me}
+        while not self._store.has(blob.digest):
+            underway = self._underway.get(blob.digest)
+            if underway is None:
+                return await self._lead(blob, _Underway(known))
+            underway.holders.update(known)
+            await underway.ended.wait()
+            if isinstance(underway.outcome, JcpeerError):
+                raise type(underway.outcome)(str(underway.outcome))
+            if underway.outcome is not None:
+                return underway.outcome
+        return self._network.me
+
+    async def _lead(self, blob: BlobRef, underway: _Underway) -> NodeId:
+        self._underway[blob.digest] = underway
+        try:
+            underway.outcome = await self._fetch_from_any(blob, underway.holders)
+        except JcpeerError as error:
+            underway.outcome = error
+            raise
+        finally:
+            del self._underway[blob.digest]
+            underway.ended.set()
+        return underway.outcome
+
+    async def _fetch_from_any(self, blob: BlobRef, holders: dict[NodeId, None]) -> NodeId:
+        faults: dict[NodeId, str] = {}
+        with await self._store.receiving(blob) as partial:
+            while left := [holder for holder in holders if holder not in faults]:
+                async with self._turn(left) as holder:
+                    try:
+                        await self._fetch_from(holder, partial)
+                    except _Left as fault:
+                        faults[holder] = str(fault)
+                    else:
+                        return holder
+        told = "; ".join(f"{short(holder)}: {why}" for holder, why in faults.items()) or "nobody is known to hold it"
+        raise UnreachableError(f"blob {short(blob.digest)} ({blob.size} bytes) cannot be had: {told}")
+
+    @asynccontextmanager
+    async def _turn(self, holders: Sequence[NodeId]) -> AsyncGenerator[NodeId, None]:
+        """The best of these that is not busy with other transfers of ours, once one is free."""
+        while not (free := [each for each in holders if self._busy.get(each, 0) < self._a_peer_max]):
+            await self._turns.park()
+        holder = free[0]
+        self._busy[holder] = self._busy.get(holder, 0) + 1
+        try:
+            async with self._room:
+                yield holder
+        finally:
+            self._busy[holder] -= 1
+            if not self._busy[holder]:
+                del self._busy[holder]
+            self._turns.unpark_all()
+
+    async def _fetch_from(self, holder: NodeId, partial: PartialBlob) -> None:
+        """Raises: _Left: this holder does not give it."""
+        for _ in range(BREAKS_MAX):
+            start = partial.offset
+            try:
+                await self._continue_from(holder, partial)
+            except trio.TooSlowError:
+                raise _Left(f"no byte for {STALL_S:.0f} s") from None
+            except UnreachableError as error:
+                if partial.offset == start:
+                    raise _Left(str(error)) from error
+                reason = f"breaks off time and again ({error})"
+            except RemoteProtocolError as error:
+                if start == 0 or partial.offset == start:
+                    raise _Left(str(error)) from error
+                # All was discarded; the wrong part may be what another holder sent before, so this one is asked again.
+                reason = str(error)
+            else:
+                return
+        raise _Left(reason)
+
+    async def _continue_from(self, holder: NodeId, partial: PartialBlob) -> None:
+        async with self._opened(holder, GetBlob(partial.blob.digest, partial.offset)) as (stream, reply):
+            match reply:
+                case NotHere(reason):
+                    raise _Left(reason)
+                case Here(size) if size != partial.blob.size:
+                    raise RemoteProtocolError(f"it has {size} bytes there, not {partial.blob.size}")
+            while not partial.complete:
+                with trio.fail_after(STALL_S):
+                    data = await stream.receive_some(min(RECEIVE_BYTES, partial.blob.size - partial.offset))
+                if not data:
+                    raise UnreachableError(f"broke off after {partial.offset} bytes")
+                partial.write(data)
+            partial.finish()
+
+    # --- logs
+
+    async def read_log(self, peer: NodeId, request: ReadLog) -> AsyncGenerator[bytes, None]:
+        """What an attempt printed on that node, as it comes. Close it (`contextlib.aclosing`) if left before its end.
+
+        Raises:
+            RequestError: that node has no such log.
+            UnreachableError: the node cannot be reached, or broke off.
+        """
+        stall_s = math.inf if request.follow else STALL_S
+        try:
+            async with self._opened(peer, request) as (stream, reply):
+                if isinstance(reply, NotHere):
+                    raise RequestError(f"no {request.stream} of {request.task}: {reply.reason}")
+                while True:
+                    with trio.fail_after(stall_s):
+                        data = await stream.receive_some(RECEIVE_BYTES)
+                    if not data:
+                        return
+                    yield data
+        except trio.TooSlowError:
+            raise UnreachableError(f"node {short(peer)} sent nothing for {STALL_S:.0f} s") from None
+        except RemoteProtocolError as error:
+            raise UnreachableError(f"node {short(peer)} does not answer sensibly: {error}") from error
+
+    # --- serving
+
+    async def serve(self, stream: ByteStream) -> None:
+        """Answer one incoming stream; nonsense closes it, as does whatever else is wrong with the other end."""
+        try:
+            with trio.fail_after(STALL_S):
+                request: Opening = decode(await _receive_frame(stream), OPENING_KINDS)
+            match request:
+                case GetBlob():
+                    await self._serve_blob(stream, request)
+                case ReadLog():
+                    await self._serve_log(stream, request)
+        except (RemoteProtocolError, UnreachableError, trio.TooSlowError):
+            pass
+        finally:
+            await stream.aclose()
+
+    async def _serve_blob(self, stream: ByteStream, request: GetBlob) -> None:
+        content = self._store.content(request.digest)
+        with ExitStack() as files:
+            if isinstance(content, Path):
+                try:
+                    file = files.enter_context(content.open("rb", buffering=0))
+                except OSError:  # gone this moment, or too many files are open: another holder may do better
+                    content = None
+                else:
+                    size = file.seek(0, 2)
+            elif content is not None:
+                size = len(content)
+            if content is None:
+                return await _send(stream, encode(NotHere("not here")))
+            if not 0 <= request.offset <= size:
+                raise RemoteProtocolError(f"offset {request.offset} is outside a blob of {size} bytes")
+            await _send(stream, encode(Here(size)))
+            if isinstance(content, bytes):
+                return await _send(stream, memoryview(content)[request.offset :])
+            file.seek(request.offset)
+            while data := await trio.to_thread.run_sync(file.read, READ_BYTES):
+                await _send(stream, data)
+        return None
+
+    async def _serve_log(self, stream: ByteStream, request: ReadLog) -> None:
+        log = self._open_log(request) if request.offset >= 0 else None
+        if log is None:
+            return await _send(stream, encode(NotHere("no such log here")))
+        await _send(stream, encode(Here()))
+        async with aclosing(log):
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(_cancel_when_gone, stream, nursery.cancel_scope)
+                with suppress(UnreachableError, trio.TooSlowError):
+                    async for data in log:
+                        await _send(stream, data)
+                nursery.cancel_scope.cancel()
+        return None
+
+    # --- streams
+
+    @asynccontextmanager
+    async def _opened(self, peer: NodeId, request: Opening) -> AsyncGenerator[tuple[ByteStream, Reply], None]:
+        """A stream on which the peer has answered this request."""
+        with trio.fail_after(STALL_S):
+            stream = await self._network.open_stream(peer)
+        try:
+            with trio.fail_after(STALL_S):
+                await stream.send_all(encode(request))
+                reply: Reply = decode(await _receive_frame(stream), REPLY_KINDS)
+            yield stream, reply
+        finally:
+            await stream.aclose()
+
+
+async def _receive_frame(stream: ByteStream) -> bytes:
+    length = int.from_bytes(await _receive_exactly(stream, HEADER_BYTES), "big")
+    if length > FIRST_FRAME_BYTES_MAX:
+        raise RemoteProtocolError(f"a first frame of {length} bytes is over the limit")
+    return await _receive_exactly(stream, length)
+
+
+async def _receive_exactly(stream: ByteStream, length: int) -> bytes:
+    received = b""
+    while len(received) < length:
+        data = await stream.receive_some(length - len(received))
+        if not data:
+            raise UnreachableError("closed without an answer")
+        received += data
+    return received
+
+
+async def _send(stream: ByteStream, data: bytes | memoryview) -> None:
+    for start in range(0, len(data), PIECE_BYTES):
+        with trio.fail_after(SEND_STALL_S):
+            await stream.send_all(bytes(data[start : start + PIECE_BYTES]))
+
+
+async def _cancel_when_gone(stream: ByteStream, scope: trio.CancelScope) -> None:
+    """Who reads a log says nothing more, so whatever comes now is its end; a log that rests would not notice."""
+    with suppress(UnreachableError):
+        await stream.receive_some(1)
+    scope.cancel()
