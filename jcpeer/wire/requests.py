@@ -1,6 +1,7 @@
 """What a client asks of a node, and what it hears: one protocol over the local socket and, inside `Ask`, the overlay.
 
 A client sends `Request(call, body)`; the node answers with one or more `Reply` of the same call, the last one marked.
+Where many may come (`answered_by_many`), the marked one is a `Done` after all of them.
 `Refusal` as a body ends a call with an error. An application is named by its id, a unique prefix of it, or its name.
 """
 
@@ -425,3 +426,8 @@ class Abandon:
 
 
 ClientMessage = Request | Abandon
+
+
+def answered_by_many(body: RequestBody) -> bool:
+    """Whether any number of replies follows, and then a `Done` as the last; if not, the only reply is the last."""
+    return isinstance(body, Watch | GetBlob | GetLog) or (isinstance(body, ListNodes) and body.watch)
