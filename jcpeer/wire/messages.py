@@ -99,6 +99,22 @@ class Announce:
     record: NodeRecord
 
 
+@frozen
+class Introduction:
+    """Where a node can be dialled, by the word of one that is connected to it; nothing more is believed of it."""
+
+    node: NodeId
+    addresses: tuple[str, ...]
+    incarnation: int = 0
+
+
+@frozen
+class Introduce:
+    """Some whom I know, for one who has just come: without multicast nobody else would tell."""
+
+    nodes: tuple[Introduction, ...]
+
+
 # --- orders of a coordinator
 
 
@@ -315,6 +331,7 @@ PeerMessage = (
     Heartbeat
     | Goodbye
     | Announce
+    | Introduce
     | Recruit
     | Assign
     | Withdraw
