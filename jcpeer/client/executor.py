@@ -1,0 +1,115 @@
+"""A `concurrent.futures.Executor` whose calls run on the grid: an application that stays open until `shutdown`."""
+
+from __future__ import annotations
+
+import functools
+import itertools
+import time
+import weakref
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
+from concurrent.futures import Executor, Future
+from typing import Any, ParamSpec, TypeVar
+
+from jcpeer.application.names import task_id_from
+from jcpeer.application.task import Needs
+from jcpeer.client.calls import pack_call
+from jcpeer.client.feed import ExecutorFeed
+from jcpeer.client.futures import GridFuture
+from jcpeer.client.header import new_header
+from jcpeer.client.session import Session
+from jcpeer.ids import AppId, TaskId
+
+P = ParamSpec("P")
+R = TypeVar("R")
+T = TypeVar("T")
+
+
+class GridExecutor(Executor):
+    """See `Grid.executor`."""
+
+    def __init__(
+        self,
+        session: Session,
+        *,
+        name: str = "executor",
+        needs: Needs = Needs(),
+        retries: int = 0,
+        timeout_s: float | None = None,
+        modules: Callable[[Callable[..., Any]], bytes | None] = lambda _: None,
+    ) -> None:
+        self._feed = ExecutorFeed(session, new_header(name, open_ended=True))
+        self._pack = functools.partial(pack_call, needs=needs, retries=retries, timeout_s=timeout_s)
+        self._modules = modules
+        self._numbers = itertools.count(1)
+        # An executor that nobody holds any more gets no further calls: its application may end.
+        weakref.finalize(self, self._feed.close).atexit = False
+
+    @property
+    def application(self) -> AppId | None:
+        """The id of its application, once the first call was submitted and a node has answered."""
+        return self._feed.app
+
+    def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
+        """Call this function on the grid.
+
+        A function or argument that cannot be pickled shows as the future's exception, as in a ProcessPoolExecutor.
+
+        Raises:
+            RuntimeError: after `shutdown`.
+            BrokenExecutor: the local node went away for good.
+        """
+        feed = self._feed
+        feed.check_open()
+        task = TaskId(f"{task_id_from(getattr(fn, '__name__', '')) or 'call'}-{next(self._numbers)}")
+        future: GridFuture[T] = GridFuture(feed, task)
+        try:
+            packed = self._pack(task, fn, args, kwargs, producer=feed.producer, modules=self._modules(fn))
+        except Exception as error:  # pickling runs the user's code
+            future.set_exception(error)
+            return future
+        feed.put(packed, future)
+        return future
+
+    def map(
+        self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
+    ) -> Iterator[T]:
+        """The results in the order of the arguments; `chunksize` calls travel and run as one task.
+
+        Raises:
+            TimeoutError: the next result was not there `timeout` seconds after the call of `map`.
+        """
+        if chunksize < 1:
+            raise ValueError("chunksize must be >= 1.")
+        until = None if timeout is None else time.monotonic() + timeout
+        calls = zip(*iterables, strict=False)
+        if chunksize == 1:
+            return self._in_order([self.submit(fn, *each) for each in calls], until)
+        chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
+        futures: list[Future[list[T]]] = [self.submit(_call_each, fn, each) for each in chunks]
+        in_order: Iterator[list[T]] = self._in_order(futures, until)
+        return itertools.chain.from_iterable(in_order)
+
+    def _in_order(self, futures: Sequence[Future[R]], until: float | None) -> Generator[R, None, None]:
+        waiting = deque(futures)
+        try:
+            while waiting:
+                result = waiting[0].result(None if until is None else until - time.monotonic())
+                waiting.popleft()  # nothing here holds a result that the consumer is done with
+                yield result
+                del result
+        finally:
+            self._feed.abandon(waiting)
+
+    def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
+        """Take no further calls; with `wait`, return when all are done.
+
+        `cancel_futures` cancels what has not started.
+        """
+        self._feed.close(cancel=cancel_futures)
+        if wait:
+            self._feed.join()
+
+
+def _call_each(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> list[T]:
+    return [function(*each) for each in calls]
