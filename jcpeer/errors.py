@@ -54,7 +54,15 @@ class StorageError(JcpeerError):
 
 
 class RequestError(JcpeerError):
-    """The node understood a request and says no: unknown application, ambiguous prefix, not cancellable."""
+    """The node understood a request and says no.
+
+    Attributes:
+        kind: "unknown" application or task, "ambiguous" name, or "invalid" for everything else.
+    """
+
+    def __init__(self, message: str, *, kind: str = "invalid") -> None:
+        super().__init__(message)
+        self.kind = kind
 
 
 class StalledError(JcpeerError):

@@ -23,42 +23,60 @@ def needs_key(task: Task) -> NeedsKey:
     return (needs.cpus, needs.memory_bytes, tuple(sorted(needs.labels.items())), python)
 
 
+class ReadyQueue:
+    """Ready tasks that can run on the same nodes; those in `avoid` failed them, and are asked only if no other can."""
+
+    def __init__(self, avoid: frozenset[NodeId], is_ready: Callable[[TaskId], bool]) -> None:
+        self.avoid = avoid
+        self._is_ready = is_ready
+        self._tasks: deque[TaskId] = deque()
+
+    def add(self, task: TaskId, *, first: bool) -> None:
+        if first:
+            self._tasks.appendleft(task)
+        else:
+            self._tasks.append(task)
+
+    def head(self) -> TaskId | None:
+        """The task to be placed next. Those that are no longer ready are left out when they are met, so that taking
+        one out of the middle costs nothing."""
+        while self._tasks and not self._is_ready(self._tasks[0]):
+            self._tasks.popleft()
+        return self._tasks[0] if self._tasks else None
+
+
 class ReadyQueues:
-    """The ready tasks, in order of arrival within equal needs. Entries that are no longer ready are left out when
-    they are met, so taking one out of the middle costs nothing."""
+    """The ready tasks, in order of arrival within equal needs."""
 
     def __init__(self, is_ready: Callable[[TaskId], bool]) -> None:
         self._is_ready = is_ready
-        self._queues: dict[NeedsKey, deque[TaskId]] = {}
+        self._queues: dict[tuple[NeedsKey, frozenset[NodeId]], ReadyQueue] = {}
 
-    def add(self, task: Task, *, first: bool = False) -> None:
-        queue = self._queues.setdefault(needs_key(task), deque())
-        if first:
-            queue.appendleft(task.id)
-        else:
-            queue.append(task.id)
+    def add(self, task: Task, *, avoid: frozenset[NodeId], first: bool = False) -> None:
+        key = (needs_key(task), avoid)
+        if key not in self._queues:
+            self._queues[key] = ReadyQueue(avoid, self._is_ready)
+        self._queues[key].add(task.id, first=first)
 
-    def heads(self) -> Iterator[deque[TaskId]]:
+    def __iter__(self) -> Iterator[ReadyQueue]:
         """Each queue that has a ready task at its head."""
         for key, queue in list(self._queues.items()):
-            while queue and not self._is_ready(queue[0]):
-                queue.popleft()
-            if queue:
-                yield queue
-            else:
+            if queue.head() is None:
                 del self._queues[key]
-
-    def drop_stale(self, queue: deque[TaskId]) -> None:
-        while queue and not self._is_ready(queue[0]):
-            queue.popleft()
+            else:
+                yield queue
 
     def __bool__(self) -> bool:
-        return any(True for _ in self.heads())
+        return any(True for _ in self)
 
 
-def able_to_run(task: Task, participants: Mapping[NodeId, Participant]) -> dict[NodeId, Participant]:
+def able_to_run(
+    task: Task, participants: Mapping[NodeId, Participant], *, avoid: frozenset[NodeId]
+) -> dict[NodeId, Participant]:
     """The participants that offer what this task, and so each task of its queue, needs."""
-    return {node: each for node, each in participants.items() if unmet_need(task, each.record) is None}
+    return {
+        node: each for node, each in participants.items() if node not in avoid and unmet_need(task, each.record) is None
+    }
 
 
 def choose(
@@ -66,20 +84,16 @@ def choose(
     able: Mapping[NodeId, Participant],
     *,
     local_bytes: Callable[[Task, NodeId], int],
-    avoid: frozenset[NodeId],
     mean_run_s: float | None,
 ) -> NodeId | None:
     """The participant that is to run this task, or None while none has room.
 
     A free slot comes before a place in a queue; then the node that holds most of the task's input bytes; then the one
-    with the most free slots. `avoid` are nodes where it failed: taken only when no other could run it.
+    with the most free slots.
     """
     wanted = slots_of(task.needs)
-    willing = able.keys() - avoid if avoid else able.keys()
     best: tuple[tuple[bool, int, float], NodeId] | None = None
     for node, participant in able.items():
-        if willing and node not in willing:
-            continue
         free = participant.slots_free
         if free + prefetch_slots(participant.slots, mean_run_s) < wanted:
             continue

@@ -21,7 +21,7 @@ from attrs import evolve
 
 from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef, OutputOf, Task
-from jcpeer.coordinator.dispatch import ReadyQueues, able_to_run, choose
+from jcpeer.coordinator.dispatch import ReadyQueue, ReadyQueues, able_to_run, choose
 from jcpeer.coordinator.events import (
     BatchAdded,
     CancelRequested,
@@ -138,7 +138,7 @@ class Coordinator:
                 if isinstance(each.source, BlobRef):
                     self._holders[each.source.digest] = {self._me}
             if record.runnable:
-                self._ready.add(record.spec)
+                self._make_ready(record.spec.id)
             if record.result is not None:
                 self._note_holders(record.result)
                 effects += self._collect_if_final(record)
@@ -222,7 +222,7 @@ class Coordinator:
     def _record(self, fact: Fact, *, now_s: float) -> list[Effect]:
         entry = Entry(self._epoch, self.state.last_index + 1, now_s + self._clock_offset_s, fact)
         for task in self.state.apply(entry):
-            self._ready.add(self.state.tasks[task].spec)
+            self._make_ready(task)
         self._promises.append((entry.index, Tell(entry)))
         return [Record(entry)]
 
@@ -248,7 +248,7 @@ class Coordinator:
             return []
         for blob in batch.blobs:
             self._holders.setdefault(blob.digest, set()).add(self._me)
-        return self._record(TasksAdded(event.batch), now_s=now_s)
+        return self._record(TasksAdded(batch.number, event.batch), now_s=now_s)
 
     def _seal(self, event: SealReceived, *, now_s: float) -> list[Effect]:
         if self.state.sealed or self._over:
@@ -258,12 +258,15 @@ class Coordinator:
     # --- participants
 
     def _call_up(self, *, now_s: float) -> list[Effect]:
-        placed = self.state.placed
-        if placed is None or self._over or self.state.counts["pending"] == 0:
-            return []
         wanted = self.state.counts["pending"]
-        recruit = Recruit(self.app, self._epoch, placed.placed)
-        return [Send(node, recruit) for node in self.roster.call_up(slots_wanted=wanted, now_s=now_s)]
+        if self._over or wanted == 0:
+            return []
+        return self._recruit(self.roster.call_up(slots_wanted=wanted, now_s=now_s))
+
+    def _recruit(self, nodes: list[NodeId]) -> list[Effect]:
+        assert self.state.placed is not None
+        recruit = Recruit(self.app, self._epoch, self.state.placed.placed)
+        return [Send(node, recruit) for node in nodes]
 
     def _confirm(self, node: NodeId, message: Confirm) -> list[Effect]:
         if message.epoch != self._epoch:
@@ -319,9 +322,12 @@ class Coordinator:
     def _is_ready(self, task: TaskId) -> bool:
         return self.state.tasks[task].runnable and task not in self._under_way
 
+    def _make_ready(self, task: TaskId, *, first: bool = False) -> None:
+        self._ready.add(self.state.tasks[task].spec, avoid=self._to_avoid(task), first=first)
+
     def _requeue(self, task: TaskId) -> None:
         if self._is_ready(task):
-            self._ready.add(self.state.tasks[task].spec, first=True)
+            self._make_ready(task, first=True)
 
     def _give(self, participant: Participant, attempt: Assigned) -> None:
         participant.give(attempt)
@@ -545,27 +551,34 @@ class Coordinator:
         if self._over or now_s < self._dispatch_from_s:
             return []
         orders: dict[NodeId, list[AttemptOrder]] = {}
-        for queue in self._ready.heads():
-            able = able_to_run(self.state.tasks[queue[0]].spec, self.roster.participants)
-            while queue:
-                task = self.state.tasks[queue[0]].spec
-                node = choose(
-                    task,
-                    able,
-                    local_bytes=self._local_bytes,
-                    avoid=self._to_avoid(task.id),
-                    mean_run_s=self._mean_run_s,
-                )
+        effects: list[Effect] = []
+        for queue in self._ready:
+            able = self._able(queue, effects, now_s=now_s)
+            while (task := queue.head()) is not None:
+                spec = self.state.tasks[task].spec
+                node = choose(spec, able, local_bytes=self._local_bytes, mean_run_s=self._mean_run_s)
                 if node is None:
                     break
-                queue.popleft()
-                orders.setdefault(node, []).append(self._order(task, node, now_s=now_s))
-                self._ready.drop_stale(queue)
-        return [
+                orders.setdefault(node, []).append(self._order(spec, node, now_s=now_s))
+        effects += [
             self._orders_for(node, tuple(batch[start : start + ORDERS_PER_FRAME_MAX]))
             for node, batch in orders.items()
             for start in range(0, len(batch), ORDERS_PER_FRAME_MAX)
         ]
+        return effects
+
+    def _able(self, queue: ReadyQueue, effects: list[Effect], *, now_s: float) -> dict[NodeId, Participant]:
+        """Who may be given the tasks of this queue. Where none of the participants should, others are called up, and
+        only when nobody else is left do nodes count where such a task failed."""
+        task = queue.head()
+        assert task is not None
+        spec = self.state.tasks[task].spec
+        able = able_to_run(spec, self.roster.participants, avoid=queue.avoid)
+        if able:
+            return able
+        others = self.roster.others_for(spec, avoid=queue.avoid, now_s=now_s)
+        effects += self._recruit(self.roster.ask(others, now_s=now_s))
+        return {} if others else able_to_run(spec, self.roster.participants, avoid=frozenset())
 
     def _to_avoid(self, task: TaskId) -> frozenset[NodeId]:
         failed = (each.node for each in self.state.tasks[task].past)

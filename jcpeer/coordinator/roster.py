@@ -137,10 +137,27 @@ class Roster:
                 continue
             if node in self.participants or self.objection(candidate, now_s=now_s) is not None:
                 continue
-            candidate.asked_until_s = now_s + CALL_UP_LEASE_S
             offered += candidate.record.slots
             asked.append(node)
-        return asked
+        return self.ask(asked, now_s=now_s)
+
+    def others_for(self, task: Task, *, avoid: frozenset[NodeId], now_s: float) -> list[NodeId]:
+        """Nodes that could run this task, do not take part yet, and may still be won for it."""
+        return [
+            node
+            for node, each in self.candidates.items()
+            if node not in self.participants
+            and node not in avoid
+            and self.objection(each, now_s=now_s) is None
+            and unmet_need(task, each.record) is None
+        ]
+
+    def ask(self, nodes: list[NodeId], *, now_s: float) -> list[NodeId]:
+        """Call these up; returns those who were not asked yet."""
+        fresh = [node for node in nodes if self.candidates[node].asked_until_s is None]
+        for node in fresh:
+            self.candidates[node].asked_until_s = now_s + CALL_UP_LEASE_S
+        return fresh
 
     def objection(self, candidate: Candidate, *, now_s: float) -> str | None:
         """Why this node is not asked, in words; None if it may be."""

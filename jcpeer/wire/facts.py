@@ -21,8 +21,9 @@ class Submitted:
 
 @frozen
 class TasksAdded:
-    """A batch was accepted; `batch` is a signed `manifest.Batch`."""
+    """A batch was accepted; `batch` is a signed `manifest.Batch` with this number."""
 
+    number: int
     batch: Signed
 
 

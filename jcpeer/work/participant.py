@@ -235,6 +235,10 @@ class ParticipantMachine:
         engagement = self._engagements.get(app)
         return engagement.attempts.get(name) if engagement else None
 
+    def coordinator_of(self, app: AppId) -> NodeId | None:
+        engagement = self._engagements.get(app)
+        return engagement.coordinator if engagement else None
+
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         match event:
             case CalledUp():

@@ -1,0 +1,194 @@
+"""The applications that this node coordinates, or has coordinated and keeps the results of."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+
+import structlog
+import trio
+
+from jcpeer.application.manifest import Placed
+from jcpeer.application.task import BlobRef
+from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, Tick
+from jcpeer.coordinator.machine import Coordinator
+from jcpeer.coordinator.state import ApplicationState, TaskRecord
+from jcpeer.errors import RequestError
+from jcpeer.ids import AppId, Digest, NodeId
+from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.parts import Parts
+from jcpeer.wire.codec import unpack
+from jcpeer.wire.facts import Submitted
+from jcpeer.wire.messages import (
+    Confirm,
+    Decline,
+    Fetched,
+    GivenBack,
+    NodeRecord,
+    Output,
+    Release,
+    Report,
+    Signed,
+    Started,
+)
+from jcpeer.work.transfer import Transfer
+
+log = structlog.get_logger()
+
+Answer = Confirm | Decline | Started | Report | GivenBack | Fetched
+
+
+class Applications:
+    """Finds an application's host, starts hosts, and passes on what concerns them."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        transfer: Transfer,
+        nursery: trio.Nursery,
+        *,
+        known_nodes: Callable[[], Iterable[NodeRecord]],
+        changed: Callable[[], None],
+    ) -> None:
+        self._parts = parts
+        self._transfer = transfer
+        self._nursery = nursery
+        self._known_nodes = known_nodes
+        self._changed = changed
+        self._hosts: dict[AppId, ApplicationHost] = {}
+        self._running: dict[AppId, None] = {}
+
+    # --- beginnings and ends
+
+    def recover(self) -> None:
+        """Go on with what the journal holds: applications that have not ended run again under a new epoch."""
+        for app in self._parts.journal.applications():
+            state = ApplicationState()
+            for entry in self._parts.journal.read(app):
+                state.apply(entry)
+            if state.placed is None:
+                continue
+            host = self._hosts[app] = self._host(state)
+            self._parts.store.pin(app, _blobs_of(state))
+            if state.ended is None:
+                log.info("application goes on", app=app, name=state.header.name)
+                self._start(host, host.machine.take_over(now_s=trio.current_time()))
+
+    def open(self, signed: Signed) -> ApplicationHost:
+        """The host of this submission; a submission that comes again finds the one that it opened."""
+        app = unpack(signed.payload, Placed).app
+        if app not in self._hosts:
+            host = self._host(ApplicationState())
+            effects = host.machine.open(Submitted(signed), now_s=trio.current_time())
+            self._hosts[app] = host
+            self._start(host, effects)
+            self._changed()
+        return self._hosts[app]
+
+    def _host(self, state: ApplicationState) -> ApplicationHost:
+        machine = Coordinator(
+            state, me=self._parts.identity.node, now_s=trio.current_time(), clock_s=self._parts.clock_s()
+        )
+        return ApplicationHost(machine, self._parts, self._transfer)
+
+    def _start(self, host: ApplicationHost, first: list[Effect]) -> None:
+        self._running[host.app] = None
+        for record in self._known_nodes():
+            host.post(NodeSeen(record))
+        self._nursery.start_soon(self._run, host, first)
+
+    async def _run(self, host: ApplicationHost, first: list[Effect]) -> None:
+        await host.run(first)
+        if host.fault is None:
+            results = (each.blob.digest for task in host.machine.state.final_tasks() for each in _outputs(task))
+            self._parts.store.release(host.app, keep=results)
+        self._running.pop(host.app, None)
+        self._changed()
+
+    def forget(self, host: ApplicationHost) -> None:
+        """Drop an ended application.
+
+        Raises:
+            RequestError: it still runs.
+        """
+        if host.app in self._running:
+            raise RequestError(f"{host.machine.state.header.name} has not ended; cancel it first")
+        blobs = _blobs_of(host.machine.state)
+        self._parts.store.release(host.app)
+        self._parts.store.drop(blobs)
+        self._parts.journal.forget(host.app)
+        del self._hosts[host.app]
+
+    # --- finding
+
+    def __iter__(self) -> Iterator[ApplicationHost]:
+        return iter(self._hosts.values())
+
+    @property
+    def coordinating(self) -> bool:
+        return bool(self._running)
+
+    def get(self, app: AppId) -> ApplicationHost | None:
+        return self._hosts.get(app)
+
+    def find(self, wanted: str) -> ApplicationHost | None:
+        """By id, by unique prefix of it, or by name, of which the latest counts if all earlier ones have ended.
+
+        Raises:
+            RequestError: several are meant.
+        """
+        if (exact := self._hosts.get(AppId(wanted))) is not None:
+            return exact
+        named = [each for each in self if each.machine.state.header.name == wanted]
+        running = [each for each in named if each.app in self._running]
+        found = running or named[-1:]
+        if not found and len(wanted) >= 2:
+            found = [each for each in self if each.app.startswith(wanted)]
+        if len(found) > 1:
+            ids = ", ".join(each.app[:12] for each in found)
+            raise RequestError(f"{wanted!r} means several applications: {ids}; give more of the id", kind="ambiguous")
+        return found[0] if found else None
+
+    # --- what concerns them
+
+    def heard(self, node: NodeId, message: Answer) -> None:
+        host = self._hosts.get(message.app)
+        if host is None:
+            log.info("answer for an unknown application", node=node, app=message.app)
+        elif message.app in self._running:
+            host.post(Heard(node, message))
+        elif not isinstance(message, Decline):
+            # It was out of reach when the end was told.
+            self._parts.network.send(node, Release(host.app, host.machine.epoch, ended=True))
+
+    def committed(self, app: AppId, index: int) -> None:
+        if app in self._running:
+            self._hosts[app].post(Committed(index))
+
+    def node_seen(self, record: NodeRecord) -> None:
+        self._post_all(NodeSeen(record))
+
+    def node_lost(self, node: NodeId, why: str) -> None:
+        self._post_all(NodeLost(node, why))
+
+    def tick(self) -> None:
+        self._post_all(Tick())
+
+    def _post_all(self, event: Event) -> None:
+        for app in list(self._running):
+            self._hosts[app].post(event)
+
+
+def _outputs(task: TaskRecord) -> Iterator[Output]:
+    if task.result is not None:
+        yield from task.result.outcome.outputs
+
+
+def _blobs_of(state: ApplicationState) -> set[Digest]:
+    """All that the application's tasks read or left, as far as it has a name."""
+    blobs = {
+        each.source.digest
+        for task in state.tasks.values()
+        for each in task.spec.inputs
+        if isinstance(each.source, BlobRef)
+    }
+    return blobs | {each.blob.digest for task in state.tasks.values() for each in _outputs(task)}

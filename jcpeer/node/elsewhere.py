@@ -1,0 +1,185 @@
+"""Questions to other nodes about applications that are not hosted here, and answers to theirs.
+
+All nodes in the directory are asked at once; the first that does not say "unknown" is listened to. A question is
+answered from one's own applications only, never passed on, and only to nodes of the user whose application it is.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import aclosing
+from typing import Any, cast
+
+import structlog
+import trio
+from attrs import define, field
+
+from jcpeer.errors import JcpeerError, RemoteProtocolError, RequestError, UnreachableError
+from jcpeer.ids import NodeId
+from jcpeer.node.applications import Applications
+from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.parts import Parts
+from jcpeer.wire.codec import pack, unpack
+from jcpeer.wire.messages import Answer, Ask, NodeRecord
+from jcpeer.wire.requests import (
+    Cancel,
+    Done,
+    Forget,
+    GetBlob,
+    GetLog,
+    GetResults,
+    GetStatus,
+    GetTask,
+    Refusal,
+    ReplyBody,
+    Status,
+    Watch,
+    Why,
+)
+
+AboutApplication = GetStatus | Watch | GetTask | GetResults | GetLog | Cancel | Why | Forget
+"""Requests that name an application, and that another node may answer."""
+Answerer = Callable[[AboutApplication, ApplicationHost], AsyncGenerator[ReplyBody, None]]
+
+log = structlog.get_logger()
+
+ANSWER_S = 3.0
+"""A node that has not begun to answer by then is not waited for."""
+
+ASKABLE: Any = AboutApplication
+REPLIES: Any = ReplyBody
+
+
+@define
+class _Call:
+    """A question under way: who has not answered yet, and who is listened to."""
+
+    waiting: set[NodeId]
+    replies: trio.MemorySendChannel[tuple[ReplyBody, bool]]
+    chosen: NodeId | None = None
+    refusals: list[Refusal] = field(factory=list)
+
+
+class Elsewhere:
+    """Asks other nodes, and answers them."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        applications: Applications,
+        nursery: trio.Nursery,
+        *,
+        others: Callable[[], Iterable[NodeRecord]],
+    ) -> None:
+        self._parts = parts
+        self._applications = applications
+        self._nursery = nursery
+        self._others = others
+        self._numbers = itertools.count(1)
+        self._calls: dict[int, _Call] = {}
+        self._answerer: Answerer | None = None
+
+    # --- asking
+
+    async def ask(self, body: AboutApplication) -> AsyncGenerator[ReplyBody, None]:
+        """The replies of the one node that knows the application.
+
+        Raises:
+            RequestError: nobody in reach knows it.
+        """
+        unknown = RequestError(
+            f"no application {body.app!r} here or at another node in reach; `jcpeer list` shows those of this node",
+            kind="unknown",
+        )
+        nodes = [each.node for each in self._others()]
+        if not nodes:
+            raise unknown
+        number = next(self._numbers)
+        send, receive = trio.open_memory_channel[tuple[ReplyBody, bool]](math.inf)
+        self._calls[number] = _Call(set(nodes), send)
+        request = pack(body, ASKABLE)
+        for node in nodes:
+            self._parts.network.send(node, Ask(number, request))
+        try:
+            with trio.move_on_after(ANSWER_S) as scope:
+                reply, last = await receive.receive()
+            if scope.cancelled_caught or (isinstance(reply, Refusal) and reply.kind == "unknown"):
+                raise unknown
+            while True:
+                if isinstance(reply, Refusal):
+                    raise RequestError(reply.text, kind=reply.kind)
+                if last:
+                    return
+                yield reply
+                reply, last = await receive.receive()
+        finally:
+            del self._calls[number]
+
+    async def holders(self, body: GetBlob) -> list[NodeId]:
+        """Who may hold a blob of an application that is not ours: its coordinator, then its participants."""
+        async with aclosing(self.ask(GetStatus(body.app))) as replies:
+            async for reply in replies:
+                if isinstance(reply, Status):
+                    return [reply.coordinator.id, *(each.id for each in reply.participants)]
+        raise UnreachableError(f"nobody in reach knows who holds blob {body.blob.digest[:12]}")
+
+    def answered(self, node: NodeId, answer: Answer) -> None:
+        call = self._calls.get(answer.call)
+        if call is None or node not in call.waiting:
+            return
+        try:
+            reply = cast(ReplyBody, unpack(answer.reply, REPLIES))
+        except RemoteProtocolError as error:
+            log.warning("malformed answer", node=node, reason=str(error))
+            return
+        if call.chosen is None and not (isinstance(reply, Refusal) and reply.kind == "unknown"):
+            call.chosen = node
+        if call.chosen == node:
+            call.replies.send_nowait((reply, answer.last))
+            return
+        call.waiting.discard(node)
+        if call.chosen is None and not call.waiting:
+            call.replies.send_nowait((reply, True))
+
+    def lost(self, node: NodeId) -> None:
+        """A node that may owe an answer is gone."""
+        gone = Refusal("unreachable", "the node that coordinates the application went away; ask again")
+        for call in self._calls.values():
+            if call.chosen == node:
+                call.replies.send_nowait((gone, True))
+            elif node in call.waiting and call.chosen is None:
+                call.waiting.discard(node)
+                if not call.waiting:
+                    call.replies.send_nowait((Refusal("unknown", ""), True))
+
+    # --- answering
+
+    def answer_with(self, answerer: Answerer) -> None:
+        """Set once, when the service that asks through us stands."""
+        self._answerer = answerer
+
+    def asked(self, node: NodeId, user: str, ask: Ask) -> None:
+        self._nursery.start_soon(self._answer, node, user, ask)
+
+    async def _answer(self, node: NodeId, user: str, ask: Ask) -> None:
+        def reply(body: ReplyBody, *, last: bool) -> None:
+            self._parts.network.send(node, Answer(ask.call, pack(body, REPLIES), last))
+
+        try:
+            body = cast("AboutApplication", unpack(ask.request, ASKABLE))
+            host = self._applications.find(body.app)
+            if host is None or self._answerer is None or host.machine.state.header.user != user:
+                reply(Refusal("unknown", ""), last=True)
+                return
+            async with aclosing(self._answerer(body, host)) as replies:
+                async for each in replies:
+                    reply(each, last=False)
+            reply(Done(), last=True)
+        except RequestError as error:
+            reply(Refusal(error.kind, str(error)), last=True)
+        except RemoteProtocolError as error:
+            log.warning("malformed question", node=node, reason=str(error))
+        except JcpeerError as error:
+            reply(Refusal("invalid", str(error)), last=True)

@@ -1,0 +1,240 @@
+"""One application's coordinator at work: a child that feeds the machine and performs its effects."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from collections.abc import Iterator
+
+import structlog
+import trio
+from attrs import evolve
+
+from jcpeer.application.task import BlobRef
+from jcpeer.coordinator.events import (
+    Collect,
+    Collected,
+    CollectFailed,
+    Effect,
+    Event,
+    Over,
+    Quiet,
+    Record,
+    Send,
+    SendOrders,
+    Tell,
+)
+from jcpeer.coordinator.machine import Coordinator
+from jcpeer.errors import UnreachableError
+from jcpeer.ids import AppId, Digest, NodeId
+from jcpeer.node.parts import Parts
+from jcpeer.wire.facts import Entry, Finished, Sealed, TasksAdded
+from jcpeer.wire.messages import Assign, AttemptOrder
+from jcpeer.work.transfer import Transfer
+
+log = structlog.get_logger()
+
+EVENTS_AT_ONCE_MAX = 2000
+"""So many events are taken before what is ready is placed, even if more wait."""
+RECENT_ENTRIES_MAX = 4000
+RECENT_DATA_BYTES_MAX = 4096
+"""A recent entry keeps results up to this size with it; larger ones are looked up again."""
+ATTACHED_BYTES_MAX = 1024 * 1024
+"""Small inputs in one frame; far below the frame limit, so that nothing else waits long behind it."""
+
+
+class ApplicationHost:
+    """Owns the coordinator machine of one application; everybody else posts events, or asks for views."""
+
+    def __init__(self, machine: Coordinator, parts: Parts, transfer: Transfer) -> None:
+        self.machine = machine
+        self.fault: str | None = None
+        """Set when the machine failed: the application is stalled, its journal kept."""
+        self._parts = parts
+        self._transfer = transfer
+        self._post, self._events = trio.open_memory_channel[Event](math.inf)
+        self._news = trio.Event()
+        self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
+        self._told_index = machine.state.last_index
+        self._batches_told = set(machine.state.batches)
+        self._sealed_told = machine.state.sealed
+        self._finishes: deque[float] = deque(maxlen=1000)
+
+    @property
+    def app(self) -> AppId:
+        return self.machine.app
+
+    def post(self, event: Event) -> None:
+        """Have the machine handle this; never blocks. (The queue is bounded by what peers may send and by credits.)"""
+        self._post.send_nowait(event)
+
+    async def run(self, first: list[Effect]) -> None:
+        """Until the end of the application is committed. A bug in the machine ends up here, and goes no further."""
+        async with trio.open_nursery() as nursery:
+            try:
+                over = self._perform(first, nursery)
+                while not over:
+                    over = self._perform(await self._next_effects(), nursery)
+            except Exception as error:
+                self.fault = f"internal error: {error!r}"
+                log.exception("application stalled", app=self.app, error=repr(error))
+                self._tell_watchers()
+            nursery.cancel_scope.cancel()
+
+    async def _next_effects(self) -> list[Effect]:
+        event = await self._events.receive()
+        effects = self.machine.handle(event, now_s=trio.current_time())
+        for _ in range(EVENTS_AT_ONCE_MAX):
+            try:
+                event = self._events.receive_nowait()
+            except trio.WouldBlock:
+                break
+            effects += self.machine.handle(event, now_s=trio.current_time())
+        effects += self.machine.handle(Quiet(), now_s=trio.current_time())
+        return effects
+
+    # --- effects
+
+    def _perform(self, effects: list[Effect], nursery: trio.Nursery) -> bool:
+        """In order, but that entries recorded one after another reach the journal together. True at the end."""
+        over = told = False
+        entries: list[Entry] = []
+        for effect in effects:
+            if isinstance(effect, Record):
+                self._hold_small_outputs(effect.entry)
+                entries.append(effect.entry)
+                continue
+            match effect:
+                case Send():
+                    self._parts.network.send(effect.node, effect.message)
+                case SendOrders():
+                    self._send_orders(effect)
+                case Tell():
+                    told = True
+                    self._note_told(effect.entry)
+                case Collect():
+                    nursery.start_soon(self._collect, effect.blob, effect.holders)
+                case Over():
+                    over = True
+        if entries:
+            # After the orders of the same burst: an order promises nothing, and may be on its way while we write.
+            self._parts.journal.append(self.app, entries)
+        if told:
+            self._tell_watchers()
+        return over
+
+    def _hold_small_outputs(self, entry: Entry) -> None:
+        """Small results are handed on to the tasks that read them, so they are kept at hand."""
+        if isinstance(entry.fact, Finished):
+            for output in entry.fact.outcome.outputs:
+                if output.data is not None:
+                    self._parts.store.put(output.data)
+
+    def small_blob(self, digest: Digest) -> bytes | None:
+        """A small blob of the application, from the store or, if it was crowded out there, from the journal."""
+        content = self._parts.store.content(digest)
+        if isinstance(content, bytes):
+            return content
+        return content.read_bytes() if content else self._parts.journal.inline(self.app, digest)
+
+    def _send_orders(self, effect: SendOrders) -> None:
+        attach = set(effect.attach)
+        for orders, blobs in self._frames(effect.orders, attach):
+            self._parts.network.send(effect.node, Assign(self.app, self.machine.epoch, orders, blobs))
+
+    def _frames(
+        self, orders: tuple[AttemptOrder, ...], attach: set[Digest]
+    ) -> Iterator[tuple[tuple[AttemptOrder, ...], dict[Digest, bytes]]]:
+        """The orders cut so that no frame carries too many bytes; each blob goes with the first order that needs it."""
+        part: list[AttemptOrder] = []
+        blobs: dict[Digest, bytes] = {}
+        size = 0
+        for order in orders:
+            for each in order.inputs:
+                digest = each.blob.digest
+                if digest in attach:
+                    attach.discard(digest)
+                    data = self.small_blob(digest)
+                    if data is not None:
+                        blobs[digest] = data
+                        size += len(data)
+            part.append(order)
+            if size > ATTACHED_BYTES_MAX:
+                yield tuple(part), blobs
+                part, blobs, size = [], {}, 0
+        if part:
+            yield tuple(part), blobs
+
+    async def _collect(self, blob: BlobRef, holders: tuple[NodeId, ...]) -> None:
+        if not self._parts.store.has(blob.digest):
+            try:
+                await self._transfer.fetch(blob, holders)
+            except UnreachableError as error:
+                log.warning("result not fetched", app=self.app, blob=blob.digest[:12], error=str(error))
+                self.post(CollectFailed(blob.digest, holders))
+                return
+        self._parts.store.pin(self.app, [blob.digest])
+        self.post(Collected(blob.digest))
+
+    # --- news for clients
+
+    def _note_told(self, entry: Entry) -> None:
+        self._told_index = entry.index
+        self._recent.append(_without_bulk(entry))
+        match entry.fact:
+            case TasksAdded(number=number):
+                self._batches_told.add(number)
+            case Sealed():
+                self._sealed_told = True
+            case Finished():
+                self._finishes.append(trio.current_time())
+            case _:
+                pass
+
+    def _tell_watchers(self) -> None:
+        self._news.set()
+        self._news = trio.Event()
+
+    async def news(self) -> None:
+        """Return when something was committed since the call."""
+        await self._news.wait()
+
+    @property
+    def told_index(self) -> int:
+        """Up to here, entries are committed and may be shown."""
+        return self._told_index
+
+    def entries_after(self, index: int) -> list[Entry]:
+        """Committed entries after that index, oldest first; from memory if they are recent."""
+        if self._recent and self._recent[0].index <= index + 1:
+            skip = index + 1 - self._recent[0].index
+            return [self._recent[at] for at in range(skip, len(self._recent))]
+        entries = self._parts.journal.read(self.app)
+        return [each for each in entries if index < each.index <= self._told_index]
+
+    async def batch_committed(self, number: int) -> None:
+        while number not in self._batches_told and self.fault is None:
+            await self.news()
+
+    async def seal_committed(self) -> None:
+        while not self._sealed_told and self.fault is None:
+            await self.news()
+
+    def rate(self) -> float:
+        """Tasks finished a second, of late."""
+        horizon_s = trio.current_time() - 5.0
+        recent = sum(each > horizon_s for each in self._finishes)
+        if not recent:
+            return 0.0
+        span_s = trio.current_time() - max(horizon_s, self._finishes[0])
+        return recent / max(span_s, 0.2)
+
+
+def _without_bulk(entry: Entry) -> Entry:
+    fact = entry.fact
+    if not isinstance(fact, Finished):
+        return entry
+    if sum(len(each.data or b"") for each in fact.outcome.outputs) <= RECENT_DATA_BYTES_MAX:
+        return entry
+    outputs = tuple(evolve(each, data=None) for each in fact.outcome.outputs)
+    return evolve(entry, fact=evolve(fact, outcome=evolve(fact.outcome, outputs=outputs)))

@@ -1,0 +1,336 @@
+"""A node's participation at work: a child that feeds the participant machine and performs its effects."""
+
+from __future__ import annotations
+
+import math
+import shutil
+from collections.abc import AsyncGenerator, Callable
+from pathlib import Path
+
+import structlog
+import trio
+from attrs import define, field
+
+from jcpeer.application.manifest import Placed
+from jcpeer.application.task import BlobRef
+from jcpeer.errors import MembershipError, RemoteProtocolError, StorageError, UnreachableError
+from jcpeer.ids import AttemptName, Digest, NodeId, digest_of
+from jcpeer.membership.signed import open_signed
+from jcpeer.node.parts import Parts
+from jcpeer.wire.messages import (
+    Assign,
+    Decline,
+    Failure,
+    Fetched,
+    OrderedInput,
+    Outcome,
+    Output,
+    Recruit,
+)
+from jcpeer.wire.streams import ReadLog
+from jcpeer.work.execution import Content, Execution
+from jcpeer.work.participant import (
+    Assigned,
+    AttemptKey,
+    CalledUp,
+    DropBlobs,
+    Effect,
+    Event,
+    Fetch,
+    InputsHere,
+    InputsMissing,
+    Kill,
+    Killed,
+    Leave,
+    ParticipantMachine,
+    Quiet,
+    Ran,
+    Send,
+    Start,
+)
+from jcpeer.work.transfer import Transfer
+
+log = structlog.get_logger()
+
+TAIL_BYTES = 4096
+"""What an outcome carries of each log; a longer log is a blob beside it, held by the participant."""
+LOG_POLL_S = 0.2
+"""A followed log is looked at this often: its writer is a foreign process that does not tell."""
+LOG_PIECE_BYTES = 64 * 1024
+
+
+@define
+class _UnderWay:
+    """An attempt that fetches or runs. `directory` is where it prints, once it runs."""
+
+    scope: trio.CancelScope = field(factory=trio.CancelScope)
+    directory: Path | None = None
+
+
+class Participation:
+    """Owns the participant machine; everybody else posts events."""
+
+    def __init__(self, parts: Parts, *, user: str, slots: int, memory_bytes: int, changed: Callable[[], None]) -> None:
+        self.machine = ParticipantMachine(
+            user=user, slots=slots, memory_bytes=memory_bytes, trust_grid=parts.config.trust_grid
+        )
+        self._parts = parts
+        self._node_changed = changed
+        self._post, self._events = trio.open_memory_channel[Event](math.inf)
+        self._under_way: dict[AttemptKey, _UnderWay] = {}
+        self._application_blobs: dict[str, set[Digest]] = {}
+        self._attempts_started = 0
+
+    def post(self, event: Event) -> None:
+        """Have the machine handle this; never blocks."""
+        self._post.send_nowait(event)
+
+    # --- what comes from the network
+
+    def called_up(self, node: NodeId, recruit: Recruit) -> None:
+        """Check who asks before anything is promised."""
+        root = self._parts.standing.membership.root
+        try:
+            placed, certificate = open_signed(recruit.placed, Placed, root=root, now_s=None)
+        except (MembershipError, RemoteProtocolError) as error:
+            log.warning("call-up refused", node=node, reason=str(error))
+            self._parts.network.send(node, Decline(recruit.app, recruit.epoch, str(error)))
+            return
+        if placed.app != recruit.app or placed.header.user != certificate.user:
+            reason = "the application is not what its signer says"
+            self._parts.network.send(node, Decline(recruit.app, recruit.epoch, reason))
+            return
+        self.post(CalledUp(node, recruit, certificate.user))
+
+    def assigned(self, node: NodeId, assign: Assign) -> None:
+        """Store what the orders carry, and see what they still want."""
+        store = self._parts.store
+        for digest, data in assign.blobs.items():
+            if digest_of(data) == digest:
+                store.put(data)
+            else:
+                log.warning("a blob is not what its name says", node=node, digest=digest[:12])
+        absent: dict[AttemptName, tuple[OrderedInput, ...]] = {}
+        wanted: set[Digest] = set()
+        for order in assign.orders:
+            wanted.update(each.blob.digest for each in order.inputs)
+            missing = tuple(each for each in order.inputs if not store.has(each.blob.digest))
+            if missing:
+                absent[AttemptName(order.task, assign.epoch.counter, order.number)] = missing
+        store.pin(assign.app, wanted)
+        self._application_blobs.setdefault(assign.app, set()).update(wanted)
+        self.post(Assigned(node, assign, absent))
+
+    # --- the machine
+
+    async def run(self, transfer: Transfer) -> None:
+        async with trio.open_nursery() as nursery:
+            while True:
+                effects = self.machine.handle(await self._events.receive(), now_s=trio.current_time())
+                while True:
+                    try:
+                        event = self._events.receive_nowait()
+                    except trio.WouldBlock:
+                        break
+                    effects += self.machine.handle(event, now_s=trio.current_time())
+                effects += self.machine.handle(Quiet(), now_s=trio.current_time())
+                for effect in effects:
+                    self._perform(effect, transfer, nursery)
+                self._node_changed()
+
+    def _perform(self, effect: Effect, transfer: Transfer, nursery: trio.Nursery) -> None:
+        match effect:
+            case Send():
+                self._parts.network.send(effect.node, effect.message)
+            case Fetch():
+                self._under_way[effect.key] = under_way = _UnderWay()
+                nursery.start_soon(self._fetch, effect, transfer, under_way)
+            case Start():
+                self._under_way[effect.key] = under_way = _UnderWay()
+                nursery.start_soon(self._execute, effect, under_way)
+            case Kill():
+                if (killed := self._under_way.get(effect.key)) is not None:
+                    killed.scope.cancel()
+            case DropBlobs():
+                blobs = self._application_blobs.pop(effect.app, set())
+                self._parts.store.release(effect.app)
+                self._parts.store.drop(blobs)
+
+    async def leave(self, reason: str) -> None:
+        """Hand everything back and return when nothing runs."""
+        self.post(Leave(reason))
+        await trio.lowlevel.checkpoint()
+        while self._under_way:
+            await trio.sleep(0.01)
+
+    # --- fetching and executing
+
+    async def _fetch(self, effect: Fetch, transfer: Transfer, under_way: _UnderWay) -> None:
+        fetched: list[Digest] = []
+        missing: list[Digest] = []
+        why = ""
+        with under_way.scope:
+            for each in effect.inputs:
+                try:
+                    if not self._parts.store.has(each.blob.digest):
+                        await transfer.fetch(each.blob, each.holders)
+                    fetched.append(each.blob.digest)
+                except UnreachableError as error:
+                    missing.append(each.blob.digest)
+                    why = str(error)
+        self._under_way.pop(effect.key, None)
+        if under_way.scope.cancelled_caught:
+            return
+        if fetched:
+            coordinator = self.machine.coordinator_of(effect.key.app)
+            if coordinator is not None:
+                self._parts.network.send(coordinator, Fetched(effect.key.app, tuple(fetched)))
+        self.post(InputsMissing(effect.key, tuple(missing), why) if missing else InputsHere(effect.key))
+
+    async def _execute(self, effect: Start, under_way: _UnderWay) -> None:
+        outcome: Outcome | None = None
+        try:
+            with under_way.scope:
+                outcome = await self._attempt(effect, under_way)
+        finally:
+            if under_way.directory is not None:
+                await _remove_tree(under_way.directory)
+            self._under_way.pop(effect.key, None)
+            self.post(Ran(effect.key, outcome) if outcome else Killed(effect.key))
+
+    async def _attempt(self, effect: Start, under_way: _UnderWay) -> Outcome:
+        order = effect.order
+        inputs: dict[str, Content] = {}
+        for each in order.inputs:
+            content = self._parts.store.content(each.blob.digest)
+            if content is None:
+                return _could_not_run(effect, self._parts.clock_s(), f"input {each.name} left the store")
+            inputs[each.name] = content
+        try:
+            directory = self._make_directory()
+            under_way.directory = directory
+            execution = await self._parts.executor.run(order, inputs, directory or Path("simulated"))
+            return await self._outcome(effect, execution)
+        except StorageError as error:
+            return _could_not_run(effect, self._parts.clock_s(), str(error))
+
+    def _make_directory(self) -> Path | None:
+        if self._parts.attempts_dir is None:
+            return None
+        self._attempts_started += 1
+        directory = self._parts.attempts_dir / str(self._attempts_started)
+        try:
+            directory.mkdir(mode=0o700, parents=True)
+        except OSError as error:
+            raise StorageError(f"no directory for an attempt: {error}") from error
+        return directory
+
+    async def _outcome(self, effect: Start, execution: Execution) -> Outcome:
+        outputs = []
+        for name, content in execution.outputs.items():
+            blob, data = await self._take_over(content)
+            outputs.append(Output(name, blob, data))
+        produced = {each.blob.digest for each in outputs}
+        stdout, stdout_tail = await self._take_over_log(execution.stdout)
+        stderr, stderr_tail = await self._take_over_log(execution.stderr)
+        produced.update(each.digest for each in (stdout, stderr) if each is not None)
+        self._parts.store.pin(effect.key.app, produced)
+        self._application_blobs.setdefault(effect.key.app, set()).update(produced)
+        return Outcome(
+            task=effect.order.task,
+            epoch=effect.epoch,
+            number=effect.order.number,
+            failure=execution.failure,
+            outputs=tuple(outputs),
+            consumed=tuple(each.blob.digest for each in effect.order.inputs),
+            exit_status=execution.exit_status,
+            started_s=execution.started_s,
+            waited_s=effect.waited_s,
+            ran_s=execution.ran_s,
+            cpu_s=execution.cpu_s,
+            stdout=stdout,
+            stderr=stderr,
+            stdout_tail=stdout_tail,
+            stderr_tail=stderr_tail,
+        )
+
+    async def _take_over(self, content: Content) -> tuple[BlobRef, bytes | None]:
+        """Into the store; a small blob's bytes as well, since they travel in the report."""
+        store = self._parts.store
+        blob = store.put(content) if isinstance(content, bytes) else await store.adopt(content)
+        if not blob.small:
+            return blob, None
+        data = store.content(blob.digest)
+        return blob, data if isinstance(data, bytes) else data.read_bytes() if data else None
+
+    async def _take_over_log(self, content: Content) -> tuple[BlobRef | None, str]:
+        """The last bytes as text, and the whole as a blob where they are not the whole."""
+        if isinstance(content, bytes):
+            tail, size = content[-TAIL_BYTES:], len(content)
+        else:
+            tail, size = _file_tail(content)
+        text = tail.decode("utf-8", "replace")
+        if size <= TAIL_BYTES:
+            return None, text
+        store = self._parts.store
+        blob = store.put(content) if isinstance(content, bytes) else await store.adopt(content)
+        return blob, text
+
+    # --- logs of running attempts
+
+    def open_log(self, request: ReadLog) -> AsyncGenerator[bytes, None] | None:
+        """What an attempt that runs here prints, as it comes; None where it does not run here."""
+        for key, under_way in self._under_way.items():
+            same = key.app == request.app and key.name.task == request.task and key.name.number == request.number
+            if same and under_way.directory is not None:
+                return self._follow(key, under_way.directory / request.stream, request)
+        return None
+
+    async def _follow(self, key: AttemptKey, path: Path, request: ReadLog) -> AsyncGenerator[bytes, None]:
+        offset = request.offset
+        try:
+            with path.open("rb") as file:
+                while True:
+                    running = key in self._under_way
+                    file.seek(offset)
+                    piece = file.read(LOG_PIECE_BYTES)
+                    if piece:
+                        offset += len(piece)
+                        yield piece
+                    elif not request.follow or not running:
+                        return
+                    else:
+                        await trio.sleep(LOG_POLL_S)
+        except OSError:
+            return  # it has just ended and its directory is gone
+
+
+def _could_not_run(effect: Start, started_s: float, why: str) -> Outcome:
+    return Outcome(
+        task=effect.order.task,
+        epoch=effect.epoch,
+        number=effect.order.number,
+        failure=Failure("setup", why),
+        outputs=(),
+        consumed=tuple(each.blob.digest for each in effect.order.inputs),
+        exit_status=None,
+        started_s=started_s,
+        waited_s=effect.waited_s,
+        ran_s=0.0,
+    )
+
+
+def _file_tail(path: Path) -> tuple[bytes, int]:
+    """The last bytes of a file and its size; of one that is not there, nothing."""
+    try:
+        with path.open("rb") as file:
+            size = file.seek(0, 2)
+            file.seek(max(0, size - TAIL_BYTES))
+            return file.read(TAIL_BYTES), size
+    except OSError:
+        return b"", 0
+
+
+async def _remove_tree(directory: Path) -> None:
+    with trio.CancelScope(shield=True):
+        await trio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))

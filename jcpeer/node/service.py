@@ -1,0 +1,336 @@
+"""What the node answers its clients: each request of `wire.requests`.
+
+Requests about an application that is not hosted here go to `node.elsewhere`, which asks the other nodes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from contextlib import aclosing
+from pathlib import Path
+
+import trio
+from attrs import evolve
+from jcpeer.discovery.directory import Directory
+
+from jcpeer.application.task import BlobRef
+from jcpeer.coordinator.events import CancelRequested
+from jcpeer.coordinator.history import happened
+from jcpeer.errors import RequestError, UnreachableError
+from jcpeer.ids import NodeId, TaskId
+from jcpeer.node.applications import Applications
+from jcpeer.node.elsewhere import AboutApplication, Elsewhere
+from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.participation import TAIL_BYTES, Participation
+from jcpeer.node.parts import Parts
+from jcpeer.node.submission import ONE_COPY, Submissions
+from jcpeer.node.views import Views
+from jcpeer.wire import requests
+from jcpeer.wire.facts import Ended
+from jcpeer.wire.requests import (
+    Accepted,
+    AddTasks,
+    Cancel,
+    Done,
+    Forget,
+    GetBlob,
+    GetLog,
+    GetResults,
+    GetStatus,
+    GetTask,
+    Happened,
+    JoinGrid,
+    ListApplications,
+    ListNodes,
+    Missing,
+    MissingBlobs,
+    Nodes,
+    Opened,
+    Piece,
+    PutBlob,
+    ReplyBody,
+    RequestBody,
+    SealApplication,
+    Self,
+    Submit,
+    Watch,
+    WhoAreYou,
+    Why,
+)
+from jcpeer.wire.streams import ReadLog
+from jcpeer.work.transfer import Transfer
+
+PROGRESS_S = 0.2
+NODES_POLL_S = 0.5
+PIECE_BYTES = 256 * 1024
+
+
+class Service:
+    """One node's answers. `handle` is what `net.local` serves, and what a client in the same process calls."""
+
+    def __init__(
+        self,
+        parts: Parts,
+        applications: Applications,
+        participation: Participation,
+        directory: Directory,
+        transfer: Transfer,
+        elsewhere: Elsewhere,
+        *,
+        join_grid: Callable[[str], Awaitable[None]],
+    ) -> None:
+        self._parts = parts
+        self._applications = applications
+        self._participation = participation
+        self._directory = directory
+        self._transfer = transfer
+        self._elsewhere = elsewhere
+        self._join_grid = join_grid
+        self._submissions = Submissions(parts, applications)
+        elsewhere.answer_with(self.answer)
+
+    async def handle(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
+        """The replies to one request, in order.
+
+        Raises:
+            JcpeerError: the request is refused; the text says why.
+        """
+        if isinstance(body, AboutApplication):
+            host = self._applications.find(body.app)
+            replies = self.answer(body, host) if host else self._elsewhere.ask(body)
+            async with aclosing(replies):
+                async for reply in replies:
+                    yield reply
+        elif isinstance(body, GetBlob):
+            async with aclosing(self._blob(body)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        elif isinstance(body, ListNodes) and body.watch:
+            async with aclosing(self._watch_nodes()) as changes:
+                async for nodes in changes:
+                    yield nodes
+        else:
+            yield await self._answer_once(body)
+
+    async def _answer_once(self, body: RequestBody) -> ReplyBody:
+        match body:
+            case WhoAreYou():
+                return self._self()
+            case ListNodes():
+                return self._nodes()
+            case Submit():
+                return Opened(self._submissions.open(body.header))
+            case MissingBlobs():
+                return Missing(tuple(each for each in body.digests if not self._parts.store.has(each)))
+            case PutBlob():
+                await self._submissions.put(body)
+                return Done()
+            case AddTasks():
+                await self._submissions.add(body)
+                return Done()
+            case SealApplication():
+                await self._submissions.seal(body.app, body.batches)
+                return Accepted(body.app, 1, ONE_COPY)
+            case ListApplications():
+                return requests.Applications(tuple(self._views(each).summary() for each in self._applications))
+            case JoinGrid():
+                await self._join_grid(body.token)
+                return self._self()
+            case _:
+                raise RequestError(f"this node does not answer {type(body).__name__}")
+
+    # --- the node
+
+    def _self(self) -> Self:
+        membership = self._parts.standing.membership
+        return Self(self._directory.me, membership.grid_name, membership.fingerprint, self._parts.network.addresses)
+
+    def _nodes(self) -> Nodes:
+        return Nodes(self._directory.view(trio.current_time()), self._directory.notices)
+
+    async def _watch_nodes(self) -> AsyncGenerator[Nodes, None]:
+        last: Nodes | None = None
+        while True:
+            nodes = self._nodes()
+            if last is None or nodes.notices != last.notices or _records(nodes) != _records(last):
+                last = nodes
+                yield nodes
+            await trio.sleep(NODES_POLL_S)
+
+    # --- an application that is hosted here
+
+    def _views(self, host: ApplicationHost) -> Views:
+        return Views(host, me=self._parts.identity.node, name_of=self._directory.name_of, now_s=trio.current_time())
+
+    async def answer(self, body: AboutApplication, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
+        """The replies to a request about an application of ours."""
+        views = self._views(host)
+        match body:
+            case GetStatus():
+                yield views.status(clock_s=self._parts.clock_s())
+            case Watch():
+                async with aclosing(self._watch(body, host)) as events:
+                    async for event in events:
+                        yield event
+            case GetTask():
+                yield views.detail(_task(host, body.task))
+            case GetResults():
+                yield self._with_small_data(views.results(_task(host, body.task) if body.task else None), host)
+            case GetLog():
+                async with aclosing(self._log(body, host)) as pieces:
+                    async for piece in pieces:
+                        yield Piece(piece)
+            case Cancel():
+                task = _task(host, body.task) if body.task else None
+                if host.machine.state.ended is not None:
+                    raise RequestError(f"{host.machine.state.header.name} has ended ({host.machine.state.ended})")
+                host.post(CancelRequested(task))
+                yield Done()
+            case Why():
+                yield views.why(_task(host, body.task))
+            case Forget():
+                self._applications.forget(host)
+                yield Done()
+
+    def _with_small_data(self, results: requests.Results, host: ApplicationHost) -> requests.Results:
+        """Small results travel with the answer, since they are at hand."""
+        filled = tuple(
+            evolve(
+                result,
+                outputs=tuple(
+                    evolve(each, data=host.small_blob(each.blob.digest)) if each.blob.small else each
+                    for each in result.outputs
+                ),
+            )
+            for result in results.results
+        )
+        return evolve(results, results=filled)
+
+    async def _watch(self, body: Watch, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
+        index = body.after_index
+        while True:
+            for entry in host.entries_after(index):
+                index = entry.index
+                event = happened(entry, self._directory.name_of)
+                if event is not None:
+                    yield self._with_values(event, host) if body.values else _without_values(event)
+                if isinstance(entry.fact, Ended):
+                    return
+            if host.fault is not None:
+                raise RequestError(f"{host.machine.state.header.name} is stalled: {host.fault}")
+            with trio.move_on_after(PROGRESS_S if body.progress else float("inf")):
+                if index >= host.told_index:
+                    await host.news()
+            if body.progress:
+                yield self._views(host).progress()
+                await self._pause_between_views(host, index)
+
+    async def _pause_between_views(self, host: ApplicationHost, index: int) -> None:
+        """A screen needs no more than a few views a second, however much happens; only the end is not kept waiting."""
+        with trio.move_on_after(PROGRESS_S):
+            while host.machine.state.ended is None:
+                await host.news()
+
+    def _with_values(self, event: Happened, host: ApplicationHost) -> Happened:
+        outputs = tuple(
+            evolve(each, data=host.small_blob(each.blob.digest)) if each.blob.small and each.data is None else each
+            for each in event.outputs
+        )
+        return evolve(event, outputs=outputs)
+
+    # --- bytes
+
+    async def _blob(self, body: GetBlob) -> AsyncGenerator[ReplyBody, None]:
+        content = self._parts.store.content(body.blob.digest)
+        if content is None:
+            await self._transfer.fetch(body.blob, await self._holders(body))
+            content = self._parts.store.content(body.blob.digest)
+        if content is None:
+            raise UnreachableError(f"blob {body.blob.digest[:12]} is no longer held anywhere in reach")
+        if isinstance(content, bytes):
+            yield Piece(content)
+            return
+        async with aclosing(_read(content)) as pieces:
+            async for piece in pieces:
+                yield Piece(piece)
+
+    async def _holders(self, body: GetBlob) -> list[NodeId]:
+        host = self._applications.get(body.app)
+        if host is None:
+            return await self._elsewhere.holders(body)
+        holders = sorted(host.machine.holders(body.blob.digest) - {self._parts.identity.node})
+        return holders or [node for node in host.machine.roster.participants if node != self._parts.identity.node]
+
+    async def _log(self, body: GetLog, host: ApplicationHost) -> AsyncGenerator[bytes, None]:
+        """First what a running attempt prints, if one is meant; otherwise the log of the one that ended."""
+        task = _task(host, body.task)
+        while body.follow and not host.machine.under_way(task) and host.machine.state.tasks[task].runnable:
+            with trio.move_on_after(NODES_POLL_S):
+                await host.news()
+        for name, (node, _) in host.machine.under_way(task).items():
+            if body.attempt in (None, name.number):
+                request = ReadLog(host.app, task, name.number, body.stream, follow=body.follow)
+                printed = await self._open_log(node, request)
+                if printed is not None:
+                    async with aclosing(printed):
+                        async for piece in printed:
+                            yield piece
+                    return
+        ended = self._views(host).ended_attempt(task, body.attempt)
+        if ended is None:
+            state = self._views(host).task_state(task)
+            raise RequestError(f"task {task} has printed nothing yet: it is {state}", kind="unknown")
+        node, outcome = ended
+        blob = outcome.stdout if body.stream == "stdout" else outcome.stderr
+        tail = (outcome.stdout_tail if body.stream == "stdout" else outcome.stderr_tail).encode()
+        if blob is None:
+            yield tail
+            return
+        try:
+            async with aclosing(self._whole_log(blob, node)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        except UnreachableError:
+            gone = f"[the first {max(0, blob.size - TAIL_BYTES)} bytes went with {self._directory.name_of(node)}]\n"
+            yield gone.encode() + tail
+
+    async def _open_log(self, node: NodeId, request: ReadLog) -> AsyncGenerator[bytes, None] | None:
+        if node == self._parts.identity.node:
+            return self._participation.open_log(request)
+        return self._transfer.read_log(node, request)
+
+    async def _whole_log(self, blob: BlobRef, node: NodeId) -> AsyncGenerator[bytes, None]:
+        if not self._parts.store.has(blob.digest):
+            await self._transfer.fetch(blob, [node])
+        content = self._parts.store.content(blob.digest)
+        if isinstance(content, bytes):
+            yield content
+        elif content is not None:
+            async with aclosing(_read(content)) as pieces:
+                async for piece in pieces:
+                    yield piece
+
+
+def _task(host: ApplicationHost, name: str) -> TaskId:
+    task = TaskId(name)
+    if task in host.machine.state.tasks:
+        return task
+    known = list(host.machine.state.tasks)
+    some = ", ".join(known[:5]) + (", …" if len(known) > 5 else "")
+    raise RequestError(
+        f"{host.machine.state.header.name} has no task {name!r}; it has {some or 'none'}", kind="unknown"
+    )
+
+
+def _records(nodes: Nodes) -> list[object]:
+    return [each.record for each in nodes.nodes]
+
+
+def _without_values(event: Happened) -> Happened:
+    return evolve(event, outputs=tuple(evolve(each, data=None) for each in event.outputs))
+
+
+async def _read(path: Path) -> AsyncGenerator[bytes, None]:
+    async with await trio.open_file(path, "rb") as file:
+        while piece := await file.read(PIECE_BYTES):
+            yield piece

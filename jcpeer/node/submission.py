@@ -1,0 +1,140 @@
+"""The submitter's node: it names, places and signs what a client hands over, and checks it before anything is kept."""
+
+from __future__ import annotations
+
+import trio
+from attrs import evolve
+
+from jcpeer.application.graph import check_graph
+from jcpeer.application.manifest import Batch, Header, Placed, Seal, application_key
+from jcpeer.coordinator.events import BatchAdded, SealReceived
+from jcpeer.errors import GraphError, RemoteProtocolError, RequestError
+from jcpeer.ids import AppId, digest_of
+from jcpeer.membership.signed import sign
+from jcpeer.node.applications import Applications
+from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.parts import Parts
+from jcpeer.wire.codec import pack
+from jcpeer.wire.messages import Signed
+from jcpeer.wire.requests import AddTasks, PutBlob
+from jcpeer.work.partial import PartialBlob
+
+NAME_CHARACTERS_MAX = 200
+ONE_COPY = "one copy: the application is lost if this machine's disk is"
+
+
+class Submissions:
+    """Open, fill and seal applications on behalf of clients of this node."""
+
+    def __init__(self, parts: Parts, applications: Applications) -> None:
+        self._parts = parts
+        self._applications = applications
+        self._arriving: dict[tuple[AppId, str], PartialBlob] = {}
+
+    def _signed(self, value: Placed | Batch | Seal) -> Signed:
+        return sign(value, self._parts.identity, self._parts.standing.membership.chain)
+
+    def _host(self, app: AppId) -> ApplicationHost:
+        host = self._applications.get(app)
+        if host is None:
+            raise RequestError(f"no application {app[:12]} was opened here; submit it again", kind="unknown")
+        return host
+
+    def open(self, header: Header) -> AppId:
+        """The application of this header, opened now or before.
+
+        Raises:
+            RequestError: this node does not coordinate, or the name cannot be.
+        """
+        if not self._parts.config.coordinate:
+            raise RequestError(
+                f"node {self._parts.name} was started with --no-coordinate; hand the application to another node"
+            )
+        if not header.name or len(header.name) > NAME_CHARACTERS_MAX or not header.name.isprintable():
+            raise RequestError(f"an application's name has 1 to {NAME_CHARACTERS_MAX} printable characters")
+        header = evolve(header, user=self._parts.standing.membership.certificate.user)
+        app = application_key(header, pack(header))
+        if self._applications.get(app) is None:
+            self._applications.open(self._signed(Placed(app, header, (self._parts.identity.node,))))
+        return app
+
+    async def put(self, request: PutBlob) -> None:
+        """One piece of a blob.
+
+        Raises:
+            RequestError: the pieces do not follow each other, or are not what the blob's name says.
+            StorageError: the disk is full.
+        """
+        host, store, blob = self._host(request.app), self._parts.store, request.blob
+        store.pin(host.app, [blob.digest])
+        if store.has(blob.digest):
+            return
+        key = (request.app, blob.digest)
+        if request.offset == 0 and (stale := self._arriving.pop(key, None)) is not None:
+            stale.discard()
+        partial = self._arriving.get(key)
+        try:
+            if partial is None:
+                partial = self._arriving[key] = await store.receiving(blob)
+                if request.offset == 0 and partial.offset:
+                    partial.discard()  # of an earlier client, which we cannot know to have meant the same offset
+                    partial.close()
+                    partial = self._arriving[key] = await store.receiving(blob)
+            if request.offset != partial.offset:
+                raise RequestError(f"blob {blob.digest[:12]}: bytes at {request.offset}, expected {partial.offset}")
+            partial.write(request.data)
+            if partial.complete:
+                del self._arriving[key]
+                with partial:
+                    partial.finish()
+        except RemoteProtocolError as error:
+            self._arriving.pop(key, None)
+            raise RequestError(str(error)) from error
+
+    async def add(self, request: AddTasks) -> None:
+        """A batch; returns once it is journalled.
+
+        Raises:
+            RequestError: the tasks are no graph, or blobs that they read are not here.
+        """
+        host, store = self._host(request.app), self._parts.store
+        state = host.machine.state
+        if request.number not in state.batches:
+            if state.sealed:
+                raise RequestError(f"{state.header.name} is sealed: no task can be added")
+            try:
+                check_graph(request.tasks, known=lambda task: state.tasks[task].spec if task in state.tasks else None)
+            except GraphError as error:
+                raise RequestError(str(error)) from error
+            for digest, data in request.data.items():
+                if digest_of(data) != digest:
+                    raise RequestError(f"blob {digest[:12]} is not what its name says")
+                store.put(data)
+            store.pin(host.app, (each.digest for each in request.blobs))
+            absent = [each.digest[:12] for each in request.blobs if not store.has(each.digest)]
+            if absent:
+                raise RequestError(f"blobs {', '.join(absent[:3])} of batch {request.number} were not put first")
+            batch = Batch(request.app, request.number, request.tasks, request.blobs)
+            host.post(BatchAdded(self._signed(batch)))
+        await host.batch_committed(request.number)
+        self._refuse_if_stalled(host)
+
+    async def seal(self, app: AppId, batches: int) -> None:
+        """No more batches; returns once that is journalled.
+
+        Raises:
+            RequestError: batches are missing.
+        """
+        host = self._host(app)
+        if not host.machine.state.sealed:
+            missing = [str(each) for each in range(batches) if each not in host.machine.state.batches]
+            if missing:
+                raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
+            host.post(SealReceived(self._signed(Seal(app, batches))))
+        await host.seal_committed()
+        self._refuse_if_stalled(host)
+        await trio.lowlevel.checkpoint()
+
+    def _refuse_if_stalled(self, host: ApplicationHost) -> None:
+        if host.fault is not None:
+            raise RequestError(f"{host.machine.state.header.name} is stalled: {host.fault}")

@@ -1,0 +1,254 @@
+"""What people are shown of an application: read from its coordinator machine, never kept."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+from jcpeer.application.task import BlobRef
+from jcpeer.coordinator.roster import unmet_need
+from jcpeer.coordinator.state import PastAttempt, TaskRecord
+from jcpeer.ids import NodeId, TaskId
+from jcpeer.node.hosting import ApplicationHost
+from jcpeer.wire.messages import Outcome
+from jcpeer.wire.requests import (
+    ApplicationStateName,
+    ApplicationSummary,
+    AttemptView,
+    NodeName,
+    Progress,
+    Reasons,
+    Results,
+    Share,
+    Status,
+    TaskDetail,
+    TaskResult,
+    TaskStateName,
+)
+
+REASONS_MAX = 12
+
+
+class Views:
+    """Of one application, with the names of nodes filled in."""
+
+    def __init__(self, host: ApplicationHost, *, me: NodeId, name_of: Callable[[NodeId], str], now_s: float) -> None:
+        self._host = host
+        self._machine = host.machine
+        self._state = host.machine.state
+        self._me = me
+        self._name_of = name_of
+        self._now_s = now_s
+
+    def _named(self, node: NodeId) -> NodeName:
+        return NodeName(node, self._name_of(node))
+
+    # --- the application
+
+    def state_name(self) -> ApplicationStateName:
+        match self._state.ended:
+            case "ok" | "failed" | "cancelled" as status:
+                return status
+            case _:
+                if self._host.fault is not None:
+                    return "stalled"
+                return "running" if self._state.sealed else "open"
+
+    def summary(self) -> ApplicationSummary:
+        state = self._state
+        return ApplicationSummary(
+            app=state.app,
+            name=state.header.name,
+            user=state.header.user,
+            state=self.state_name(),
+            submitted_s=state.header.submitted_s,
+            tasks=self._machine.counts(),
+            coordinator=self._named(self._me),
+        )
+
+    def status(self, *, clock_s: float) -> Status:
+        state = self._state
+        until_s = state.ended_at_s if state.ended else clock_s
+        return Status(
+            summary=self.summary(),
+            epoch=self._machine.epoch.counter,
+            coordinator=self._named(self._me),
+            replicas=tuple(self._named(each) for each in state.replica_set),
+            participants=tuple(self._named(each) for each in self._machine.roster.participants),
+            attempts=state.attempts,
+            takeovers=state.takeovers,
+            seconds=max(0.0, until_s - state.header.submitted_s),
+            sealed=state.sealed,
+            shares=tuple(
+                Share(self._named(node), each.finished, each.failed, each.lost, each.busy_s)
+                for node, each in state.shares.items()
+            ),
+            failures=tuple(self._story_line(task, attempt) for task, attempt in state.troubles)
+            + ((self._host.fault,) if self._host.fault else ()),
+        )
+
+    def progress(self) -> Progress:
+        counts = self._machine.counts()
+        rate = self._host.rate()
+        left = self._state.counts["pending"]
+        return Progress(
+            tasks=counts,
+            running={self._name_of(node): count for node, count in self._machine.running_by_node().items()},
+            rate=rate,
+            left_s=left / rate if rate and left else None,
+        )
+
+    def results(self, task: TaskId | None) -> Results:
+        records = [self._state.tasks[task]] if task is not None else list(self._state.final_tasks())
+        return Results(
+            self._state.app,
+            self.state_name(),
+            tuple(TaskResult(each.spec.id, each.result.outcome.outputs) for each in records if each.result is not None),
+        )
+
+    def _story_line(self, task: TaskId, attempt: PastAttempt) -> str:
+        """One line a person understands; then, indented, what the attempt said last."""
+        outcome = attempt.outcome
+        line = f"{task}: attempt {attempt.number} on {self._name_of(attempt.node)}"
+        if outcome is None:
+            return f"{line} was lost: {attempt.reason}"
+        if outcome.failure is None:
+            return f"{line} finished, but its output is lost ({attempt.reason}); it runs again"
+        line = f"{line} failed after {outcome.ran_s:.1f} s: {attempt.reason.strip()}"
+        if outcome.failure.remedy:
+            line += f"; {outcome.failure.remedy}"
+        last_words = outcome.stderr_tail.strip().splitlines()[-5:] if outcome.failure.kind != "exception" else []
+        return "\n".join([line, *(f"    {each}" for each in last_words)])
+
+    # --- one task
+
+    def task_state(self, task: TaskId) -> TaskStateName:
+        record = self._state.tasks[task]
+        if record.standing != "pending":
+            return record.standing
+        under_way = self._machine.under_way(task)
+        if any(state == "running" for _, state in under_way.values()):
+            return "running"
+        if under_way:
+            return "assigned"
+        return "ready" if record.missing == 0 else "waiting"
+
+    def detail(self, task: TaskId) -> TaskDetail:
+        record = self._state.tasks[task]
+        outputs = record.result.outcome.outputs if record.result else ()
+        return TaskDetail(
+            app=self._state.app,
+            task=task,
+            state=self.task_state(task),
+            attempts=tuple(self._attempts(task, record)),
+            outputs=outputs,
+            holders={
+                each.blob.digest: tuple(self._named(node) for node in sorted(self._machine.holders(each.blob.digest)))
+                for each in outputs
+            },
+        )
+
+    def _attempts(self, task: TaskId, record: TaskRecord) -> Iterator[AttemptView]:
+        for past in record.past:
+            if past.outcome is None:
+                yield AttemptView(past.number, past.epoch, self._named(past.node), "lost", text=past.reason)
+            else:
+                state = "failed" if past.outcome.failure else "finished, output lost"
+                yield self._ended_attempt(past.node, past.outcome, state, past.reason)
+        if record.result is not None:
+            yield self._ended_attempt(record.result.node, record.result.outcome, "finished", "")
+        for name, (node, state) in self._machine.under_way(task).items():
+            yield AttemptView(name.number, name.epoch, self._named(node), state)
+
+    def _ended_attempt(self, node: NodeId, outcome: Outcome, state: str, text: str) -> AttemptView:
+        return AttemptView(
+            outcome.number,
+            outcome.epoch.counter,
+            self._named(node),
+            state,
+            started_s=outcome.started_s,
+            waited_s=outcome.waited_s,
+            ran_s=outcome.ran_s,
+            exit_status=outcome.exit_status,
+            text=text,
+            stdout_tail=outcome.stdout_tail,
+            stderr_tail=outcome.stderr_tail,
+        )
+
+    def ended_attempt(self, task: TaskId, number: int | None) -> tuple[NodeId, Outcome] | None:
+        """The ended attempt with this number, or the latest that has an outcome."""
+        record = self._state.tasks[task]
+        ended = [(each.node, each.outcome) for each in record.past if each.outcome is not None]
+        if record.result is not None:
+            ended.append((record.result.node, record.result.outcome))
+        return next((each for each in reversed(ended) if number in (None, each[1].number)), None)
+
+    # --- what a task waits for
+
+    def why(self, task: TaskId) -> Reasons:
+        state = self.task_state(task)
+        return Reasons(state, tuple(self._reasons(task, state))[:REASONS_MAX])
+
+    def _reasons(self, task: TaskId, state: TaskStateName) -> Iterator[str]:
+        record = self._state.tasks[task]
+        match state:
+            case "waiting":
+                yield from self._missing_parents(record)
+            case "ready":
+                yield from self._why_not_placed(record)
+            case "assigned":
+                for name, (node, _) in self._machine.under_way(task).items():
+                    yield f"attempt {name.number} waits on {self._name_of(node)} for a free slot, or for its inputs"
+            case "running":
+                for name, (node, _) in self._machine.under_way(task).items():
+                    yield f"attempt {name.number} runs on {self._name_of(node)}"
+            case "finished":
+                yield "it is finished"
+            case "skipped":
+                yield from (
+                    f"it never runs: {parent} {self._state.tasks[parent].standing}"
+                    for parent in record.spec.parents()
+                    if self._state.tasks[parent].standing not in ("pending", "finished")
+                )
+            case "failed" | "cancelled":
+                yield f"it never runs again: it {'was ' if state == 'cancelled' else ''}{state}"
+        for past in record.past[-3:]:
+            yield self._story_line(task, past)
+
+    def _missing_parents(self, record: TaskRecord) -> Iterator[str]:
+        for each in record.spec.inputs:
+            if isinstance(each.source, BlobRef):
+                continue
+            parent = each.source.task
+            if self._state.tasks[parent].standing != "finished":
+                what = f"input {each.name}" if not each.name.startswith("@") else "the result"
+                yield f"{what} of task {parent}, which is {self.task_state(parent)}"
+        for parent in record.spec.after:
+            if self._state.tasks[parent].standing != "finished":
+                yield f"task {parent} to finish first; it is {self.task_state(parent)}"
+
+    def _why_not_placed(self, record: TaskRecord) -> Iterator[str]:
+        roster = self._machine.roster
+        task = record.spec
+        if not roster.candidates:
+            yield "no node is in the directory; start one with `jcpeer node`"
+            return
+        unmet = {node: unmet_need(task, each.record) for node, each in roster.candidates.items()}
+        if all(unmet.values()):
+            largest_memory = max(each.record.memory_bytes for each in roster.candidates.values())
+            largest_cpus = max(each.record.slots for each in roster.candidates.values())
+            if task.needs.memory_bytes > largest_memory:
+                yield (
+                    f"no node has {task.needs.memory_bytes / 2**30:.1f} GiB of memory; "
+                    f"the largest is {largest_memory / 2**30:.1f} GiB"
+                )
+            if task.needs.cpus > largest_cpus:
+                yield f"no node has {task.needs.cpus} cpus; the largest has {largest_cpus}"
+        for node, reason in unmet.items():
+            if reason is not None:
+                yield f"{self._name_of(node)} {reason}"
+        for other, objection in roster.objections(now_s=self._now_s):
+            if unmet[other.node] is None:
+                yield f"{other.name}: {objection}"
+        for node, participant in roster.participants.items():
+            if unmet[node] is None and participant.slots_free <= 0:
+                yield f"{self._name_of(node)} has all its {participant.slots} slots taken by this application"

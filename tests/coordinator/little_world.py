@@ -1,0 +1,289 @@
+"""One coordinator and several participants, machine to machine: no clock, no network, any order of events.
+
+Messages keep their order between two nodes; all else is drawn from a seeded random number generator. Commits, fetches
+and executions take effect when the world decides so.
+"""
+
+from __future__ import annotations
+
+import random
+from collections import deque
+from collections.abc import Sequence
+
+from jcpeer.application.manifest import Batch, Header, Placed, Seal
+from jcpeer.application.task import BlobRef, Task
+from jcpeer.coordinator import events as coordinator_events
+from jcpeer.coordinator.events import BatchAdded, Committed, Heard, NodeLost, NodeSeen, Quiet, SealReceived, Tick
+from jcpeer.coordinator.machine import Coordinator
+from jcpeer.coordinator.state import ApplicationState
+from jcpeer.ids import AppId, AttemptName, Digest, NodeId, TaskId, digest_of
+from jcpeer.wire.codec import pack
+from jcpeer.wire.facts import Entry, Finished, Submitted
+from jcpeer.wire.messages import (
+    Assign,
+    Failure,
+    NodeRecord,
+    Outcome,
+    Output,
+    PeerMessage,
+    Recruit,
+    Signed,
+)
+from jcpeer.work import participant as work
+from jcpeer.work.participant import ParticipantMachine
+
+APP = AppId("a" * 40)
+ME = NodeId("coordinator")
+
+
+def unsigned(value: object) -> Signed:
+    return Signed(pack(value), b"")
+
+
+def record_of(node: NodeId, *, slots: int = 2, incarnation: int = 1) -> NodeRecord:
+    return NodeRecord(
+        node=node,
+        name=str(node),
+        user="user",
+        host=str(node),
+        incarnation=incarnation,
+        version=0,
+        state="idle",
+        slots=slots,
+        slots_used=0,
+        cpus=slots,
+        memory_bytes=2**30,
+        load=0.0,
+        python="3.11",
+    )
+
+
+class Node:
+    """A participant with a store of large blobs, and what it was asked to do."""
+
+    def __init__(self, node: NodeId, *, slots: int) -> None:
+        self.id = node
+        self.machine = ParticipantMachine(user="user", slots=slots, memory_bytes=2**30, trust_grid=False)
+        self.blobs: set[Digest] = set()
+        self.fetching: dict[work.AttemptKey, work.Fetch] = {}
+        self.running: dict[work.AttemptKey, work.Start] = {}
+
+
+class LittleWorld:
+    """Runs one application to its end, with crashes and losses on the way."""
+
+    def __init__(
+        self, tasks: Sequence[Task], *, seed: int, nodes: int = 3, slots: int = 2, large: bool = False
+    ) -> None:
+        self.random = random.Random(seed)
+        self.large = large
+        self.now_s = 0.0
+        self.journal: list[Entry] = []
+        self.uncommitted: deque[int] = deque()
+        self.told: list[Entry] = []
+        self.over: str | None = None
+        self.nodes: dict[NodeId, Node] = {}
+        self.to_node: dict[NodeId, deque[PeerMessage]] = {}
+        self.to_coordinator: dict[NodeId, deque[PeerMessage]] = {}
+        self.collecting: list[coordinator_events.Collect] = []
+        self.executions: dict[TaskId, int] = {}
+        self.failing: dict[TaskId, int] = {}
+        self.cancelled: set[TaskId] = set()
+        header = Header("application", 0.0, b"nonce", user="user")
+        self.machine = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
+        placed = unsigned(Placed(APP, header, (ME,)))
+        self._perform(self.machine.open(Submitted(placed), now_s=0.0))
+        for index in range(nodes):
+            self.join(NodeId(f"node{index}"), slots=slots)
+        half = len(tasks) // 2
+        for number, part in enumerate((tasks[:half], tasks[half:])):
+            self.post(BatchAdded(unsigned(Batch(APP, number, tuple(part)))))
+        self.post(SealReceived(unsigned(Seal(APP, 2))))
+
+    # --- coordinator
+
+    def post(self, event: coordinator_events.Event) -> None:
+        if self.over is None:
+            self._perform(self.machine.handle(event, now_s=self.now_s))
+            self.machine.check()
+
+    def _perform(self, effects: list[coordinator_events.Effect]) -> None:
+        for effect in effects:
+            match effect:
+                case coordinator_events.Record():
+                    assert effect.entry.index == len(self.journal) + 1
+                    self.journal.append(effect.entry)
+                    self.uncommitted.append(effect.entry.index)
+                case coordinator_events.Send():
+                    if effect.node in self.to_node:
+                        self.to_node[effect.node].append(effect.message)
+                case coordinator_events.SendOrders():
+                    assign = Assign(APP, self.machine.epoch, effect.orders)
+                    if effect.node in self.to_node:
+                        self.to_node[effect.node].append(assign)
+                case coordinator_events.Tell():
+                    self.told.append(effect.entry)
+                case coordinator_events.Collect():
+                    self.collecting.append(effect)
+                case coordinator_events.Over():
+                    self.over = effect.status
+
+    def restart_coordinator(self) -> None:
+        """What was committed is there again, everything else is gone; the participants never noticed."""
+        committed = self.uncommitted[0] - 1 if self.uncommitted else len(self.journal)
+        del self.journal[committed:]
+        self.uncommitted.clear()
+        self.collecting.clear()
+        state = ApplicationState()
+        for entry in self.journal:
+            state.apply(entry)
+        for queue in (*self.to_node.values(), *self.to_coordinator.values()):
+            queue.clear()
+        self.machine = Coordinator(state, me=ME, now_s=self.now_s, clock_s=0.0)
+        if state.ended is not None:
+            self.over = state.ended
+            return
+        self._perform(self.machine.take_over(now_s=self.now_s))
+        for node in self.nodes.values():
+            self.post(NodeSeen(record_of(node.id)))
+
+    # --- participants
+
+    def join(self, node: NodeId, *, slots: int = 2) -> None:
+        self.nodes[node] = Node(node, slots=slots)
+        self.to_node[node], self.to_coordinator[node] = deque(), deque()
+        self.post(NodeSeen(record_of(node, slots=slots)))
+
+    def crash(self, node: NodeId) -> None:
+        del self.nodes[node], self.to_node[node], self.to_coordinator[node]
+        self.post(NodeLost(node, "its process is gone"))
+
+    def disconnect(self, node: NodeId) -> None:
+        """Both ways lose what was on its way, and the coordinator takes the node for dead, then sees it again."""
+        self.to_node[node].clear()
+        self.to_coordinator[node].clear()
+        self.post(NodeLost(node, "silent"))
+        self.post(NodeSeen(record_of(node)))
+
+    def _deliver(self, node: Node, message: PeerMessage) -> None:
+        match message:
+            case Recruit():
+                self._tell(node, work.CalledUp(ME, message, "user"))
+            case Assign():
+                absent = {}
+                for order in message.orders:
+                    missing = tuple(
+                        each for each in order.inputs if not each.blob.small and each.blob.digest not in node.blobs
+                    )
+                    if missing:
+                        absent[AttemptName(order.task, message.epoch.counter, order.number)] = missing
+                self._tell(node, work.Assigned(ME, message, absent))
+            case _:
+                self._tell(node, work.Ordered(ME, message))  # type: ignore[arg-type]
+
+    def _tell(self, node: Node, event: work.Event) -> None:
+        effects = node.machine.handle(event, now_s=self.now_s)
+        effects += node.machine.handle(work.Quiet(), now_s=self.now_s)
+        node.machine.check()
+        for effect in effects:
+            match effect:
+                case work.Send():
+                    self.to_coordinator[node.id].append(effect.message)
+                case work.Fetch():
+                    node.fetching[effect.key] = effect
+                case work.Start():
+                    self.executions[effect.order.task] = self.executions.get(effect.order.task, 0) + 1
+                    node.running[effect.key] = effect
+                case work.Kill():
+                    if node.fetching.pop(effect.key, None) is None and node.running.pop(effect.key, None) is not None:
+                        self._tell(node, work.Killed(effect.key))
+                case work.DropBlobs():
+                    pass
+
+    def _finish_fetch(self, node: Node) -> None:
+        key, fetch = next(iter(node.fetching.items()))
+        del node.fetching[key]
+        missing = []
+        for each in fetch.inputs:
+            holders = [self.nodes[holder] for holder in each.holders if holder in self.nodes]
+            if any(each.blob.digest in holder.blobs for holder in holders):
+                node.blobs.add(each.blob.digest)
+            else:
+                missing.append(each.blob.digest)
+        if missing:
+            self._tell(node, work.InputsMissing(key, tuple(missing), "no holder gave it"))
+        else:
+            self._tell(node, work.InputsHere(key))
+
+    def _finish_run(self, node: Node) -> None:
+        key = self.random.choice(list(node.running))
+        start = node.running.pop(key)
+        order = start.order
+        fails = self.failing.get(order.task, 0) > 0
+        if fails:
+            self.failing[order.task] -= 1
+        data = f"{order.task} of {[each.blob.digest for each in order.inputs]}".encode()
+        size = 10**6 if self.large else len(data)
+        outputs = tuple(Output(name, BlobRef(digest_of(data + name.encode()), size)) for name in order.outputs)
+        node.blobs.update(each.blob.digest for each in outputs)
+        outcome = Outcome(
+            task=order.task,
+            epoch=start.epoch,
+            number=order.number,
+            failure=Failure("exit", "exit status 1") if fails else None,
+            outputs=() if fails else outputs,
+            consumed=tuple(each.blob.digest for each in order.inputs),
+            exit_status=1 if fails else 0,
+            started_s=0.0,
+            waited_s=0.0,
+            ran_s=0.1,
+        )
+        self._tell(node, work.Ran(key, outcome))
+
+    # --- time
+
+    def step(self) -> None:
+        """One thing happens somewhere."""
+        self.now_s += 0.05
+        node = self.random.choice(list(self.nodes.values())) if self.nodes else None
+        match self.random.randrange(6):
+            case 0 if self.uncommitted:
+                index = self.uncommitted.popleft()
+                self.post(Committed(index))
+            case 1 if node and self.to_node[node.id]:
+                self._deliver(node, self.to_node[node.id].popleft())
+            case 2 if node and self.to_coordinator[node.id]:
+                self.post(Heard(node.id, self.to_coordinator[node.id].popleft()))  # type: ignore[arg-type]
+            case 3 if node and node.fetching:
+                self._finish_fetch(node)
+            case 4 if node and node.running:
+                self._finish_run(node)
+            case 5 if self.collecting:
+                self._collect(self.collecting.pop())
+            case _:
+                self.post(Tick())
+                for each in list(self.nodes.values()):
+                    self._tell(each, work.Tick())
+        self.post(Quiet())
+
+    def _collect(self, effect: coordinator_events.Collect) -> None:
+        holders = [self.nodes[each] for each in effect.holders if each in self.nodes]
+        if any(effect.blob.digest in holder.blobs for holder in holders):
+            self.post(coordinator_events.Collected(effect.blob.digest))
+        else:
+            self.post(coordinator_events.CollectFailed(effect.blob.digest, effect.holders))
+
+    def run(self, *, steps_max: int = 60_000) -> str:
+        """Until the end is committed."""
+        for _ in range(steps_max):
+            if self.over is not None:
+                return self.over
+            self.step()
+        raise AssertionError(f"no end after {steps_max} steps: {self.machine.counts()}")
+
+    def results(self) -> dict[TaskId, tuple[Digest, ...]]:
+        return {
+            entry.fact.outcome.task: tuple(each.blob.digest for each in entry.fact.outcome.outputs)
+            for entry in self.journal
+            if isinstance(entry.fact, Finished)
+        }
