@@ -30,7 +30,7 @@ class World(Protocol):
     """Where the nodes of one test live."""
 
     def open(self, name: str, *, grid: str = "ours", killed: bool = False) -> AbstractAsyncContextManager[Network]:
-        """A node, member of that grid. `killed`: leaving the block is the sudden end of its process, with no goodbye."""
+        """A node, member of that grid. `killed`: leaving the block is the sudden end of its process, no goodbye."""
 
 
 def message(number: int) -> PeerMessage:
@@ -60,10 +60,10 @@ async def assert_connected(a: Network, b: Network) -> None:
 
 
 async def read_to_the_end(stream: ByteStream) -> bytes:
-    data = b""
-    while piece := await stream.receive_some(4096):
-        data += piece
-    return data
+    pieces = []
+    while piece := await stream.receive_some(65536):
+        pieces.append(piece)
+    return b"".join(pieces)
 
 
 class NetworkContract:

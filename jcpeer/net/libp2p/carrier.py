@@ -8,8 +8,9 @@ A connection is up when both ends let the other in:
 so the listener tells nothing before it has judged, and neither end announces a peer that refuses it.
 
 Of two nodes that dial each other at once, the connection dialled by the smaller id stays. The smaller end sees to it
-alone: while a `Hello` of its own is under way it lets that of the other wait, and then turns it away or answers it. So
-the matter is settled before either end announces anything, and the larger end has nothing to decide.
+alone, by going through all of its handshakes with one peer one after the other, whoever dialled; if its own dial came
+up meanwhile, it turns that of the other away. So the matter is settled before either end announces anything. The larger
+end answers at once, so that they never wait for each other.
 
 A `Hello` from a peer that is up replaces the connection: the peer would not dial if it still had one.
 
@@ -21,9 +22,9 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import TYPE_CHECKING, Literal
+from typing import Literal
 
 import structlog
 import trio
@@ -51,9 +52,6 @@ from jcpeer.net.network import (
 )
 from jcpeer.wire.codec import decode, encode
 from jcpeer.wire.messages import Heartbeat, Hello, PeerMessage, Turned
-
-if TYPE_CHECKING:
-    from trio_typing import TaskStatus
 
 HANDSHAKE_S = 5.0
 """From the first byte to both `Hello`s; whoever has not said who it is by then is closed."""
@@ -126,7 +124,7 @@ class Carrier:
         *,
         name: str,
         incarnation: int,
-        listeners: Sequence[trio.SocketListener],
+        listeners: list[trio.SocketListener],
     ) -> None:
         self._identity = identity
         self._membership_of = membership_of
@@ -144,7 +142,7 @@ class Carrier:
         self._links: dict[NodeId, Link] = {}  # up, or broken and being looked for
         self._open: set[Link] = set()  # every connection that was let in and still stands, those that leave included
         self._dials: set[tuple[str, NodeId | None]] = set()
-        self._greeting: dict[NodeId, trio.Event] = {}  # peers to whom a Hello of ours is under way
+        self._in_handshake: dict[NodeId, trio.Event] = {}
         self._strangers = 0
         self._bulk_streams: dict[NodeId, int] = {}
         self._changed = trio.Event()  # replaced whenever a peer comes up
@@ -195,7 +193,7 @@ class Carrier:
 
     # --- the carrier's own life
 
-    async def run(self, *, task_status: TaskStatus[None]) -> None:
+    async def run(self, *, task_status: trio.TaskStatus[None]) -> None:
         """Listen and serve until `close`, then say goodbye to all."""
         # Shielded, for whoever leaves is often cancelled, and a goodbye needs the children that write.
         with trio.CancelScope(shield=True):
@@ -289,7 +287,7 @@ class Carrier:
         expected: NodeId | None,
         dialled: bool,
         *,
-        task_status: TaskStatus[Link | None],
+        task_status: trio.TaskStatus[Link | None],
     ) -> None:
         wire = Wire(tcp, initiator=dialled)
         link = None
@@ -313,12 +311,9 @@ class Carrier:
         node = streams.peer
         if node == self._me:
             raise UnreachableError("that is this node itself")
-        while (under_way := self._greeting.get(node)) is not None:
-            await under_way.wait()
-        if self._is_up(node):
-            return None
-        self._greeting[node] = trio.Event()
-        try:
+        async with self._alone_with(node):
+            if self._is_up(node):
+                return None
             stream = await streams.open(MESSAGES)
             await _say(stream, self._hello())
             answer = decode(await Frames(stream, frame_bytes_max=HELLO_BYTES_MAX).next(), _FIRST_KINDS)
@@ -331,8 +326,6 @@ class Carrier:
             peer = await self._judged(answer, streams, stream, dialled=True)
             await _say(stream, Heartbeat())
             return self._take_up(peer, streams, stream, Frames(stream))
-        finally:
-            self._greeting.pop(node).set()
 
     async def _answer(self, streams: Streams) -> Link:
         """The listener's half."""
@@ -341,18 +334,33 @@ class Carrier:
         await streams.agree(stream, MESSAGES)
         hello = decode(await Frames(stream, frame_bytes_max=HELLO_BYTES_MAX).next(), {"Hello": Hello})
         peer = await self._judged(hello, streams, stream, dialled=False)
-        if self._me < node:
-            if (under_way := self._greeting.get(node)) is not None:
-                await under_way.wait()
+        if node < self._me:
+            return await self._let_in(peer, streams, stream)
+        async with self._alone_with(node):
             if self._is_fresh(hello, node):
                 await _turn(stream, ALREADY_CONNECTED)
                 raise UnreachableError(ALREADY_CONNECTED)
+            return await self._let_in(peer, streams, stream)
+
+    async def _let_in(self, peer: Peer, streams: Streams, stream: Stream) -> Link:
         await _say(stream, self._hello())
         frames = Frames(stream)
         confirmed = decode(await frames.next(), _CONFIRM_KINDS)
         if isinstance(confirmed, Turned):
             raise _TurnedError(f"turned away: {confirmed.reason}")
         return self._take_up(peer, streams, stream, frames)
+
+    @asynccontextmanager
+    async def _alone_with(self, node: NodeId) -> AsyncIterator[None]:
+        """In no other handshake with this node, as far as they go through here."""
+        while (under_way := self._in_handshake.get(node)) is not None:
+            await under_way.wait()
+        done = self._in_handshake[node] = trio.Event()
+        try:
+            yield
+        finally:
+            del self._in_handshake[node]
+            done.set()
 
     def _hello(self) -> Hello:
         return make_hello(

@@ -275,7 +275,7 @@ class BulkStream:
             raise UnreachableError(f"the stream from node …{short(self._peer)} broke") from error
 
     async def aclose(self) -> None:
-        with trio.CancelScope(deadline=trio.current_time() + WRITE_S, shield=True):
+        with trio.move_on_after(WRITE_S, shield=True):
             try:
                 await self._stream.end()
             except Exception as error:

@@ -225,7 +225,7 @@ class Streams(yamux.Yamux):
             raise UnreachableError(f"node …{short(self.peer)} opened no stream: {_reason(error)}") from error
         except trio.Cancelled:
             if stream is not None:
-                with trio.CancelScope(deadline=trio.current_time() + 1, shield=True):
+                with trio.move_on_after(1, shield=True):
                     await stream.reset()
             raise
         return stream

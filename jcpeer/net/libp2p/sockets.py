@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import errno
 import socket
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 
 import psutil
 import trio
@@ -24,7 +24,7 @@ class RefusedError(UnreachableError):
     """The machine answered that nothing listens on that port."""
 
 
-async def listen(address: str) -> Sequence[trio.SocketListener]:
+async def listen(address: str) -> list[trio.SocketListener]:
     """Listening sockets for an address such as "0.0.0.0:0".
 
     Raises:
