@@ -1,0 +1,304 @@
+"""Whom to dial, at which address, and when: the part of the directory that turns sightings into connections.
+
+A *target* is somebody who may be somewhere: a node with the addresses at which it was seen, or a bare address that the
+user named. Targets wait in a heap for their next dial, so nothing scans all of them. Those of a connected node are
+set aside and come back when the connection goes.
+
+- Of two nodes that see each other the one with the smaller id dials at once, the other after `PATIENCE_S`, so that as
+  a rule a pair has one connection; and if only one of them sees the other, that one dials all the same.
+- Addresses of a target are tried one after another, the next after a failure or `STAGGER_S`: a machine announces
+  addresses, such as those of its bridges, that lead nowhere from elsewhere and cost seconds to find out.
+- A round without success is repeated after a delay that doubles. What the user named is never given up.
+- A sighting proves nothing. It adds addresses and can make a dial come sooner; it never removes what was known.
+"""
+
+from __future__ import annotations
+
+import heapq
+import math
+import zlib
+
+from attrs import define, field, frozen
+
+from jcpeer.discovery.sighting import Sighting
+from jcpeer.ids import NodeId
+
+PATIENCE_S = 0.5
+"""How long the node with the larger id leaves the first dial to the other; a node must be seen within 2.5 s."""
+STAGGER_S = 0.25
+"""How long one address may be silent before the next is dialled beside it."""
+DIAL_S_MAX = 10.0
+"""A dial of which nothing was heard for so long has failed."""
+BOOK_SPACING_S = 0.05
+"""Between first dials out of the address book: it can hold a thousand addresses that lead nowhere any more."""
+TARGETS_MAX = 4096
+"""Anybody on the local network can announce any number of nodes; over this the oldest is forgotten."""
+ADDRESSES_MAX = 8
+
+
+@frozen
+class Dial:
+    """Connect to this address, where `expected` should be."""
+
+    address: str
+    expected: NodeId | None
+
+
+@frozen
+class Pace:
+    """The delay after the first round that failed, and what it doubles up to."""
+
+    first_s: float
+    max_s: float
+
+
+SEEN = Pace(1.0, 30.0)
+BOOTSTRAP = Pace(2.0, 30.0)
+SLOW = Pace(2.0, 300.0)
+"""For what is only remembered, was turned away, or has not been reached for long."""
+ATTEMPTS_MAX = 100
+"""Rounds at the pace of `SEEN`, most of an hour; then it is tried slowly."""
+
+
+@define(eq=False)
+class _Target:
+    key: str
+    node: NodeId | None
+    addresses: tuple[str, ...]
+    incarnation: int
+    pace: Pace
+    due_s: float = math.inf
+    attempts: int = 0
+    waiting: list[str] = field(factory=list)
+    """Addresses of this round that are still to be dialled."""
+    dialling: set[str] = field(factory=set)
+
+
+class Dialling:
+    """Who is sought, until they are connected. Invariants: see `check`."""
+
+    def __init__(self, me: NodeId) -> None:
+        self._me = me
+        self._targets: dict[str, _Target] = {}
+        self._connected: dict[NodeId, list[_Target]] = {}
+        self._heap: list[tuple[float, int, _Target]] = []
+        self._pushed = 0
+        self._from_book = 0
+
+    def sighted(self, sighting: Sighting, now_s: float) -> list[Dial]:
+        """Somebody was seen; dials those for whom it is time."""
+        if sighting.node is None:
+            # Each bare address is a target of its own, for who is behind it will only be known once it answers.
+            return [dial for address in sighting.addresses for dial in self._seek_address(address, now_s)]
+        if sighting.node == self._me or not sighting.addresses:
+            return []
+        if sighting.node in self._connected:
+            self._learn_of_connected(sighting.node, sighting)
+            return []
+        target = self._targets.get(sighting.node)
+        if target is None:
+            target = _Target(sighting.node, sighting.node, (), sighting.incarnation, _pace_of(sighting))
+            _learn(target, sighting)
+            self._add(target)
+            return self._begin(target, now_s + self._first_delay_s(sighting), now_s)
+        restarted, new = _learn(target, sighting)
+        if restarted:
+            return self._begin(target, now_s, now_s)
+        if new and not target.dialling and not target.waiting:
+            return self._begin(target, min(target.due_s, now_s + self._first_delay_s(sighting)), now_s)
+        return []
+
+    def said_farewell(self, node: NodeId, incarnation: int) -> None:
+        """A node stops being announced. It says nothing about a connection that stands."""
+        target = self._targets.get(node)
+        if target is not None and target.pace is not BOOTSTRAP and target.incarnation <= incarnation:
+            del self._targets[node]
+
+    def connected(self, node: NodeId, addresses: tuple[str, ...], incarnation: int) -> None:
+        """A connection stands: whatever led to that node need not be dialled now."""
+        aside = self._connected.setdefault(node, [])
+        target = self._targets.pop(node, None)
+        if target is None and not any(each.node == node for each in aside):
+            target = _Target(node, node, (), incarnation, SEEN)
+        if target is not None:
+            aside.append(target)
+        aside += [found for address in addresses if (found := self._targets.pop(address, None)) is not None]
+        for each in aside:
+            _rest(each)
+        self.reachable_at(node, addresses, incarnation)
+
+    def reachable_at(self, node: NodeId, addresses: tuple[str, ...], incarnation: int) -> None:
+        """A connected node says where it can be dialled."""
+        self._learn_of_connected(node, Sighting("peer", node, addresses, incarnation=incarnation))
+
+    def lost(self, node: NodeId, now_s: float, *, incarnation: int, left: bool) -> list[Dial]:
+        """The connection went. `incarnation` is what was connected; `left` where the node itself said goodbye."""
+        dials = []
+        for target in self._connected.pop(node, ()):
+            restarted = target.node is not None and target.incarnation > incarnation
+            if left and not restarted and target.pace is not BOOTSTRAP:
+                continue
+            target.pace = BOOTSTRAP if target.pace is BOOTSTRAP else SEEN
+            target.attempts = 0 if restarted else 1
+            self._add(target)
+            dials += self._begin(target, now_s if restarted else now_s + self._delay_s(target), now_s)
+        return dials
+
+    def failed(self, address: str, expected: NodeId | None, now_s: float, *, turned: bool) -> tuple[list[Dial], bool]:
+        """A dial came to nothing.
+
+        Returns:
+            What to dial instead, and whether this was the first round that failed at an address of the user's.
+        """
+        target = self._targets.get(address if expected is None else expected)
+        if target is None or address not in target.dialling:
+            return [], False
+        target.dialling.discard(address)
+        if turned and target.pace is not BOOTSTRAP:
+            target.pace = SLOW
+        if target.waiting:
+            return self._dial_next(target, now_s), False
+        if target.dialling:
+            return [], False
+        self._end_round(target, now_s)
+        return [], target.pace is BOOTSTRAP and target.attempts == 1
+
+    def due(self, now_s: float) -> list[Dial]:
+        """Time passed."""
+        dials = []
+        while self._heap and self._heap[0][0] <= now_s:
+            due_s, _, target = heapq.heappop(self._heap)
+            if due_s != target.due_s or self._targets.get(target.key) is not target:
+                continue  # a later word of this target's has its own place in the heap
+            if target.waiting:
+                dials += self._dial_next(target, now_s)
+            elif target.dialling:
+                self._end_round(target, now_s)
+            else:
+                dials += self._begin(target, now_s, now_s)
+        return dials
+
+    def wake_s(self) -> float:
+        """When `due` may have something to do."""
+        return self._heap[0][0] if self._heap else math.inf
+
+    def check(self) -> None:
+        """Asserts the invariants."""
+        waiting = {(due_s, target.key) for due_s, _, target in self._heap}
+        assert all((target.due_s, key) in waiting for key, target in self._targets.items()), "forgotten in the heap"
+        assert all(key == target.key for key, target in self._targets.items())
+        assert not self._targets.keys() & self._connected.keys(), "sought while connected"
+        assert self._me not in self._targets, "sought itself"
+        assert len(self._targets) <= TARGETS_MAX + sum(each.pace is BOOTSTRAP for each in self._targets.values())
+        for node, aside in self._connected.items():
+            assert [each.node for each in aside if each.node is not None] == [node]
+            assert not any(each.dialling or each.waiting for each in aside)
+
+    def _seek_address(self, address: str, now_s: float) -> list[Dial]:
+        if address in self._targets:
+            return []
+        target = _Target(address, None, (address,), 0, BOOTSTRAP)
+        for aside in self._connected.values():  # only what the user names comes here, at the start
+            if any(address in each.addresses for each in aside):
+                if all(each.key != address for each in aside):
+                    aside.append(target)
+                return []
+        self._add(target)
+        return self._begin(target, now_s, now_s)
+
+    def _learn_of_connected(self, node: NodeId, sighting: Sighting) -> None:
+        for target in self._connected[node]:
+            if target.node == node:
+                _learn(target, sighting)
+
+    def _first_delay_s(self, sighting: Sighting) -> float:
+        match sighting.source:
+            case "bootstrap":
+                return 0.0
+            case "book":
+                self._from_book += 1
+                return BOOK_SPACING_S * (self._from_book - 1)
+            case _:
+                assert sighting.node is not None
+                return 0.0 if self._me < sighting.node else PATIENCE_S
+
+    def _add(self, target: _Target) -> None:
+        self._targets[target.key] = target
+        if len(self._targets) > TARGETS_MAX:
+            oldest = next((each for each in self._targets.values() if each.pace is not BOOTSTRAP), target)
+            if oldest.pace is not BOOTSTRAP and oldest is not target:
+                del self._targets[oldest.key]
+
+    def _begin(self, target: _Target, at_s: float, now_s: float) -> list[Dial]:
+        """A round of all addresses, at that time."""
+        target.waiting.clear()
+        target.dialling.clear()
+        if at_s > now_s:
+            self._schedule(target, at_s)
+            return []
+        target.waiting.extend(target.addresses)
+        return self._dial_next(target, now_s)
+
+    def _dial_next(self, target: _Target, now_s: float) -> list[Dial]:
+        address = target.waiting.pop(0)
+        target.dialling.add(address)
+        self._schedule(target, now_s + (STAGGER_S if target.waiting else DIAL_S_MAX))
+        return [Dial(address, target.node)]
+
+    def _end_round(self, target: _Target, now_s: float) -> None:
+        target.dialling.clear()
+        target.attempts += 1
+        if target.pace is SEEN and target.attempts > ATTEMPTS_MAX:
+            target.pace = SLOW
+        self._schedule(target, now_s + self._delay_s(target))
+
+    def _delay_s(self, target: _Target) -> float:
+        """Doubles with each attempt, give or take a fifth, so that two nodes do not go on dialling past each other.
+
+        The deviation is drawn from the names alone: the same world is the same again.
+        """
+        delay_s = min(target.pace.first_s * 2.0 ** min(target.attempts - 1, 30), target.pace.max_s)
+        drawn = zlib.crc32(f"{self._me} {target.key} {target.attempts}".encode()) / 2**32
+        return delay_s * (0.8 + 0.4 * drawn)
+
+    def _schedule(self, target: _Target, at_s: float) -> None:
+        target.due_s = at_s
+        self._pushed += 1
+        heapq.heappush(self._heap, (at_s, self._pushed, target))
+
+
+def _pace_of(sighting: Sighting) -> Pace:
+    match sighting.source:
+        case "bootstrap":
+            return BOOTSTRAP
+        case "book":
+            return SLOW
+        case _:
+            return SEEN
+
+
+def _learn(target: _Target, sighting: Sighting) -> tuple[bool, bool]:
+    """Take in what was seen. Returns whether it is a later start of a node, and whether it says anything new at all."""
+    restarted = 0 < target.incarnation < sighting.incarnation
+    new = [address for address in sighting.addresses if address not in target.addresses]
+    says_new = bool(new) or sighting.incarnation > target.incarnation
+    if sighting.incarnation >= target.incarnation:
+        addresses = dict.fromkeys((*sighting.addresses, *target.addresses))
+    else:
+        addresses = dict.fromkeys((*target.addresses, *new))
+    target.addresses = tuple(addresses)[:ADDRESSES_MAX]
+    target.incarnation = max(target.incarnation, sighting.incarnation)
+    if sighting.source == "bootstrap":
+        target.pace = BOOTSTRAP
+    elif sighting.source != "book" and target.pace is SLOW:
+        target.pace = SEEN
+    if restarted:
+        target.attempts = 0
+    return restarted, says_new
+
+
+def _rest(target: _Target) -> None:
+    target.waiting.clear()
+    target.dialling.clear()
+    target.attempts = 0
+    target.due_s = math.inf
