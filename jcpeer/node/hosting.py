@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import structlog
 import trio
@@ -12,6 +12,7 @@ from attrs import evolve
 
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import (
+    BatchAdded,
     Collect,
     Collected,
     CollectFailed,
@@ -29,7 +30,7 @@ from jcpeer.errors import UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.parts import Parts
 from jcpeer.wire.facts import Entry, Finished, Sealed, TasksAdded
-from jcpeer.wire.messages import Assign, AttemptOrder
+from jcpeer.wire.messages import Assign, AttemptOrder, Signed
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -53,6 +54,7 @@ class ApplicationHost:
         self._parts = parts
         self._transfer = transfer
         self._post, self._events = trio.open_memory_channel[Event](math.inf)
+        self._arrived: dict[int, dict[Digest, bytes]] = {}
         self._news = trio.Event()
         self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
         self._told_index = machine.state.last_index
@@ -67,6 +69,11 @@ class ApplicationHost:
     def post(self, event: Event) -> None:
         """Have the machine handle this; never blocks. (The queue is bounded by what peers may send and by credits.)"""
         self._post.send_nowait(event)
+
+    def add_batch(self, number: int, batch: Signed, small: Mapping[Digest, bytes]) -> None:
+        """A checked batch; its small blobs are journalled with it, so that they outlive a crowded store."""
+        self._arrived[number] = dict(small)
+        self.post(BatchAdded(batch))
 
     async def run(self, first: list[Effect]) -> None:
         """Until the end of the application is committed. A bug in the machine ends up here, and goes no further."""
@@ -99,10 +106,13 @@ class ApplicationHost:
         """In order, but that entries recorded one after another reach the journal together. True at the end."""
         over = told = False
         entries: list[Entry] = []
+        blobs: dict[Digest, bytes] = {}
         for effect in effects:
             if isinstance(effect, Record):
                 self._hold_small_outputs(effect.entry)
                 entries.append(effect.entry)
+                if isinstance(effect.entry.fact, TasksAdded):
+                    blobs |= self._arrived.pop(effect.entry.fact.number, {})
                 continue
             match effect:
                 case Send():
@@ -118,7 +128,7 @@ class ApplicationHost:
                     over = True
         if entries:
             # After the orders of the same burst: an order promises nothing, and may be on its way while we write.
-            self._parts.journal.append(self.app, entries)
+            self._parts.journal.append(self.app, entries, blobs)
         if told:
             self._tell_watchers()
         return over
@@ -129,13 +139,17 @@ class ApplicationHost:
             for output in entry.fact.outcome.outputs:
                 if output.data is not None:
                     self._parts.store.put(output.data)
+                    self._parts.store.pin(self.app, [output.blob.digest])
 
     def small_blob(self, digest: Digest) -> bytes | None:
         """A small blob of the application, from the store or, if it was crowded out there, from the journal."""
         content = self._parts.store.content(digest)
-        if isinstance(content, bytes):
-            return content
-        return content.read_bytes() if content else self._parts.journal.inline(self.app, digest)
+        if content is not None:
+            return content if isinstance(content, bytes) else content.read_bytes()
+        data = self._parts.journal.inline(self.app, digest)
+        if data is not None:
+            self._parts.store.put(data)
+        return data
 
     def _send_orders(self, effect: SendOrders) -> None:
         attach = set(effect.attach)
@@ -209,8 +223,8 @@ class ApplicationHost:
         if self._recent and self._recent[0].index <= index + 1:
             skip = index + 1 - self._recent[0].index
             return [self._recent[at] for at in range(skip, len(self._recent))]
-        entries = self._parts.journal.read(self.app)
-        return [each for each in entries if index < each.index <= self._told_index]
+        entries = self._parts.journal.read(self.app, after_index=index)
+        return [each for each in entries if each.index <= self._told_index]
 
     async def batch_committed(self, number: int) -> None:
         while number not in self._batches_told and self.fault is None:

@@ -14,7 +14,7 @@ from attrs import define, field
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import MembershipError, RemoteProtocolError, StorageError, UnreachableError
-from jcpeer.ids import AttemptName, Digest, NodeId, digest_of
+from jcpeer.ids import AppId, AttemptName, Digest, NodeId, digest_of
 from jcpeer.membership.signed import open_signed
 from jcpeer.node.parts import Parts
 from jcpeer.wire.messages import (
@@ -78,7 +78,7 @@ class Participation:
         self._node_changed = changed
         self._post, self._events = trio.open_memory_channel[Event](math.inf)
         self._under_way: dict[AttemptKey, _UnderWay] = {}
-        self._application_blobs: dict[str, set[Digest]] = {}
+        self._application_blobs: dict[AppId, set[Digest]] = {}
         self._attempts_started = 0
 
     def post(self, event: Event) -> None:
@@ -226,16 +226,13 @@ class Participation:
         return directory
 
     async def _outcome(self, effect: Start, execution: Execution) -> Outcome:
+        app = effect.key.app
         outputs = []
         for name, content in execution.outputs.items():
-            blob, data = await self._take_over(content)
+            blob, data = await self._take_over(app, content)
             outputs.append(Output(name, blob, data))
-        produced = {each.blob.digest for each in outputs}
-        stdout, stdout_tail = await self._take_over_log(execution.stdout)
-        stderr, stderr_tail = await self._take_over_log(execution.stderr)
-        produced.update(each.digest for each in (stdout, stderr) if each is not None)
-        self._parts.store.pin(effect.key.app, produced)
-        self._application_blobs.setdefault(effect.key.app, set()).update(produced)
+        stdout, stdout_tail = await self._take_over_log(app, execution.stdout)
+        stderr, stderr_tail = await self._take_over_log(app, execution.stderr)
         return Outcome(
             task=effect.order.task,
             epoch=effect.epoch,
@@ -254,16 +251,24 @@ class Participation:
             stderr_tail=stderr_tail,
         )
 
-    async def _take_over(self, content: Content) -> tuple[BlobRef, bytes | None]:
-        """Into the store; a small blob's bytes as well, since they travel in the report."""
+    async def _keep(self, app: AppId, content: Content) -> BlobRef:
+        """Into the store, where it stays while the application runs."""
         store = self._parts.store
         blob = store.put(content) if isinstance(content, bytes) else await store.adopt(content)
+        store.pin(app, [blob.digest])
+        self._application_blobs.setdefault(app, set()).add(blob.digest)
+        return blob
+
+    async def _take_over(self, app: AppId, content: Content) -> tuple[BlobRef, bytes | None]:
+        """Into the store; a small blob's bytes as well, since they travel in the report."""
+        blob = await self._keep(app, content)
+        store = self._parts.store
         if not blob.small:
             return blob, None
         data = store.content(blob.digest)
         return blob, data if isinstance(data, bytes) else data.read_bytes() if data else None
 
-    async def _take_over_log(self, content: Content) -> tuple[BlobRef | None, str]:
+    async def _take_over_log(self, app: AppId, content: Content) -> tuple[BlobRef | None, str]:
         """The last bytes as text, and the whole as a blob where they are not the whole."""
         if isinstance(content, bytes):
             tail, size = content[-TAIL_BYTES:], len(content)
@@ -272,9 +277,7 @@ class Participation:
         text = tail.decode("utf-8", "replace")
         if size <= TAIL_BYTES:
             return None, text
-        store = self._parts.store
-        blob = store.put(content) if isinstance(content, bytes) else await store.adopt(content)
-        return blob, text
+        return await self._keep(app, content), text
 
     # --- logs of running attempts
 

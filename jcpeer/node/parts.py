@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from pathlib import Path
 
 from attrs import define, field
@@ -10,7 +10,6 @@ from attrs import define, field
 from jcpeer.config import Config
 from jcpeer.discovery.sighting import Discovery
 from jcpeer.ft.journal import Journal
-from jcpeer.ids import NodeId
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
 from jcpeer.net.network import Network
@@ -48,10 +47,8 @@ class Parts:
     executor: Executor
     store: BlobStore
     journal: Journal
-    discoveries: Sequence[Discovery] = ()
+    discoveries: list[Discovery] = field(factory=list)
     attempts_dir: Path | None = None
     """Where each attempt gets a directory of its own; None where execution is simulated."""
     clock_s: Callable[[], float] = lambda: 0.0
     """Seconds since 1970, for what people read and for the expiry of certificates."""
-    remembered: Mapping[NodeId, tuple[str, ...]] = field(factory=dict)
-    """Addresses known from earlier starts."""

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import trio
 from attrs import evolve
-from jcpeer.discovery.directory import Directory
 
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import CancelRequested
 from jcpeer.coordinator.history import happened
+from jcpeer.discovery.directory import Directory
 from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.node.applications import Applications
@@ -77,6 +77,7 @@ class Service:
         transfer: Transfer,
         elsewhere: Elsewhere,
         *,
+        name_of: Callable[[NodeId], str],
         join_grid: Callable[[str], Awaitable[None]],
     ) -> None:
         self._parts = parts
@@ -85,6 +86,7 @@ class Service:
         self._directory = directory
         self._transfer = transfer
         self._elsewhere = elsewhere
+        self._name_of = name_of
         self._join_grid = join_grid
         self._submissions = Submissions(parts, applications)
         elsewhere.answer_with(self.answer)
@@ -143,10 +145,15 @@ class Service:
 
     def _self(self) -> Self:
         membership = self._parts.standing.membership
-        return Self(self._directory.me, membership.grid_name, membership.fingerprint, self._parts.network.addresses)
+        return Self(
+            self._directory.view(trio.current_time())[0].record,
+            membership.grid_name,
+            membership.fingerprint,
+            self._parts.network.addresses,
+        )
 
     def _nodes(self) -> Nodes:
-        return Nodes(self._directory.view(trio.current_time()), self._directory.notices)
+        return Nodes(self._directory.view(trio.current_time()), self._directory.notices())
 
     async def _watch_nodes(self) -> AsyncGenerator[Nodes, None]:
         last: Nodes | None = None
@@ -160,7 +167,7 @@ class Service:
     # --- an application that is hosted here
 
     def _views(self, host: ApplicationHost) -> Views:
-        return Views(host, me=self._parts.identity.node, name_of=self._directory.name_of, now_s=trio.current_time())
+        return Views(host, me=self._parts.identity.node, name_of=self._name_of, now_s=trio.current_time())
 
     async def answer(self, body: AboutApplication, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
         """The replies to a request about an application of ours."""
@@ -211,7 +218,7 @@ class Service:
         while True:
             for entry in host.entries_after(index):
                 index = entry.index
-                event = happened(entry, self._directory.name_of)
+                event = happened(entry, self._name_of)
                 if event is not None:
                     yield self._with_values(event, host) if body.values else _without_values(event)
                 if isinstance(entry.fact, Ended):
@@ -291,7 +298,7 @@ class Service:
                 async for piece in pieces:
                     yield piece
         except UnreachableError:
-            gone = f"[the first {max(0, blob.size - TAIL_BYTES)} bytes went with {self._directory.name_of(node)}]\n"
+            gone = f"[the first {max(0, blob.size - TAIL_BYTES)} bytes went with {self._name_of(node)}]\n"
             yield gone.encode() + tail
 
     async def _open_log(self, node: NodeId, request: ReadLog) -> AsyncGenerator[bytes, None] | None:

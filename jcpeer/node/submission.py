@@ -7,7 +7,7 @@ from attrs import evolve
 
 from jcpeer.application.graph import check_graph
 from jcpeer.application.manifest import Batch, Header, Placed, Seal, application_key
-from jcpeer.coordinator.events import BatchAdded, SealReceived
+from jcpeer.coordinator.events import SealReceived
 from jcpeer.errors import GraphError, RemoteProtocolError, RequestError
 from jcpeer.ids import AppId, digest_of
 from jcpeer.membership.signed import sign
@@ -115,7 +115,7 @@ class Submissions:
             if absent:
                 raise RequestError(f"blobs {', '.join(absent[:3])} of batch {request.number} were not put first")
             batch = Batch(request.app, request.number, request.tasks, request.blobs)
-            host.post(BatchAdded(self._signed(batch)))
+            host.add_batch(request.number, self._signed(batch), request.data)
         await host.batch_committed(request.number)
         self._refuse_if_stalled(host)
 

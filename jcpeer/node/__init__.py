@@ -1,0 +1,1 @@
+"""A whole node: what runs in it, and how it is opened."""

@@ -1,0 +1,296 @@
+"""A whole node from its parts: one nursery in which they run and hear of each other.
+
+The same composition runs on a machine and in a simulated world; `node.opening` makes the real parts.
+
+    network events → directory, participation, applications → their effects → network
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager
+
+import structlog
+import trio
+from attrs import evolve
+
+from jcpeer.discovery import directory as found
+from jcpeer.discovery.dialling import Dial
+from jcpeer.discovery.directory import Directory, RecordChanged
+from jcpeer.discovery.sighting import Discovery, Sighting
+from jcpeer.errors import RequestError
+from jcpeer.ids import NodeId, short
+from jcpeer.net.network import PeerDown, PeerUp, Received
+from jcpeer.node.applications import Applications
+from jcpeer.node.elsewhere import Elsewhere
+from jcpeer.node.participation import Participation
+from jcpeer.node.parts import Parts
+from jcpeer.node.service import Service
+from jcpeer.wire.messages import (
+    Acknowledge,
+    Answer,
+    Ask,
+    Assign,
+    CancelAttempts,
+    Confirm,
+    Decline,
+    Fetched,
+    GivenBack,
+    NodeRecord,
+    Recruit,
+    Release,
+    Report,
+    Started,
+    Withdraw,
+)
+from jcpeer.work import participant
+from jcpeer.work.participant import Ordered
+from jcpeer.work.transfer import Transfer
+
+log = structlog.get_logger()
+
+TICK_S = 0.1
+LOAD_S = 2.0
+"""Between looks at the machine's load."""
+LEAVE_S = 3.0
+"""Bound on handing attempts back when the node stops."""
+
+
+class Node:
+    """One running node. Opened by `open_core`, or with real parts by `node.opening`."""
+
+    def __init__(self, parts: Parts, nursery: trio.Nursery, *, join_grid: Callable[[str], Awaitable[None]]) -> None:
+        self.parts = parts
+        self._users: dict[NodeId, str] = {}
+        self._names: dict[NodeId, str] = {parts.identity.node: parts.name}
+        self._record = _first_record(parts)
+        self.directory = Directory(self._record, parts.standing.membership.fingerprint)
+        self.participation = Participation(
+            parts,
+            user=self._record.user,
+            slots=self._record.slots,
+            memory_bytes=self._record.memory_bytes,
+            changed=self._refresh_record,
+        )
+        self.transfer = Transfer(parts.network, parts.store, open_log=self.participation.open_log)
+        self.applications = Applications(
+            parts, self.transfer, nursery, known_nodes=self.known_nodes, changed=self._refresh_record
+        )
+        self.elsewhere = Elsewhere(parts, self.applications, nursery, others=self.other_nodes)
+        self.service = Service(
+            parts,
+            self.applications,
+            self.participation,
+            self.directory,
+            self.transfer,
+            self.elsewhere,
+            name_of=self.name_of,
+            join_grid=join_grid,
+        )
+        self._nursery: trio.Nursery | None = None
+        self._remember: Callable[[NodeId, tuple[str, ...]], None] = lambda node, addresses: None
+        self._forget: Callable[[NodeId], None] = lambda node: None
+
+    @property
+    def id(self) -> NodeId:
+        return self.parts.identity.node
+
+    @property
+    def record(self) -> NodeRecord:
+        """What this node offers and is doing, as last told to the directory."""
+        return self._record
+
+    def name_of(self, node: NodeId) -> str:
+        """What people call a node; the end of its id for one never met."""
+        return self._names.get(node, short(node))
+
+    def known_nodes(self) -> Iterator[NodeRecord]:
+        """Everybody in the directory, this node first."""
+        return (each.record for each in self.directory.view(trio.current_time()))
+
+    def other_nodes(self) -> Iterator[NodeRecord]:
+        return (each for each in self.known_nodes() if each.node != self.id)
+
+    def keep_addresses(
+        self, remember: Callable[[NodeId, tuple[str, ...]], None], forget: Callable[[NodeId], None]
+    ) -> None:
+        """Have the addresses of members kept for the next start."""
+        self._remember, self._forget = remember, forget
+
+    # --- what runs
+
+    async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
+        """Until cancelled; started once everything listens."""
+        self.parts.journal.report_commits(self.applications.committed)
+        self.parts.network.serve_streams(self.transfer.serve)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.participation.run, self.transfer)
+            nursery.start_soon(self._tick)
+            nursery.start_soon(self._watch_load)
+            self._nursery = nursery
+            for discovery in self.parts.discoveries:
+                nursery.start_soon(self._take_sightings, discovery)
+            self.applications.recover()
+            task_status.started()
+            async for event in self.parts.network.events:
+                match event:
+                    case PeerUp():
+                        self._users[event.peer] = event.certificate.user
+                        self._names[event.peer] = event.hello.name
+                    case PeerDown():
+                        self.elsewhere.lost(event.peer)
+                    case _:
+                        pass
+                if isinstance(event, Received) and self._hear(event):
+                    continue
+                self._tell_directory(event)
+
+    def _hear(self, event: Received) -> bool:
+        """Pass a message on; False if it is for the directory."""
+        node, message = event.peer, event.message
+        match message:
+            case Confirm() | Decline() | Started() | Report() | GivenBack() | Fetched():
+                self.applications.heard(node, message)
+            case Recruit():
+                self.participation.called_up(node, message)
+            case Assign():
+                self.participation.assigned(node, message)
+            case Withdraw() | CancelAttempts() | Acknowledge() | Release():
+                self.participation.post(Ordered(node, message))
+            case Ask():
+                self.elsewhere.asked(node, self._users.get(node, ""), message)
+            case Answer():
+                self.elsewhere.answered(node, message)
+            case _:
+                return False
+        return True
+
+    def _tell_directory(self, event: found.Event) -> None:
+        for effect in self.directory.handle(event, now_s=trio.current_time()):
+            match effect:
+                case Dial():
+                    self.parts.network.dial(effect.address, effect.expected)
+                case found.Tell():
+                    self.parts.network.send(effect.peer, effect.message)
+                case found.Publish():
+                    for discovery in self.parts.discoveries:
+                        discovery.announce(effect.record)
+                case found.Joined():
+                    log.info("node joined", node=effect.record.name, id=short(effect.record.node))
+                    self._names[effect.record.node] = effect.record.name
+                    self.applications.node_seen(effect.record)
+                case found.Changed():
+                    self.applications.node_seen(effect.record)
+                case found.Left():
+                    log.info("node left", node=self.name_of(effect.node), id=short(effect.node), why=effect.why)
+                    self.applications.node_lost(effect.node, effect.why)
+                case found.Remember():
+                    self._remember(effect.node, effect.addresses)
+                case found.Forget():
+                    self._forget(effect.node)
+                case found.Disconnect():
+                    self.parts.network.disconnect(effect.peer, effect.why)
+                case found.Notice():
+                    log.warning(effect.text)
+
+    def look_by(self, discovery: Discovery) -> None:
+        """Find nodes, and be found, in one more way."""
+        assert self._nursery is not None, "the node runs"
+        self.parts.discoveries.append(discovery)
+        discovery.announce(self._record)
+        self._nursery.start_soon(self._take_sightings, discovery)
+
+    async def _take_sightings(self, discovery: Discovery) -> None:
+        async for sighting in discovery.sightings:
+            self._tell_directory(sighting)
+
+    def sighted(self, sighting: Sighting) -> None:
+        """Somebody may be at an address, the user or an earlier start says."""
+        self._tell_directory(sighting)
+
+    async def _tick(self) -> None:
+        while True:
+            await trio.sleep(TICK_S)
+            self._tell_directory(found.Tick())
+            self.participation.post(participant.Tick())
+            self.applications.tick()
+
+    async def _watch_load(self) -> None:
+        while True:
+            self._refresh_record(load=round(self.parts.machine.load(), 1))
+            await trio.sleep(LOAD_S)
+
+    # --- the node's own record
+
+    def _refresh_record(self, *, load: float | None = None) -> None:
+        coordinates, works = self.applications.coordinating, self.participation.machine.engaged
+        record = evolve(
+            self._record,
+            state="coordinator" if coordinates else "participant" if works else "idle",
+            slots_used=self.participation.machine.slots_used,
+            load=self._record.load if load is None else load,
+            addresses=self.parts.network.addresses,
+        )
+        if record != self._record:
+            self._record = record
+            self._tell_directory(RecordChanged(record))
+            self.applications.node_seen(record)
+
+    # --- the end
+
+    async def leave(self, reason: str) -> None:
+        """Hand attempts back; bounded, and not to be cancelled."""
+        with trio.move_on_after(LEAVE_S, shield=True):
+            await self.participation.leave(reason)
+
+    def refuse_to_move(self) -> None:
+        """Raises: RequestError: applications run here that another grid's members would not work for."""
+        running = [each.machine.state.header.name for each in self.applications if not each.machine.over]
+        if running:
+            raise RequestError(
+                f"this node coordinates {', '.join(running)}; wait for the end, or cancel, before it joins another grid"
+            )
+
+
+def _first_record(parts: Parts) -> NodeRecord:
+    config, machine = parts.config, parts.machine
+    return NodeRecord(
+        node=parts.identity.node,
+        name=parts.name,
+        user=parts.standing.membership.certificate.user,
+        host=machine.host,
+        incarnation=parts.incarnation,
+        version=1,
+        state="idle",
+        slots=config.slots or machine.cpus,
+        slots_used=0,
+        cpus=machine.cpus,
+        memory_bytes=config.memory or machine.memory_bytes,
+        load=0.0,
+        python=machine.python,
+        labels=config.labels,
+        addresses=parts.network.addresses,
+        coordinates=config.coordinate,
+        trusts_grid=config.trust_grid,
+    )
+
+
+async def _no_other_grid(token: str) -> None:
+    raise RequestError("this node cannot move to another grid")
+
+
+@asynccontextmanager
+async def open_core(
+    parts: Parts, *, join_grid: Callable[[str], Awaitable[None]] = _no_other_grid
+) -> AsyncIterator[Node]:
+    """A running node of these parts; leaving the block hands its attempts back and stops every child."""
+    async with trio.open_nursery() as hosts:
+        node = Node(parts, hosts, join_grid=join_grid)
+        async with trio.open_nursery() as nursery:
+            await nursery.start(node.run)
+            try:
+                yield node
+            finally:
+                await node.leave("the node is leaving")
+                nursery.cancel_scope.cancel()
+                hosts.cancel_scope.cancel()
