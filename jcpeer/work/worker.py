@@ -1,0 +1,328 @@
+"""The process in which Python tasks are called, one after the other; the only place where anything is unpickled.
+
+Started by the spawner as `python -c "...; main()" MODULES SOCKET`, it reads `CallRequest` frames and answers each with
+a `CallReply`. What a call prints, at whatever level, goes to descriptors 1 and 2, two scratch files of this worker that
+are read and emptied after each call: most calls print nothing, and then no file is made for them. Neither trio nor
+libp2p is loaded here, so that a worker is there in a moment and small.
+
+What ends the process in the midst of a call (a crash, `os._exit`) is seen by the node as the end of the socket.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import importlib.util
+import os
+import pickle
+import resource
+import shutil
+import socket
+import sys
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from types import TracebackType
+from typing import Any
+
+import cloudpickle
+
+from jcpeer.application.task import INLINE_BYTES_MAX, Slot
+from jcpeer.work.calling import (
+    FUNCTIONS_MAX,
+    HEADER_BYTES,
+    VALUE_FILE,
+    CallReply,
+    CallRequest,
+    frame_of,
+    read_request,
+)
+
+TRACEBACK_CHARACTERS_MAX = 16 * 1024
+
+PR_SET_CHILD_SUBREAPER = 36
+
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+def main() -> None:
+    """Serve the socket given as the last argument, with the archive of user modules before it (or "") importable."""
+    modules, descriptor = sys.argv[1], int(sys.argv[2])
+    sys.argv = ["jcpeer-worker"]
+    if modules:
+        sys.path.insert(0, modules)
+    # Whatever a call starts stays a descendant of ours, so that one glance tells whether it left something behind.
+    _libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    os.set_inheritable(descriptor, False)
+    for stream in (sys.stdout, sys.stderr):
+        stream.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # for whoever follows the log
+    Worker(socket.socket(fileno=descriptor)).serve()
+
+
+class CallFailed(Exception):
+    """A call that did not succeed, by no fault of this program; the fields are those of a `Failure`."""
+
+    def __init__(self, kind: str, text: str, remedy: str = "", *, exit_status: int | None = None) -> None:
+        super().__init__(text)
+        self.kind = kind
+        self.text = text
+        self.remedy = remedy
+        self.exit_status = exit_status
+
+
+class Worker:
+    """Reads requests, calls, answers, until the node closes the socket."""
+
+    def __init__(self, node: socket.socket) -> None:
+        self._node = node
+        self._pid = os.getpid()
+        self._functions: dict[str, Any] = {}
+        self._stdout = Scratch(1)
+        self._stderr = Scratch(2)
+
+    def serve(self) -> None:
+        with self._node.makefile("rb") as reader:
+            while header := reader.read(HEADER_BYTES):
+                request = read_request(reader.read(int.from_bytes(header, "big")))
+                reply = self._answer(request)
+                if os.getpid() != self._pid:
+                    os._exit(0)  # the function forked, and this is the child that came back from it
+                self._node.sendall(frame_of(reply))
+
+    def _answer(self, request: CallRequest) -> CallReply:
+        work = os.path.join(request.directory, "work")
+        failure: tuple[str, str, str] | None = None
+        exit_status: int | None = None
+        value: bytes | bool = b""
+        cpu_before_s = _cpu_s()
+        started_s = time.perf_counter()
+        try:
+            _settle(work, request)
+            value = self._call(request)
+        except CallFailed as failed:
+            failure = (failed.kind, failed.text, failed.remedy)
+            exit_status = failed.exit_status
+        ran_s = time.perf_counter() - started_s
+        cpu_s = _cpu_s() - cpu_before_s
+        _flush()
+        reply = CallReply(
+            failure,
+            exit_status,
+            value,
+            self._stdout.take(os.path.join(request.directory, "stdout")),
+            self._stderr.take(os.path.join(request.directory, "stderr")),
+            ran_s,
+            cpu_s,
+            _left_something_behind() or sys.stdout.closed or sys.stderr.closed,
+        )
+        os.chdir("/")
+        with suppress(OSError):
+            os.rmdir(work)  # most calls leave it empty, and the node has less to clear away
+        return reply
+
+    def _call(self, request: CallRequest) -> bytes | bool:
+        function, args, kwargs = self._load(request)
+        name = request.function_name or getattr(function, "__name__", "the function")
+        try:
+            result = function(*args, **kwargs)
+        except SystemExit as error:
+            status = error.code if isinstance(error.code, int) else 0 if error.code is None else 1
+            text = f"{name} called sys.exit({'' if error.code is None else repr(error.code)})"
+            raise CallFailed("exit", text, "return from the function instead", exit_status=status) from None
+        except BaseException as error:
+            raise _failure_of(error, part=_users_part(error)) from None
+        if not request.wants_value:
+            return b""
+        try:
+            pickled: bytes = cloudpickle.dumps(result)
+        except BaseException as error:
+            kind = type(result)
+            text = (
+                f"the result of {name}, a {kind.__module__}.{kind.__qualname__}, cannot be pickled: {_in_a_line(error)}"
+            )
+            raise CallFailed(
+                "exception", text, "return plain data, or write a file and declare it as an output"
+            ) from None
+        return _hand_over(pickled, os.path.join(request.directory, VALUE_FILE))
+
+    def _load(self, request: CallRequest) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
+        what = "the function"
+        try:
+            function = self._function(request)
+            what = "an argument"
+            args, kwargs = pickle.loads(_content(request.arguments))
+            if request.values or request.files:
+                fill = _Filling(request)
+                args, kwargs = fill(args), fill(kwargs)
+        except BaseException as error:
+            failed = _failure_of(error, part=_users_part(error))
+            if failed.kind == "exception":
+                failed.text = f"{what} of {request.function_name or 'the task'} cannot be loaded\n{failed.text}"
+            raise failed from None
+        return function, args, kwargs
+
+    def _function(self, request: CallRequest) -> Any:
+        if request.function is not None:
+            if len(self._functions) >= FUNCTIONS_MAX:
+                self._functions.clear()  # as the node does on its side of the count
+            self._functions[request.function_digest] = request.function
+        function = self._functions[request.function_digest]
+        if isinstance(function, (bytes, str)):
+            # Only a function that could be loaded takes the place of its bytes: the node counts on the digest.
+            function = self._functions[request.function_digest] = pickle.loads(_content(function))
+        return function
+
+
+class _Filling:
+    """Puts values and paths in place of the slots within lists, tuples and dictionaries."""
+
+    def __init__(self, request: CallRequest) -> None:
+        self._values = request.values
+        self._loaded: dict[str, Any] = dict(request.files)
+
+    def __call__(self, thing: Any) -> Any:
+        match thing:
+            case Slot(name):
+                if name not in self._loaded:
+                    self._loaded[name] = pickle.loads(_content(self._values[name]))
+                return self._loaded[name]
+            case list():
+                return self._like(thing, [self(each) for each in thing])
+            case tuple():
+                return self._like(thing, [self(each) for each in thing])
+            case dict():
+                filled = {key: self(each) for key, each in thing.items()}
+                return thing if all(filled[key] is thing[key] for key in thing) else filled
+            case _:
+                return thing
+
+    @staticmethod
+    def _like(thing: Any, items: list[Any]) -> Any:
+        """The same sequence with these items; untouched, so with its own class, where nothing was filled in."""
+        if all(new is old for new, old in zip(items, thing, strict=True)):
+            return thing
+        if hasattr(thing, "_fields"):
+            return type(thing)(*items)
+        return tuple(items) if isinstance(thing, tuple) else items
+
+
+class Scratch:
+    """What is printed to one descriptor, which is a file that serves call after call."""
+
+    def __init__(self, descriptor: int) -> None:
+        self._descriptor = descriptor
+        self._path = os.readlink(f"/proc/self/fd/{descriptor}")
+        self._own = os.dup(descriptor)  # for when a call closes or replaces the other
+
+    def take(self, path: str) -> bytes | bool:
+        """What was printed since the last time; True where it was so much that it now lies in a file of this path."""
+        os.dup2(self._own, self._descriptor)
+        size = os.fstat(self._own).st_size
+        if size == 0:
+            return b""
+        if size <= INLINE_BYTES_MAX:
+            data = os.pread(self._own, size, 0)
+            os.ftruncate(self._own, 0)  # it is open for appending, so the next byte goes to the start
+            return data
+        shutil.move(self._path, path)
+        os.close(self._own)
+        self._own = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+        os.dup2(self._own, self._descriptor)
+        return True
+
+
+def _settle(work: str, request: CallRequest) -> None:
+    try:
+        os.makedirs(work, exist_ok=True)
+        os.chdir(work)
+    except OSError as error:
+        raise CallFailed("setup", f"no work directory: {error}") from None
+    os.environ.update(request.env)
+    os.environ["TMPDIR"] = request.directory
+    tempfile.tempdir = None  # or it would remember that of an earlier call
+
+
+def _content(content: bytes | str) -> bytes:
+    if isinstance(content, bytes):
+        return content
+    with open(content, "rb") as file:
+        return file.read()
+
+
+def _hand_over(pickled: bytes, path: str) -> bytes | bool:
+    if len(pickled) <= INLINE_BYTES_MAX:
+        return pickled
+    try:
+        with open(path, "wb") as file:
+            file.write(pickled)
+    except OSError as error:
+        raise CallFailed("setup", f"the result cannot be written: {error}") from None
+    return True
+
+
+def _cpu_s() -> float:
+    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
+    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+
+
+def _flush() -> None:
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(Exception):  # the call may have closed it, or put something of its own there
+            stream.flush()
+    sys.stdout, sys.stderr = sys.__stdout__, sys.__stderr__
+    _libc.fflush(None)
+
+
+def _left_something_behind() -> bool:
+    """Whether a process or a thread of the call still runs; a daemon thread, a service of some library, may stay."""
+    try:
+        while (ended := os.waitid(os.P_ALL, 0, os.WEXITED | os.WNOHANG | os.WNOWAIT)) is not None:
+            os.waitpid(ended.si_pid, 0)
+    except ChildProcessError:
+        if threading.active_count() == 1:
+            return False
+        return any(not each.daemon for each in threading.enumerate() if each is not threading.main_thread())
+    return True
+
+
+def _users_part(error: BaseException) -> TracebackType | None:
+    """The user's part of a traceback: our own frames at its head say nothing to anybody."""
+    frame = error.__traceback__
+    while frame is not None and frame.tb_frame.f_code.co_filename == __file__:
+        frame = frame.tb_next
+    return frame
+
+
+def _in_a_line(error: BaseException) -> str:
+    return "".join(traceback.format_exception_only(error)).strip()
+
+
+def _failure_of(error: BaseException, *, part: TracebackType | None) -> CallFailed:
+    text = "".join(traceback.format_exception(type(error), error, part)).strip()
+    if len(text) > TRACEBACK_CHARACTERS_MAX:
+        half = TRACEBACK_CHARACTERS_MAX // 2 - 10
+        text = f"{text[:half]}\n  [...]\n{text[-half:]}"
+    package = _missing_package(error)
+    if package is None:
+        return CallFailed("exception", text)
+    version = f"{sys.version_info.major}.{sys.version_info.minor}"
+    return CallFailed(
+        "missing_package",
+        f"package {package!r} is not installed for Python {version}\n{text}",
+        f"python{version} -m pip install {package} on that node (its Python is {sys.executable}); "
+        "a module of your own travels if it lies in the application's directory",
+    )
+
+
+def _missing_package(error: BaseException) -> str | None:
+    """The package that a node lacks, where that is what the error says."""
+    if not isinstance(error, ModuleNotFoundError) or not error.name:
+        return None
+    package = error.name.partition(".")[0]
+    try:
+        found = package in sys.modules or importlib.util.find_spec(package) is not None
+    except (ImportError, ValueError):
+        found = False
+    return None if found else package
