@@ -1,0 +1,263 @@
+"""One node's view of the simulated carrier: the `Network` that it is given, and what the world does to it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Literal
+
+import structlog
+import trio
+
+from jcpeer.errors import UnreachableError
+from jcpeer.ids import NodeId, short
+from jcpeer.membership.handshake import make_hello
+from jcpeer.membership.identity import Identity
+from jcpeer.membership.member import Membership
+from jcpeer.net.detector import Detector
+from jcpeer.net.events import DialFailed, NetworkEvent, PeerDown, Received
+from jcpeer.net.memory.dial import Dial
+from jcpeer.net.memory.link import End, Link
+from jcpeer.net.memory.stream import MemoryStream
+from jcpeer.net.network import ByteStream, StreamHandler
+from jcpeer.wire.messages import Goodbye, Heartbeat, Hello, PeerMessage
+
+if TYPE_CHECKING:
+    from jcpeer.net.memory.world import MemoryWorld
+
+_log = structlog.get_logger(__name__)
+
+
+class MemoryNetwork:
+    """Implements `Network`. Opened by `MemoryWorld.open_node`.
+
+    Attributes:
+        open: The node's process lives, paused or not.
+        dark: The machine is gone, and with it whoever could refuse a dial.
+        ends: Its end of the connection to each peer that is up.
+    """
+
+    def __init__(
+        self,
+        world: MemoryWorld,
+        identity: Identity,
+        membership_of: Callable[[], Membership],
+        *,
+        name: str,
+        incarnation: int,
+        address: str,
+        nursery: trio.Nursery,
+    ) -> None:
+        self.world = world
+        self.name = name
+        self.open = True
+        self.paused = False
+        self.dark = False
+        self.uplink_free_s = 0.0
+        self.ends: dict[NodeId, End] = {}
+        self._identity = identity
+        self._membership_of = membership_of
+        self._incarnation = incarnation
+        self._address = address
+        self._nursery = nursery
+        self._sender, self._receiver = trio.open_memory_channel[NetworkEvent](math.inf)
+        self._held: list[NetworkEvent] = []
+        self._broken: dict[NodeId, str] = {}
+        """Peers that were up, with why they no longer are, while a redial finds out what to say of them."""
+        self._dials: dict[Dial, None] = {}
+        self._handler: StreamHandler | None = None
+        self._detector = Detector(silence_s=world.config.silence_s, tick_s=self._tick_s)
+        if world.heartbeats == "messages":
+            self._tick()
+
+    # --- the `Network` of the node above
+
+    @property
+    def me(self) -> NodeId:
+        return self._identity.node
+
+    @property
+    def addresses(self) -> tuple[str, ...]:
+        return (self._address,)
+
+    @property
+    def events(self) -> trio.MemoryReceiveChannel[NetworkEvent]:
+        return self._receiver
+
+    def dial(self, address: str, expected: NodeId | None = None) -> None:
+        under_way = any((each.address, each.expected) == (address, expected) for each in self._dials)
+        if self.open and expected not in self.ends and not under_way:
+            self._start(Dial(self, address, expected, timeout_s=self.world.dial_timeout_s))
+
+    def send(self, peer: NodeId, message: PeerMessage) -> None:
+        if peer == self.me:
+            self.receive(peer, message)
+        elif end := self.ends.get(peer):
+            end.send(message)
+
+    def disconnect(self, peer: NodeId, why: str) -> None:
+        if end := self.ends.get(peer):
+            end.send(Goodbye())  # so that it does not look for us
+            self._part(end)
+            self._emit(PeerDown(peer, "silent", why))
+        elif self._broken.pop(peer, None) is not None:
+            self._emit(PeerDown(peer, "silent", why))
+
+    async def open_stream(self, peer: NodeId) -> ByteStream:
+        await trio.lowlevel.checkpoint()
+        if end := self.ends.get(peer):
+            return end.open_stream()
+        raise UnreachableError(f"no connection to node …{short(peer)}")
+
+    def serve_streams(self, handler: StreamHandler) -> None:
+        self._handler = handler
+
+    # --- what its connections find out
+
+    @property
+    def membership(self) -> Membership:
+        return self._membership_of()
+
+    def hello(self) -> Hello:
+        return make_hello(
+            self._identity,
+            self.membership,
+            name=self.name,
+            incarnation=self._incarnation,
+            addresses=self.addresses,
+        )
+
+    def up(self, end: End) -> None:
+        """Both certificates were found good."""
+        end.state = "up"
+        end.sent_s = self.world.schedule.now_s
+        broken = self._broken.pop(end.peer, None)
+        if broken is not None:
+            self._emit(PeerDown(end.peer, "silent", broken))
+        self.ends[end.peer] = end
+        self._emit(end.introduction)
+        for dial in [each for each in self._dials if each.link is end.link]:
+            self.dial_ended(dial)
+        self.heard(end)
+        self.world.listen_for(end)
+
+    def heard(self, end: End) -> None:
+        """A sign of life arrived."""
+        if self.world.heartbeats == "messages" and end.state == "up":
+            self._detector.heard(end.peer, self.world.schedule.now_s)
+
+    def receive(self, peer: NodeId, message: PeerMessage) -> None:
+        self._emit(Received(peer, message))
+
+    def lost(self, end: End, why: str) -> None:
+        """The connection is no good any more: a redial finds out whether the peer is gone."""
+        self._part(end)
+        self._broken[end.peer] = why
+        address = end.introduction.address
+        redial = Dial(self, address, end.peer, timeout_s=self.world.config.redial_s, redial=True)
+        self._start(redial)
+
+    def left(self, end: End) -> None:
+        """The peer said goodbye."""
+        self._part(end)
+        self._emit(PeerDown(end.peer, "left", "it said goodbye"))
+
+    def dial_ended(self, dial: Dial) -> None:
+        """Its connection is up."""
+        dial.ended = True
+        self._dials.pop(dial, None)
+
+    def dial_failed(self, dial: Dial, why: str, *, refused: bool, turned: bool) -> None:
+        self._dials.pop(dial, None)
+        if dial.redial:
+            assert dial.expected is not None
+            broken = self._broken.pop(dial.expected, None)
+            if broken is not None:
+                proof: Literal["refused", "silent"] = "refused" if refused else "silent"
+                self._emit(PeerDown(dial.expected, proof, f"{broken}; then {why}"))
+        elif dial.expected not in self.ends:
+            self._emit(DialFailed(dial.address, dial.expected, why, turned))
+
+    def dials_failed(self, link: Link, why: str) -> None:
+        """Those that wait for a connection which does not come about."""
+        for dial in [each for each in self._dials if each.link is link]:
+            dial.fail(why)
+
+    def accept(self, stream: MemoryStream) -> None:
+        """A peer opened a byte stream."""
+        self._nursery.start_soon(self._serve, stream)
+
+    # --- what the world does to it
+
+    def leave(self) -> None:
+        """Say goodbye."""
+        for end in [*self.ends.values()]:
+            end.send(Goodbye())
+            self._part(end)
+
+    def die(self) -> None:
+        """From now on it neither hears nor says anything; its connections are left to the world."""
+        self.open = False
+        for dial in [*self._dials]:
+            dial.cancel()
+        self._dials.clear()
+        self.ends.clear()
+        self._broken.clear()
+
+    def resume(self) -> None:
+        """After a pause: what was held comes in."""
+        self.paused = False
+        held, self._held = self._held, []
+        for event in held:
+            self._emit(event)
+
+    # --- within
+
+    def _start(self, dial: Dial) -> None:
+        self._dials[dial] = None
+        dial.start()
+
+    def _part(self, end: End) -> None:
+        if self.ends.get(end.peer) is end:
+            del self.ends[end.peer]
+            self._detector.forget(end.peer)
+        end.close()
+
+    def _emit(self, event: NetworkEvent) -> None:
+        if not self.open:
+            return
+        if self.paused:
+            self._held.append(event)
+            return
+        self.world.record(self, event)
+        self._sender.send_nowait(event)
+
+    async def _serve(self, stream: MemoryStream) -> None:
+        try:
+            if self._handler is not None:
+                await self._handler(stream)
+        except UnreachableError as error:
+            _log.debug("byte stream ended early", node=self.name, peer=stream.peer, why=str(error))
+        except Exception:  # a fault stays in its room, as over the real carrier
+            _log.exception("a byte stream could not be served", node=self.name, peer=stream.peer)
+        finally:
+            await stream.aclose()
+
+    @property
+    def _tick_s(self) -> float:
+        return self.world.config.heartbeat_s / 2
+
+    def _tick(self) -> None:
+        """Send heartbeats and look for silence, where they are messages and not modelled."""
+        if not self.open:
+            return
+        now_s = self.world.schedule.now_s
+        self.world.schedule.at(now_s + self._tick_s, self._tick)
+        if self.paused:
+            return
+        for end in [*self.ends.values()]:
+            if now_s - end.sent_s > self.world.config.heartbeat_s - self._tick_s / 2:
+                end.send(Heartbeat())
+        for peer in self._detector.tick(now_s):
+            if silent := self.ends.get(peer):
+                self.lost(silent, "it fell silent")

@@ -1,0 +1,29 @@
+"""What all tests share."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+
+import pytest
+import trio
+import trio.abc
+from trio.testing import MockClock
+
+from simulations.virtual_time import deterministic_scheduling
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Who asks for `autojump_clock`, be it by a fixture of a fixture, runs in virtual time and always in one order.
+
+    By itself pytest-trio looks at the arguments of the test alone, and lets the order of children be random.
+    """
+    for item in items:
+        if "autojump_clock" in getattr(item, "fixturenames", ()):
+            item.add_marker(pytest.mark.trio(run=_run_virtually), append=False)
+
+
+def _run_virtually(
+    test: Callable[[], Awaitable[None]], *, clock: MockClock | None, instruments: list[trio.abc.Instrument]
+) -> None:
+    with deterministic_scheduling(seed=0):
+        trio.run(test, clock=clock or MockClock(autojump_threshold=0), instruments=instruments)
