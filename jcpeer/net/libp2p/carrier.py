@@ -30,7 +30,7 @@ import structlog
 import trio
 
 from jcpeer.config import Config
-from jcpeer.errors import ConfigError, MembershipError, RemoteProtocolError, UnreachableError
+from jcpeer.errors import ConfigError, MembershipError, ProtocolError, RemoteProtocolError, UnreachableError
 from jcpeer.ids import NodeId, short
 from jcpeer.membership.handshake import judge_hello, make_hello
 from jcpeer.membership.identity import Identity
@@ -292,9 +292,7 @@ class Carrier:
         wire = Wire(tcp, initiator=dialled)
         link = None
         try:
-            streams = await self._keys.secure(wire, expected)
-            self._nursery.start_soon(streams.run)
-            link = await (self._greet(streams) if dialled else self._answer(streams))
+            link = await self._shake_hands(wire, expected)
             task_status.started(link)
             if link is not None:
                 await link.run()
@@ -305,6 +303,18 @@ class Carrier:
                 link.ended.set()
         if link is not None:
             await self._settle(link)
+
+    async def _shake_hands(self, wire: Wire, expected: NodeId | None) -> Link | None:
+        """From the first byte to both Hellos; None where the peer turns out to be connected otherwise."""
+        try:
+            streams = await self._keys.secure(wire, expected)
+            self._nursery.start_soon(streams.run)
+            return await (self._greet(streams) if wire.is_initiator else self._answer(streams))
+        except (UnreachableError, ProtocolError, _TurnedError):
+            raise
+        except Exception as error:  # else whoever finds bytes that we stumble over could end the node
+            log.exception("a handshake failed by a fault of this node", remote=wire.remote)
+            raise UnreachableError(f"a fault of this node: {error!r}") from error
 
     async def _greet(self, streams: Streams) -> Link | None:
         """The dialler's half of letting in."""
@@ -327,11 +337,15 @@ class Carrier:
             await _say(stream, Heartbeat())
             return self._take_up(peer, streams, stream, Frames(stream))
 
-    async def _answer(self, streams: Streams) -> Link:
+    async def _answer(self, streams: Streams) -> Link | None:
         """The listener's half."""
         node = streams.peer
-        stream = await streams.accept()
-        await streams.agree(stream, MESSAGES)
+        try:
+            stream = await streams.accept_for(MESSAGES)
+        except UnreachableError:
+            if self._is_up(node):
+                return None  # it dialled several addresses, and has seen by now that they are one node
+            raise
         hello = decode(await Frames(stream, frame_bytes_max=HELLO_BYTES_MAX).next(), {"Hello": Hello})
         peer = await self._judged(hello, streams, stream, dialled=False)
         if node < self._me:
@@ -339,7 +353,7 @@ class Carrier:
         async with self._alone_with(node):
             if self._is_fresh(hello, node):
                 await _turn(stream, ALREADY_CONNECTED)
-                raise UnreachableError(ALREADY_CONNECTED)
+                return None
             return await self._let_in(peer, streams, stream)
 
     async def _let_in(self, peer: Peer, streams: Streams, stream: Stream) -> Link:
@@ -412,11 +426,15 @@ class Carrier:
         self._links[peer.node] = link
         self._open.add(link)
         self._detector.heard(peer.node, trio.current_time())
-        streams.wire.heard = lambda: self._detector.heard(peer.node, trio.current_time())
+        streams.wire.heard = lambda: self._heard(link)
         self._emit(PeerUp(peer.node, peer.certificate, peer.hello, peer.address))
         self._changed.set()
         self._changed = trio.Event()
         return link
+
+    def _heard(self, link: Link) -> None:
+        if self._links.get(link.node) is link:
+            self._detector.heard(link.node, trio.current_time())
 
     def _deliver(self, link: Link, message: PeerMessage) -> None:
         if self._links.get(link.node) is link:  # nothing is heard of a peer between its PeerDown and its PeerUp

@@ -15,7 +15,7 @@ import trio
 from attrs import frozen
 
 from jcpeer.config import Config
-from jcpeer.errors import RemoteProtocolError, UnreachableError
+from jcpeer.errors import ConfigError, RemoteProtocolError, UnreachableError
 from jcpeer.ids import NodeId, short
 from jcpeer.membership.certificates import Certificate
 from jcpeer.net.libp2p.addresses import Endpoint, format_address, is_loopback, parse_address
@@ -109,7 +109,7 @@ class Peer:
         for address in self.hello.addresses[: 4 * REDIAL_ENDPOINTS_MAX]:
             try:
                 endpoint = parse_address(address)
-            except Exception:  # a later version may know more kinds
+            except ConfigError:  # a later version may know more kinds
                 log.debug("peer gave an unknown kind of address", peer=self.node, address=address[:120])
                 continue
             endpoints.append(Endpoint(endpoint.host, endpoint.port))

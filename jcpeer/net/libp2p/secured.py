@@ -17,6 +17,7 @@ The multiplexer is libp2p's too; `Streams` and `Stream` replace what a carrier c
 
 from __future__ import annotations
 
+import contextlib
 import logging
 import struct
 from collections.abc import Callable
@@ -178,11 +179,12 @@ class Stream(yamux.YamuxStream):
 
     async def end(self) -> None:
         """Close both ways: the peer reads what was sent and then the end; what it still sends is of no interest."""
-        if self.closed:
-            return
-        await self.close()
-        if not self.recv_closed:
-            await self.reset()
+        if not self.closed:
+            await self.close()
+            if not self.recv_closed:
+                await self.reset()
+        self._unread.clear()  # or libp2p would keep the stream for a minute
+        await self.conn._finalize_stream(self, fully_closed=True)
 
     def lose(self) -> None:
         """The connection is gone."""
@@ -236,6 +238,21 @@ class Streams(yamux.Yamux):
             return _adopted(await self.accept_stream())
         except Exception as error:
             raise UnreachableError(f"node …{short(self.peer)} is gone") from error
+
+    async def accept_for(self, protocol: TProtocol) -> Stream:
+        """The first stream on which the peer speaks this protocol; others, such as libp2p's own, it is refused.
+
+        Raises: UnreachableError.
+        """
+        while True:
+            stream = await self.accept()
+            try:
+                await self.agree(stream, protocol)
+            except UnreachableError:
+                with contextlib.suppress(Exception):  # then the next `accept` says that the connection is gone
+                    await stream.end()
+            else:
+                return stream
 
     async def agree(self, stream: Stream, protocol: TProtocol) -> None:
         """Have the peer speak this protocol on a stream that it opened. Raises: UnreachableError."""
