@@ -10,6 +10,7 @@ limit, or because one end hears nothing for too long; then the contract in `net.
 
 from __future__ import annotations
 
+import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
@@ -31,6 +32,9 @@ from jcpeer.net.memory.trace import Trace
 
 EPOCH_S = 1_750_000_000.0
 """What the clocks on the wall say, in seconds since 1970, when the simulation's clock says 0."""
+
+GRAIN_S = 1 / 4096
+"""Arrivals fall on multiples of this: each instant at which anything happens costs a round of trio's scheduler."""
 
 
 class MemoryWorld:
@@ -304,7 +308,7 @@ class MemoryPath:
         latency_s = world.random.uniform(*world.latency_s)
         while world.loss and world.random.random() < world.loss:
             latency_s += world.retransmit_s
-        return departs_s + latency_s
+        return math.ceil((departs_s + latency_s) / GRAIN_S) * GRAIN_S
 
 
 def _pair(one: NodeId, other: NodeId) -> tuple[NodeId, NodeId]:
