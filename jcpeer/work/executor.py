@@ -98,7 +98,7 @@ class ProcessExecutor:
         return self._spawner.pid
 
     async def run(self, order: AttemptOrder, inputs: Mapping[str, Content], directory: Path) -> Execution:
-        """See `execution.Executor`."""
+        """See `execution.Executor`. The directory need not exist: a call that uses no file makes none."""
         work = order.work
         match work:
             case Command():
@@ -183,7 +183,7 @@ class ProcessExecutor:
         worker = await self._pool.take(digests.get(MODULES), inputs.get(MODULES, b""))
         try:
             reply: CallReply | None = None
-            with trio.move_on_after(_seconds(order.timeout_s)) as patience:
+            with trio.CancelScope(deadline=trio.current_time() + _seconds(order.timeout_s)) as patience:
                 await worker.send(request, lambda: _told(inputs[FUNCTION]))
                 reply = await _receive(worker, directory)
         except BaseException:
@@ -193,14 +193,11 @@ class ProcessExecutor:
         if reply is None:
             ended = await self._pool.discard(worker)
             failure = _timed_out(order) if patience.cancelled_caught else _crash(ended)
-            return Execution(
-                failure=failure,
-                exit_status=ended.status,
-                started_s=started_s,
-                ran_s=time.monotonic() - started,
-                stdout=_rescued(worker.stdout, directory / "stdout"),
-                stderr=_rescued(worker.stderr, directory / "stderr"),
-            )
+            ran_s = time.monotonic() - started
+            stdout = _rescued(worker.stdout, directory / "stdout")
+            stderr = _rescued(worker.stderr, directory / "stderr")
+            worker.clear_away()
+            return Execution(failure, ended.status, started_s, ran_s, stdout=stdout, stderr=stderr)
         if reply.spent:
             await self._pool.discard(worker)
             worker.clear_away()
@@ -293,12 +290,13 @@ def _seconds(timeout_s: float | None) -> float:
 
 
 async def _receive(worker: Worker, directory: Path) -> CallReply | None:
-    with trio.move_on_after(FOLLOW_AFTER_S):
+    with trio.CancelScope(deadline=trio.current_time() + FOLLOW_AFTER_S):
         await worker.wait_readable()
         return await worker.receive()
     shown = {directory / "stdout": worker.stdout, directory / "stderr": worker.stderr}
-    for link, scratch in shown.items():
-        with suppress(OSError):
+    with suppress(OSError):
+        directory.mkdir(mode=0o700, exist_ok=True)
+        for link, scratch in shown.items():
             link.symlink_to(scratch)
     reply = await worker.receive()
     if reply is not None:
@@ -314,7 +312,7 @@ async def _execution_of(reply: CallReply, order: AttemptOrder, directory: Path, 
     if failure is None:
         files = [name for name in order.outputs if name != VALUE]
         if VALUE in order.outputs:
-            outputs[VALUE] = _given(reply.value, directory / VALUE_FILE)
+            outputs[VALUE] = _given(reply.value, directory, VALUE_FILE)
         if files:
             collected = await _in_thread(collect_outputs, directory / "work", files)
             failure = _missing(collected.missing)
@@ -326,8 +324,8 @@ async def _execution_of(reply: CallReply, order: AttemptOrder, directory: Path, 
         ran_s=reply.ran_s,
         cpu_s=reply.cpu_s,
         outputs=outputs,
-        stdout=_given(reply.stdout, directory / "stdout"),
-        stderr=_given(reply.stderr, directory / "stderr"),
+        stdout=_given(reply.stdout, directory, "stdout"),
+        stderr=_given(reply.stderr, directory, "stderr"),
     )
 
 
@@ -336,10 +334,11 @@ def _told_failure(kind: str, text: str, remedy: str) -> Failure:
     return Failure(cast(FailureKind, known), text, remedy)
 
 
-def _given(content: bytes | bool, path: Path) -> Content:
+def _given(content: bytes | bool, directory: Path, name: str) -> Content:
     """What a reply gives, or the file that it says is there; a lie about it comes to nothing."""
     if isinstance(content, bytes):
         return content
+    path = directory / name
     return path if content and path.is_file() and not path.is_symlink() else b""
 
 
@@ -354,7 +353,9 @@ def _printed(path: Path) -> Content:
 def _rescued(scratch: Path, path: Path) -> Content:
     """What a worker that crashed had printed."""
     with suppress(OSError):
-        shutil.move(scratch, path)
+        if scratch.stat().st_size > 0:
+            path.parent.mkdir(mode=0o700, exist_ok=True)
+            shutil.move(scratch, path)
     return _printed(path)
 
 

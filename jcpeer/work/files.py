@@ -50,7 +50,7 @@ def place_inputs(directory: Path, inputs: Iterable[InputFile], *, interrupt: Cal
         StorageError: the disk is full or does not write.
     """
     try:
-        directory.mkdir(mode=0o700, exist_ok=True)
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         for each in inputs:
             target = directory / each.name
             target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -166,6 +166,7 @@ def write_filler(path: Path, task: TaskId, output: str, size: int) -> None:
     """
     piece = filler(task, output, FILLER_BYTES)
     try:
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         with path.open("wb") as file:
             for start in range(0, size, FILLER_BYTES):
                 file.write(piece[: size - start])

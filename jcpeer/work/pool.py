@@ -199,7 +199,7 @@ class WorkerPool:
                 process = await self._spawner.spawn(
                     argv,
                     env=self._env,
-                    cwd=self._directory,
+                    cwd=scratch,
                     stdout=scratch / "stdout",
                     stderr=scratch / "stderr",
                     extra=theirs,

@@ -2,8 +2,9 @@
 
 Started by the spawner as `python -c "...; main()" MODULES SOCKET`, it reads `CallRequest` frames and answers each with
 a `CallReply`. What a call prints, at whatever level, goes to descriptors 1 and 2, two scratch files of this worker that
-are read and emptied after each call: most calls print nothing, and then no file is made for them. Neither trio nor
-libp2p is loaded here, so that a worker is there in a moment and small.
+are read and emptied after each call; it is called in an empty directory of the worker's. So a call that prints nothing
+and leaves no file makes none: the file system would cost several times what the rest does. Neither trio nor libp2p is
+loaded here, so that a worker is there in a moment and small.
 
 What ends the process in the midst of a call (a crash, `os._exit`) is seen by the node as the end of the socket.
 """
@@ -81,6 +82,7 @@ class Worker:
         self._functions: dict[str, Any] = {}
         self._stdout = Scratch(1)
         self._stderr = Scratch(2)
+        self._work = WorkDirectory(os.path.abspath("work"))
 
     def serve(self) -> None:
         with self._node.makefile("rb") as reader:
@@ -92,14 +94,16 @@ class Worker:
                 self._node.sendall(frame_of(reply))
 
     def _answer(self, request: CallRequest) -> CallReply:
-        work = os.path.join(request.directory, "work")
         failure: tuple[str, str, str] | None = None
         exit_status: int | None = None
         value: bytes | bool = b""
         cpu_before_s = _cpu_s()
         started_s = time.perf_counter()
         try:
-            _settle(work, request)
+            self._work.enter(request.directory + "/work")
+            os.environ.update(request.env)
+            os.environ["TMPDIR"] = self._work.path
+            tempfile.tempdir = None  # or it would remember that of an earlier call
             value = self._call(request)
         except CallFailed as failed:
             failure = (failed.kind, failed.text, failed.remedy)
@@ -107,20 +111,17 @@ class Worker:
         ran_s = time.perf_counter() - started_s
         cpu_s = _cpu_s() - cpu_before_s
         _flush()
-        reply = CallReply(
+        self._work.leave(request.directory + "/work")
+        return CallReply(
             failure,
             exit_status,
             value,
-            self._stdout.take(os.path.join(request.directory, "stdout")),
-            self._stderr.take(os.path.join(request.directory, "stderr")),
+            self._stdout.take(request.directory + "/stdout"),
+            self._stderr.take(request.directory + "/stderr"),
             ran_s,
             cpu_s,
             _left_something_behind() or sys.stdout.closed or sys.stderr.closed,
         )
-        os.chdir("/")
-        with suppress(OSError):
-            os.rmdir(work)  # most calls leave it empty, and the node has less to clear away
-        return reply
 
     def _call(self, request: CallRequest) -> bytes | bool:
         function, args, kwargs = self._load(request)
@@ -145,7 +146,7 @@ class Worker:
             raise CallFailed(
                 "exception", text, "return plain data, or write a file and declare it as an output"
             ) from None
-        return _hand_over(pickled, os.path.join(request.directory, VALUE_FILE))
+        return _hand_over(pickled, request.directory)
 
     def _load(self, request: CallRequest) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         what = "the function"
@@ -154,8 +155,7 @@ class Worker:
             what = "an argument"
             args, kwargs = pickle.loads(_content(request.arguments))
             if request.values or request.files:
-                fill = _Filling(request)
-                args, kwargs = fill(args), fill(kwargs)
+                args, kwargs = fill((args, kwargs), request)
         except BaseException as error:
             failed = _failure_of(error, part=_users_part(error))
             if failed.kind == "exception":
@@ -175,37 +175,34 @@ class Worker:
         return function
 
 
-class _Filling:
-    """Puts values and paths in place of the slots within lists, tuples and dictionaries."""
+def fill(thing: Any, request: CallRequest) -> Any:
+    """Put values and paths in place of the slots within lists, tuples and dictionaries.
 
-    def __init__(self, request: CallRequest) -> None:
-        self._values = request.values
-        self._loaded: dict[str, Any] = dict(request.files)
+    What holds no slot stays the very object; a sequence or mapping of a class of its own that holds one becomes a plain
+    one, but for named tuples.
+    """
+    loaded: dict[str, Any] = dict(request.files)
 
-    def __call__(self, thing: Any) -> Any:
+    def filled(thing: Any) -> Any:
         match thing:
             case Slot(name):
-                if name not in self._loaded:
-                    self._loaded[name] = pickle.loads(_content(self._values[name]))
-                return self._loaded[name]
-            case list():
-                return self._like(thing, [self(each) for each in thing])
-            case tuple():
-                return self._like(thing, [self(each) for each in thing])
+                if name not in loaded:
+                    loaded[name] = pickle.loads(_content(request.values[name]))
+                return loaded[name]
+            case list() | tuple():
+                items = [filled(each) for each in thing]
+                if all(new is old for new, old in zip(items, thing, strict=True)):
+                    return thing
+                if isinstance(thing, list):
+                    return items
+                return type(thing)(*items) if hasattr(thing, "_fields") else tuple(items)
             case dict():
-                filled = {key: self(each) for key, each in thing.items()}
-                return thing if all(filled[key] is thing[key] for key in thing) else filled
+                entries = {key: filled(each) for key, each in thing.items()}
+                return thing if all(entries[key] is thing[key] for key in thing) else entries
             case _:
                 return thing
 
-    @staticmethod
-    def _like(thing: Any, items: list[Any]) -> Any:
-        """The same sequence with these items; untouched, so with its own class, where nothing was filled in."""
-        if all(new is old for new, old in zip(items, thing, strict=True)):
-            return thing
-        if hasattr(thing, "_fields"):
-            return type(thing)(*items)
-        return tuple(items) if isinstance(thing, tuple) else items
+    return filled(thing)
 
 
 class Scratch:
@@ -226,6 +223,7 @@ class Scratch:
             data = os.pread(self._own, size, 0)
             os.ftruncate(self._own, 0)  # it is open for appending, so the next byte goes to the start
             return data
+        os.makedirs(os.path.dirname(path), exist_ok=True)
         shutil.move(self._path, path)
         os.close(self._own)
         self._own = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
@@ -233,15 +231,25 @@ class Scratch:
         return True
 
 
-def _settle(work: str, request: CallRequest) -> None:
-    try:
-        os.makedirs(work, exist_ok=True)
-        os.chdir(work)
-    except OSError as error:
-        raise CallFailed("setup", f"no work directory: {error}") from None
-    os.environ.update(request.env)
-    os.environ["TMPDIR"] = request.directory
-    tempfile.tempdir = None  # or it would remember that of an earlier call
+class WorkDirectory:
+    """An empty directory to call in, which serves call after call: making and removing one costs more than a call.
+
+    What a call leaves in it is moved to the attempt's own directory. A call with files as inputs finds them there.
+    """
+
+    def __init__(self, path: str) -> None:
+        self._own = self.path = path
+        os.mkdir(path)
+
+    def enter(self, attempts: str) -> None:
+        self.path = attempts if os.path.isdir(attempts) else self._own
+        os.chdir(self.path)
+
+    def leave(self, attempts: str) -> None:
+        if self.path == self._own and os.listdir(self._own):
+            os.makedirs(os.path.dirname(attempts), exist_ok=True)
+            shutil.move(self._own, attempts)
+            os.mkdir(self._own)
 
 
 def _content(content: bytes | str) -> bytes:
@@ -251,11 +259,12 @@ def _content(content: bytes | str) -> bytes:
         return file.read()
 
 
-def _hand_over(pickled: bytes, path: str) -> bytes | bool:
+def _hand_over(pickled: bytes, directory: str) -> bytes | bool:
     if len(pickled) <= INLINE_BYTES_MAX:
         return pickled
     try:
-        with open(path, "wb") as file:
+        os.makedirs(directory, exist_ok=True)
+        with open(os.path.join(directory, VALUE_FILE), "wb") as file:
             file.write(pickled)
     except OSError as error:
         raise CallFailed("setup", f"the result cannot be written: {error}") from None
