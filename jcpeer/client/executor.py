@@ -2,23 +2,20 @@
 
 from __future__ import annotations
 
-import functools
 import itertools
 import time
 import weakref
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
-from typing import Any, ParamSpec, TypeVar
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar, Unpack
 
-from jcpeer.application.names import task_id_from
-from jcpeer.application.task import Needs
-from jcpeer.client.calls import pack_call
-from jcpeer.client.feed import ExecutorFeed
-from jcpeer.client.futures import GridFuture
-from jcpeer.client.header import new_header
+from jcpeer.application.python import TaskOptions, task
+from jcpeer.client.chunk import call_each
+from jcpeer.client.feed import Calls, ExecutorFeed
 from jcpeer.client.session import Session
-from jcpeer.ids import AppId, TaskId
+from jcpeer.ids import AppId
 
 P = ParamSpec("P")
 R = TypeVar("R")
@@ -29,26 +26,19 @@ class GridExecutor(Executor):
     """See `Grid.executor`."""
 
     def __init__(
-        self,
-        session: Session,
-        *,
-        name: str = "executor",
-        needs: Needs = Needs(),
-        retries: int = 0,
-        timeout_s: float | None = None,
-        modules: Callable[[Callable[..., Any]], bytes | None] = lambda _: None,
+        self, session: Session, name: str = "executor", directory: Path | None = None, **options: Unpack[TaskOptions]
     ) -> None:
-        self._feed = ExecutorFeed(session, new_header(name, open_ended=True))
-        self._pack = functools.partial(pack_call, needs=needs, retries=retries, timeout_s=timeout_s)
-        self._modules = modules
-        self._numbers = itertools.count(1)
+        task(**options)  # refuses what is impossible now, not in each future
+        # A value is wanted for as long as its future may be an argument.
+        options["keep"] = True
+        self.feed = ExecutorFeed(session, Calls(name, directory), options)
         # An executor that nobody holds any more gets no further calls: its application may end.
-        weakref.finalize(self, self._feed.close).atexit = False
+        weakref.finalize(self, self.feed.close).atexit = False
 
     @property
     def application(self) -> AppId | None:
         """The id of its application, once the first call was submitted and a node has answered."""
-        return self._feed.app
+        return self.feed.app
 
     def submit(self, fn: Callable[P, T], /, *args: P.args, **kwargs: P.kwargs) -> Future[T]:
         """Call this function on the grid.
@@ -57,19 +47,9 @@ class GridExecutor(Executor):
 
         Raises:
             RuntimeError: after `shutdown`.
-            BrokenExecutor: the local node went away for good.
+            BrokenExecutor: the local node went away for good, or somebody cancelled the application.
         """
-        feed = self._feed
-        feed.check_open()
-        task = TaskId(f"{task_id_from(getattr(fn, '__name__', '')) or 'call'}-{next(self._numbers)}")
-        future: GridFuture[T] = GridFuture(feed, task)
-        try:
-            packed = self._pack(task, fn, args, kwargs, producer=feed.producer, modules=self._modules(fn))
-        except Exception as error:  # pickling runs the user's code
-            future.set_exception(error)
-            return future
-        feed.put(packed, future)
-        return future
+        return self.feed.submit(fn, args, kwargs)
 
     def map(
         self, fn: Callable[..., T], *iterables: Iterable[Any], timeout: float | None = None, chunksize: int = 1
@@ -86,7 +66,7 @@ class GridExecutor(Executor):
         if chunksize == 1:
             return self._in_order([self.submit(fn, *each) for each in calls], until)
         chunks = iter(lambda: list(itertools.islice(calls, chunksize)), [])
-        futures: list[Future[list[T]]] = [self.submit(_call_each, fn, each) for each in chunks]
+        futures: list[Future[list[T]]] = [self.submit(call_each, fn, each) for each in chunks]
         in_order: Iterator[list[T]] = self._in_order(futures, until)
         return itertools.chain.from_iterable(in_order)
 
@@ -99,17 +79,13 @@ class GridExecutor(Executor):
                 yield result
                 del result
         finally:
-            self._feed.abandon(waiting)
+            self.feed.abandon(waiting)
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
         """Take no further calls; with `wait`, return when all are done.
 
         `cancel_futures` cancels what has not started.
         """
-        self._feed.close(cancel=cancel_futures)
+        self.feed.close(cancel=cancel_futures)
         if wait:
-            self._feed.join()
-
-
-def _call_each(function: Callable[..., T], calls: Sequence[tuple[Any, ...]]) -> list[T]:
-    return [function(*each) for each in calls]
+            self.feed.join()

@@ -13,38 +13,57 @@ import threading
 import time
 import weakref
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from concurrent.futures import BrokenExecutor, Future
+from pathlib import Path
 from typing import Any
 
-from jcpeer.application.manifest import Header
-from jcpeer.application.task import FUNCTION, MODULES, VALUE, BlobRef
+from jcpeer.application.loaded import LoadedApplication
+from jcpeer.application.python import Application, TaskOptions
+from jcpeer.application.task import FUNCTION, MODULES, VALUE, BlobRef, Task
 from jcpeer.client.blocking import iterate_blocking, run_blocking
-from jcpeer.client.calls import PackedCall
 from jcpeer.client.futures import CANCELLED, FutureOutcome, GridFuture, Raised, Value
+from jcpeer.client.header import new_header
 from jcpeer.client.session import Session
-from jcpeer.client.shipment import BATCH_BYTES, blobs_of, described_bytes
+from jcpeer.client.shipment import Shipment, content, ships
 from jcpeer.client.story import failed_task
-from jcpeer.errors import ApplicationFailedError, RequestError
+from jcpeer.errors import ApplicationFailedError, GraphError, JcpeerError, RequestError, StorageError
 from jcpeer.ids import AppId, Digest, TaskId
 from jcpeer.wire.requests import AddTasks, Happened
 
 LINGER_S = 0.001
 """How long a batch waits for company; below what a person or a task's round trip notices."""
-BATCH_TASKS_MAX = 500
+COMPANY_TASKS = 500
+"""So many wait for no more."""
 NOT_STARTED = ("waiting", "ready", "assigned")
 
 
-class ExecutorFeed:
-    """What executor, futures and the two threads share."""
+class Calls(Application):
+    """The calls of an executor, packed as those of any application; `directory` holds the user's modules, if any."""
 
-    def __init__(self, session: Session, header: Header) -> None:
+    def __init__(self, name: str, directory: Path | None) -> None:
+        super().__init__(name, directory=directory or Path())
+        if directory is None:  # at a prompt there are no modules of the user's own
+            self._directory = None
+
+
+class ExecutorFeed:
+    """What executor, futures and the two threads share.
+
+    Two locks: `_packing` is taken before `_changed`, and held while a call is packed and queued, so that what is taken
+    for sending is always queued already.
+    """
+
+    def __init__(self, session: Session, calls: Calls, options: TaskOptions) -> None:
         self.app: AppId | None = None
-        self.futures: dict[TaskId, GridFuture[Any]] = {}
+        self._futures: dict[TaskId, GridFuture[Any]] = {}
         self._session = session
-        self._header = header
+        self._calls = calls
+        self._options = options
+        self._header = new_header(calls.name, open_ended=True)
+        self._packing = threading.Lock()
         self._changed = threading.Condition()
-        self._queue: dict[TaskId, PackedCall] = {}
+        self._queue: set[TaskId] = set()
         self._in_flight: frozenset[TaskId] = frozenset()
         self._children: dict[TaskId, list[TaskId]] = {}
         self._without_value: dict[TaskId, FutureOutcome] = {}
@@ -53,88 +72,117 @@ class ExecutorFeed:
         self._broken: BaseException | None = None
         self._opened = threading.Event()
         self._threads = [
-            threading.Thread(target=self._guarded, args=(run,), name=f"jcpeer-{header.name}", daemon=True)
+            threading.Thread(target=self._guarded, args=(run,), name=f"jcpeer-{calls.name}", daemon=True)
             for run in (self._send, self._watch)
         ]
         self._started = False
 
     # --- from the user's threads
 
-    def check_open(self) -> None:
+    def submit(self, function: Callable[..., Any], args: tuple[Any, ...], kwargs: Mapping[str, Any]) -> GridFuture[Any]:
+        """A future for this call. Raises: RuntimeError: closed. BrokenExecutor: no node any more."""
+        self._check_open()
+        parents = [each for each in (*args, *kwargs.values()) if isinstance(each, Future)]
+        with self._packing:
+            try:
+                ref = self._calls.options(**self._options).task(
+                    function,
+                    *(self._meant(each) for each in args),
+                    **{name: self._meant(each) for name, each in kwargs.items()},
+                )
+            except Exception as error:  # packing runs the user's code
+                unpacked: GridFuture[Any] = GridFuture(self, None)
+                unpacked.settle(Raised(_root_of(error)))
+                return unpacked
+            future: GridFuture[Any] = GridFuture(self, ref)
+            doom = self._enqueue(
+                future, ref.id, [each.ref.id for each in parents if isinstance(each, GridFuture) and each.ref]
+            )
+        if doom is not None:
+            future.settle(doom)
+        return future
+
+    def _check_open(self) -> None:
         if self._broken is not None:
             raise BrokenExecutor(str(self._broken)) from self._broken
         if self._closed:
             raise RuntimeError("cannot schedule new futures after shutdown")
 
-    def producer(self, argument: object) -> TaskId | None:
+    def _meant(self, argument: object) -> object:
         if not isinstance(argument, Future):
-            return None
-        if isinstance(argument, GridFuture) and argument.feed is self:
-            return argument.task
-        raise TypeError("a future of another executor cannot be an argument: pass its result()")
+            return argument
+        if not isinstance(argument, GridFuture) or argument.feed is not self:
+            raise TypeError("a future of another executor cannot be an argument: pass its result()")
+        if argument.ref is None:
+            argument.result()  # raises what kept it from being packed
+        return argument.ref
 
-    def put(self, packed: PackedCall, future: GridFuture[Any]) -> None:
-        task = packed.task
+    def _enqueue(self, future: GridFuture[Any], task: TaskId, parents: Sequence[TaskId]) -> FutureOutcome | None:
+        """The outcome that the call shares with a parent that has no value, if so; then it is not sent."""
         with self._changed:
-            self.check_open()
-            doomed = next(
-                (self._without_value[each] for each in task.parents() if each in self._without_value),
-                None,
-            )
-            if doomed is not None:
-                self._without_value[task.id] = doomed
-            else:
-                for each in task.parents():
-                    if each in self.futures:
-                        self._children.setdefault(each, []).append(task.id)
-                self.futures[task.id] = future
-                self._queue[task.id] = packed
-                self._start()
-                self._changed.notify_all()
-        if doomed is not None:
-            future.settle(doomed)
+            self._check_open()
+            for each in parents:
+                doom = self._without_value.get(each)
+                if doom is not None:
+                    self._without_value[task] = doom
+                    return doom
+            for each in parents:
+                if each in self._futures:
+                    self._children.setdefault(each, []).append(task)
+            self._futures[task] = future
+            self._queue.add(task)
+            self._start()
+            self._changed.notify_all()
+        return None
 
     def cancel(self, future: GridFuture[Any]) -> bool:
+        task = future.ref.id if future.ref else None
         with self._changed:
-            # What is on its way can be neither held back nor asked about.
-            self._changed.wait_for(lambda: future.task not in self._in_flight)
-            if future.task not in self.futures:
+            self._await_arrival(task)
+            if task is None or task not in self._futures:
                 return future.cancelled()
             # Taken out together with what waits for it, before the sending thread can send that without it.
-            unsent = self._take_out(future.task, CANCELLED) if future.task in self._queue else []
+            unsent = self._take_out(task, CANCELLED) if task in self._queue else []
         for each in unsent:
             each.settle(CANCELLED)
         if unsent:
             return True
-        if not self._cancel_sent(future.task):
+        if not self._cancel_sent(task):
             return False
-        self._settle(future.task, CANCELLED)
+        self._settle(task, CANCELLED)
         return future.cancelled() or not future.done()  # the latter while the watching thread is about to settle it
 
     def abandon(self, futures: Iterable[Future[Any]]) -> None:
         """Cancel these in passing: nobody waits for them any more."""
         unsent: list[GridFuture[Any]] = []
         with self._changed:
-            for each in futures:
-                if not isinstance(each, GridFuture):
+            for future in futures:
+                if not isinstance(future, GridFuture) or future.ref is None:
                     continue
-                if each.task in self._queue:
-                    unsent += self._take_out(each.task, CANCELLED)
-                elif each.task in self.futures:
-                    self._to_cancel.append(each)
+                if future.ref.id in self._queue:
+                    unsent += self._take_out(future.ref.id, CANCELLED)
+                elif future.ref.id in self._futures:
+                    self._to_cancel.append(future)
             self._changed.notify_all()
-        for each in unsent:
-            each.settle(CANCELLED)
+        for future in unsent:
+            future.settle(CANCELLED)
 
     def is_running(self, future: GridFuture[Any]) -> bool:
+        if future.ref is None:
+            return False
         with self._changed:
-            if self.app is None or future.task in self._queue or future.task in self._in_flight:
+            self._await_arrival(future.ref.id)
+            if self.app is None or future.ref.id in self._queue:
                 return False
-        return self._state(future.task) == "running"
+        return self._state(future.ref.id) == "running"
+
+    def _await_arrival(self, task: TaskId | None) -> None:
+        # What is on its way can be neither held back nor asked about.
+        self._changed.wait_for(lambda: task not in self._in_flight)
 
     def close(self, *, cancel: bool = False) -> None:
         with self._changed:
-            doomed = list(self.futures.values()) if cancel else []
+            doomed = list(self._futures.values()) if cancel else []
         self.abandon(doomed)
         with self._changed:
             self._closed = True
@@ -164,63 +212,60 @@ class ExecutorFeed:
     def _send(self) -> None:
         self.app = run_blocking(self._session.open(self._header))
         self._opened.set()
-        aboard: set[Digest] = set()
+        there: set[Digest] = set()
         number = 0
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._to_cancel or self._closed or self._broken)
-                if self._broken:
-                    return
-                alone = 0 < len(self._queue) < BATCH_TASKS_MAX and not self._closed
+                alone = 0 < len(self._queue) < COMPANY_TASKS and not self._closed
+            if self._broken:
+                return
             if alone:
                 time.sleep(LINGER_S)
-            batch = self._take_batch()
-            if batch:
-                number += self._send_batch(self.app, number, batch, aboard)
+            if self._queue:
+                with self._packing:
+                    loaded = self._calls.take()
+                number = self._send_all(self.app, loaded, number, there)
             elif self._to_cancel:
                 self.cancel(self._to_cancel.popleft())
-            elif self._closed and not self._queue:
+            elif self._closed:
                 run_blocking(self._session.seal(self.app, number))
                 return
 
-    def _take_batch(self) -> list[PackedCall]:
-        batch: list[PackedCall] = []
-        weight = 0
-        with self._changed:
-            for packed in self._queue.values():
-                weight += described_bytes(packed.task) + sum(len(each) for each in packed.data.values())
-                if batch and weight > BATCH_BYTES:
+    def _send_all(self, app: AppId, loaded: LoadedApplication, number: int, there: set[Digest]) -> int:
+        """Send what was taken, batch by batch, but for what is cancelled meanwhile; returns the next batch's number."""
+        waiting: Sequence[Task] = loaded.tasks
+        while not self._broken:
+            with self._changed:
+                waiting = [each for each in waiting if each.id in self._queue]
+                batch = next(ships(waiting, number=number, there=there), None)
+                if batch is None:
                     break
-                batch.append(packed)
-                if len(batch) == BATCH_TASKS_MAX:
-                    break
-            for packed in batch:
-                del self._queue[packed.task.id]
-            self._in_flight = frozenset(packed.task.id for packed in batch)
-        return batch
+                self._in_flight = frozenset(each.id for each in batch.tasks)
+                self._queue -= self._in_flight
+            waiting = waiting[len(batch.tasks) :]
+            number += self._send_batch(app, loaded, batch, there)
+        return number
 
-    def _send_batch(self, app: AppId, number: int, batch: Sequence[PackedCall], aboard: set[Digest]) -> bool:
+    def _send_batch(self, app: AppId, loaded: LoadedApplication, batch: Shipment, there: set[Digest]) -> bool:
         """Whether the node took it; if not, its number is free for the next one."""
-        tasks = tuple(each.task for each in batch)
-        blobs = blobs_of(tasks)
-        content = {digest: data for each in batch for digest, data in each.data.items() if digest not in aboard}
-        small = {blob.digest: content[blob.digest] for blob in blobs if blob.small and blob.digest in content}
-        large = {blob.digest: content[blob.digest] for blob in blobs if not blob.small and blob.digest in content}
-        refused: RequestError | None = None
+        refused: JcpeerError | None = None
         try:
-            run_blocking(self._session.add(self._header, AddTasks(app, number, tasks, blobs, small), large))
-        except RequestError as error:
+            data = {blob.digest: content(loaded, blob) for blob in batch.aboard}
+            order = AddTasks(app, batch.number, batch.tasks, batch.blobs, data)
+            run_blocking(self._session.add(self._header, order, loaded))
+        except (RequestError, StorageError) as error:
             refused = error
         with self._changed:
             self._in_flight = frozenset()
             self._changed.notify_all()
         if refused is not None:
-            for task in tasks:
+            for task in batch.tasks:
                 self._settle(task.id, Raised(refused))
             return False
         # What calls share travels once; to remember their arguments too would cost more than it saves.
-        shared = (each.source for task in tasks for each in task.inputs if each.name in (FUNCTION, MODULES))
-        aboard.update(each.digest for each in shared if isinstance(each, BlobRef))
+        shared = (each.source for task in batch.tasks for each in task.inputs if each.name in (FUNCTION, MODULES))
+        there.update(each.digest for each in shared if isinstance(each, BlobRef))
         return True
 
     def _cancel_sent(self, task: TaskId) -> bool:
@@ -252,7 +297,7 @@ class ExecutorFeed:
     def _take_event(self, app: AppId, event: Happened) -> None:
         if event.kind == "ended":
             self._end(app, event.text)
-        if event.task is None or event.task not in self.futures:
+        if event.task is None or event.task not in self._futures:
             return
         match event.kind:
             case "finished":
@@ -288,10 +333,10 @@ class ExecutorFeed:
             stack = [task]
             while stack:
                 each = stack.pop()
-                future = self.futures.pop(each, None)
+                future = self._futures.pop(each, None)
                 if future is None:
                     continue
-                self._queue.pop(each, None)
+                self._queue.discard(each)
                 taken.append(future)
                 children = self._children.pop(each, [])
                 if not isinstance(outcome, Value):
@@ -300,7 +345,7 @@ class ExecutorFeed:
         return taken
 
     def _settle_all(self, outcome: FutureOutcome) -> None:
-        for task in list(self.futures):
+        for task in list(self._futures):
             self._settle(task, outcome)
 
     def _end(self, app: AppId, status: str) -> None:
@@ -318,6 +363,16 @@ class ExecutorFeed:
             self._changed.notify_all()
         self._opened.set()
         self._settle_all(Raised(error))
+
+
+def _root_of(error: Exception) -> BaseException:
+    """What the user's code or pickle raised, as a pool of the standard library shows it, with our line as a note."""
+    root: BaseException = error
+    while isinstance(root, GraphError) and root.__cause__ is not None:
+        root = root.__cause__
+    if root is not error:
+        root.add_note(str(error))
+    return root
 
 
 _feeds: weakref.WeakSet[ExecutorFeed] = weakref.WeakSet()

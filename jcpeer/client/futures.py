@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from concurrent.futures import Future
-from typing import Any, Protocol, TypeVar
+from typing import Any, NoReturn, Protocol, TypeVar
 
 from attrs import frozen
 
-from jcpeer.ids import TaskId
+from jcpeer.application.references import TaskRef
 
 T = TypeVar("T")
 
@@ -43,12 +43,19 @@ class Feed(Protocol):
 
 
 class GridFuture(Future[T]):
-    """A call on the grid. As an argument of another call of the same executor it means its value."""
+    """A call on the grid. As an argument of another call of the same executor it means its value.
 
-    def __init__(self, feed: Feed, task: TaskId) -> None:
+    Attributes:
+        ref: The task that it is; None where there is none, since the call could not be packed.
+    """
+
+    def __init__(self, feed: Feed, ref: TaskRef | None) -> None:
         super().__init__()
         self.feed = feed
-        self.task = task
+        self.ref = ref
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a future must be an argument itself, not hidden inside one: pass it openly, or its result()")
 
     def cancel(self) -> bool:
         """Cancel the call unless it has started; asks the node where it was sent already."""

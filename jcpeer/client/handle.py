@@ -8,8 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Generator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Literal
 
+from jcpeer.application.references import TaskRef
 from jcpeer.client.blocking import deadline, iterate_blocking, run_blocking
 from jcpeer.client.session import Session
 from jcpeer.ids import TaskId
@@ -19,19 +20,12 @@ POLL_S = 0.3
 """The shortest wait for a node's answer, so that a timeout of 0 still learns of what has ended already."""
 
 
-class HasTask(Protocol):
-    """A reference to a task, as `Application.task` returns it."""
-
-    @property
-    def task(self) -> TaskId: ...
-
-
-Which = HasTask | str
-"""A task, by reference or id."""
+Which = TaskRef | str
+"""A task: what `Application.task` returned, or its id."""
 
 
 def task_id(which: Which) -> TaskId:
-    return TaskId(which) if isinstance(which, str) else which.task
+    return TaskId(which) if isinstance(which, str) else which.id
 
 
 class Handle:

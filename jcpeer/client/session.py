@@ -8,7 +8,7 @@ last one seen. Reads no clock and draws no random number: a `Header` is made at 
 from __future__ import annotations
 
 import pickle
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable
 from contextlib import aclosing
 from functools import partial
 from pathlib import Path
@@ -20,10 +20,10 @@ from jcpeer.application.manifest import Header
 from jcpeer.application.task import VALUE, BlobRef
 from jcpeer.client.link import Link, ask, expect
 from jcpeer.client.outputs import Landing, landings, place, written_whole
-from jcpeer.client.shipment import Loaded, blobs_of, content, cut, pieces, ships
+from jcpeer.client.shipment import Loaded, blobs_of, content, parents_first, pieces, ships
 from jcpeer.client.story import TRACEBACK, failed_application, failed_task
 from jcpeer.errors import NoNodeError, RequestError
-from jcpeer.ids import AppId, Digest, TaskId
+from jcpeer.ids import AppId, TaskId
 from jcpeer.wire import requests
 from jcpeer.wire.messages import Output
 from jcpeer.wire.requests import Accepted, Done, Happened, Progress, Results, Status, TaskDetail
@@ -65,7 +65,7 @@ class Session:
             RequestError: the node refuses; the text says why.
             StorageError: a file cannot be read, or changed since it was loaded.
         """
-        shipments = list(ships(loaded.tasks))
+        shipments = list(ships(parents_first(loaded.tasks)))
         large = [blob for blob in blobs_of(loaded.tasks) if not blob.small]
 
         async def whole() -> Accepted:
@@ -101,15 +101,15 @@ class Session:
         """Open an application to which batches are added as they come."""
         return await self._persist(lambda: self._open(header), "")
 
-    async def add(self, header: Header, batch: requests.AddTasks, large: Mapping[Digest, bytes]) -> None:
-        """Add a batch to an open application, after the large blobs that it names."""
-        refs = [blob for blob in batch.blobs if blob.digest in large]
+    async def add(self, header: Header, batch: requests.AddTasks, loaded: Loaded) -> None:
+        """Add a batch to an open application, after the large blobs that it names and `loaded` has."""
+        large = [blob for blob in batch.blobs if not blob.small]
 
         async def whole() -> None:
             # Opened again each time: a node that came back may have lost an opening that nothing had followed.
             app = await self._open(header)
-            for blob in await self._missing(app, refs):
-                async with aclosing(self._put(app, blob, cut(large[blob.digest]))) as sent:
+            for blob in await self._missing(app, large):
+                async with aclosing(self._put(app, blob, pieces(loaded, blob))) as sent:
                     async for _ in sent:
                         pass
             await ask(self._link, batch, Done)

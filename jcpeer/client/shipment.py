@@ -58,18 +58,22 @@ def blobs_of(tasks: Iterable[Task]) -> tuple[BlobRef, ...]:
     )
 
 
-def ships(tasks: Sequence[Task]) -> Iterator[Shipment]:
-    """The batches in which these tasks travel, numbered from 0.
+def ships(tasks: Iterable[Task], *, number: int = 0, there: Iterable[Digest] = ()) -> Iterator[Shipment]:
+    """The batches in which these tasks travel, made as they are asked for.
+
+    Args:
+        tasks: Parents before children.
+        number: That of the first batch.
+        there: Blobs that need not travel again.
 
     Raises:
-        GraphError: a task is too large to describe in one frame, or the tasks form a cycle.
+        GraphError: a task is too large to describe in one frame.
     """
-    aboard_before: set[Digest] = set()
+    aboard_before = set(there)
     batch: list[Task] = []
     aboard: dict[BlobRef, None] = {}
     weight = 0
-    number = 0
-    for task in parents_first(tasks):
+    for task in tasks:
         task_bytes = described_bytes(task)
         if task_bytes > TASK_BYTES_MAX:
             raise GraphError(f"task {task.id}: {len(task.inputs)} inputs are too many; merge them in several steps")

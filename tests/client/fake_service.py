@@ -71,10 +71,15 @@ class FakeGrid:
                     replies: Iterator[ask.ReplyBody] = iter(())
                 case _:
                     replies = iter(list(self._reply(body)))
-                    self.changed.notify_all()
+            self.changed.notify_all()
         if isinstance(body, ask.Watch):
             replies = self._watch(self._find(body.app), body, wait)
         yield from replies
+
+    def await_request(self, kind: str) -> None:
+        """Returns once a request of this kind was asked."""
+        with self.changed:
+            assert self.changed.wait_for(lambda: self.asked[kind] > 0, timeout=10)
 
     def _reply(self, body: ask.RequestBody) -> Iterator[ask.ReplyBody]:
         match body:
@@ -364,6 +369,7 @@ class FakeNode:
     """Serves a `FakeGrid` at a socket with threads, and runs its tasks with a few more."""
 
     def __init__(self, path: Path, grid: FakeGrid, *, slots: int = 2, break_at_frame: int = 0) -> None:
+        self.path = path
         self.grid = grid
         self._frames = itertools.count(1)
         self._break_at_frame = break_at_frame
@@ -373,7 +379,7 @@ class FakeNode:
         self._connections: list[socket.socket] = []
         self._threads = [threading.Thread(target=self._accept)]
         self._threads += [threading.Thread(target=self._work) for _ in range(slots)]
-        for thread in self._threads:
+        for thread in list(self._threads):  # the first may add to them already
             thread.start()
 
     def stop(self) -> None:
@@ -398,8 +404,8 @@ class FakeNode:
                 return
             self._connections.append(connection)
             thread = threading.Thread(target=self._serve, args=(connection,))
-            self._threads.append(thread)
             thread.start()
+            self._threads.append(thread)
 
     def _serve(self, connection: socket.socket) -> None:
         frames = FrameReader()

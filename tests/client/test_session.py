@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 from jcpeer.application.manifest import Header
+from jcpeer.application.python import Application
 from jcpeer.application.task import Input
 from jcpeer.client.blocking import SocketLink, run_blocking
 from jcpeer.client.session import Session, Upload
@@ -12,7 +13,7 @@ from jcpeer.client.shipment import BATCH_TASKS_MAX, PIECE_BYTES
 from jcpeer.errors import ApplicationFailedError, NoNodeError, RequestError
 from jcpeer.wire.requests import Happened
 from tests.client.fake_service import BreakingLink, FakeGrid, in_process_link, serving
-from tests.client.loaded import application, blob, calls, command, output_of
+from tests.client.loaded import application, blob, command, output_of
 
 HEADER = Header("an-app", 1.0, b"nonce")
 LARGE = b"large" * 60_000
@@ -117,9 +118,13 @@ def fail() -> None:
     raise ValueError("no good")
 
 
-def test_a_failed_application_tells_its_story_and_the_traceback() -> None:
+def test_a_failed_application_tells_its_story_and_the_traceback(tmp_path: Path) -> None:
     session = Session(in_process_link(FakeGrid()))
-    app = run_blocking(session.submit(calls(good=(int, ()), bad=(fail, ()), never=(int, ("bad",))), HEADER)).app
+    graph = Application("calls", directory=tmp_path)
+    graph.options(name="good").task(int)
+    bad = graph.options(name="bad").task(fail)
+    graph.options(name="never").task(int, bad)
+    app = run_blocking(session.submit(graph.load(), HEADER)).app
     with pytest.raises(ApplicationFailedError) as caught:
         run_blocking(session.wait_ok(app))
     assert "task bad: ValueError: no good" in str(caught.value).splitlines()[0]

@@ -3,7 +3,7 @@ from pathlib import Path
 import pytest
 
 from jcpeer.application.task import BlobRef, Input
-from jcpeer.client.shipment import BATCH_TASKS_MAX, PIECE_BYTES, pieces, ships
+from jcpeer.client.shipment import BATCH_TASKS_MAX, PIECE_BYTES, parents_first, pieces, ships
 from jcpeer.errors import GraphError, StorageError
 from jcpeer.ids import Digest, digest_of
 from tests.client.loaded import application, blob, command, output_of
@@ -13,7 +13,7 @@ def test_parents_never_travel_behind_their_children_whatever_order_they_came_in(
     makers = [command(f"make{n}", outputs=(f"f{n}",)) for n in range(BATCH_TASKS_MAX)]
     readers = [command(f"read{n}", output_of(f"make{n}", f"f{n}")) for n in range(BATCH_TASKS_MAX)]
     known: set[str] = set()
-    for shipment in ships([*readers, *makers]):
+    for shipment in ships(parents_first([*readers, *makers])):
         known |= {task.id for task in shipment.tasks}
         assert all(known >= set(task.parents()) for task in shipment.tasks)
     assert len(known) == 2 * BATCH_TASKS_MAX
