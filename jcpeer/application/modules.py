@@ -66,7 +66,8 @@ def _files(directory: Path, loaded: Mapping[str, ModuleType]) -> Iterator[tuple[
             yield entry.name, entry
     for name, module in sorted(loaded.items()):
         path = _source(module)
-        if path is None or not path.is_relative_to(directory) or name.partition(".")[0] in ("__main__", _OURS):
+        # A module with a name in underscores is a main program: what it defines travels by value.
+        if path is None or not path.is_relative_to(directory) or name.startswith("__") or _top(name) == _OURS:
             continue
         if any(_skipped(part) for part in path.parts[len(directory.parts) :]) or _in_environment(path, directory):
             continue
@@ -95,6 +96,10 @@ def _skipped(name: str) -> bool:
 
 def _in_environment(path: Path, directory: Path) -> bool:
     return any((above / "pyvenv.cfg").exists() for above in path.parents if above.is_relative_to(directory))
+
+
+def _top(name: str) -> str:
+    return name.partition(".")[0]
 
 
 def _source(module: object) -> Path | None:

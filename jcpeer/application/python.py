@@ -368,4 +368,4 @@ def _command_name(command: object) -> str:
 def _directory_of_caller() -> Path | None:
     """Where the file that calls `Application(…)` imports its modules from; None at a prompt."""
     file = sys._getframe(2).f_globals.get("__file__")
-    return import_root(Path(file)) if isinstance(file, str) else None
+    return import_root(Path(file)) if isinstance(file, str) and os.path.isfile(file) else None
