@@ -9,13 +9,14 @@ from __future__ import annotations
 import bisect
 import functools
 import glob
+import itertools
+import math
 import os
 import re
 from collections.abc import Collection, Iterator, Sequence
-from itertools import islice
 from pathlib import Path
 
-from jcpeer.application.local_blobs import LocalFile
+from jcpeer.application.local_blobs import LocalFile, reason
 from jcpeer.application.names import arrival_name
 from jcpeer.errors import GraphError
 
@@ -62,7 +63,7 @@ def matching(pattern: str, names: Sequence[str]) -> Iterator[str]:
     """Those of these sorted names that the pattern means; only names with its literal beginning are looked at."""
     beginning = re.split(r"[*?\[]", pattern, maxsplit=1)[0]
     expression = _expression(pattern)
-    for name in islice(names, bisect.bisect_left(names, beginning), None):
+    for name in itertools.islice(names, bisect.bisect_left(names, beginning), None):
         if not name.startswith(beginning):
             break
         if expression.fullmatch(name):
@@ -77,19 +78,41 @@ def find_files(pattern: str, root: Path, *, but: Collection[str] = ()) -> list[L
     Raises:
         GraphError: a pattern cannot be understood, or means more files than anybody wants to send.
     """
-    expressions = [_expression(each) for each in but]
+    expression = _expression(pattern)
+    unwanted = [_expression(each) for each in but]
+    # What is left out with all below it is not even looked at.
+    closed = [_expression(each.removesuffix("/**")) for each in but if each.endswith("/**")]
+    parts = pattern.split("/")
+    start = "/".join(itertools.takewhile(lambda part: not is_pattern(part), parts[:-1]))
+    start = "/" if pattern.startswith("/") and not start else start
+    deepest = math.inf if "**" in parts else len(parts)
+    hidden = any(part.startswith(".") for part in parts)
+
+    def below(directory: Path, name: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
+        found = directory.stat()
+        here = (found.st_dev, found.st_ino)
+        if here in above:  # a link that leads in a circle means nothing new
+            return
+        with os.scandir(directory) as entries:
+            for entry in entries:
+                if entry.name.startswith(".") and not hidden:
+                    continue
+                inner = f"{name.rstrip('/')}/{entry.name}" if name else entry.name
+                if entry.is_dir():
+                    if inner.count("/") + 1 < deepest and not any(each.fullmatch(inner) for each in closed):
+                        yield from below(directory / entry.name, inner, (*above, here))
+                elif expression.fullmatch(inner) and not any(each.fullmatch(inner) for each in unwanted):
+                    yield inner
+
     try:
-        found = sorted(set(islice(glob.iglob(pattern, root_dir=root, recursive=True), FILES_MAX + 1)))
-    except (OSError, ValueError, re.error) as error:
-        raise GraphError(f"pattern {pattern!r:.80} cannot be used: {error}") from error
-    if len(found) > FILES_MAX:
+        names = sorted(itertools.islice(below(root / start, start, ()), FILES_MAX + 1))
+    except FileNotFoundError:
+        return []
+    except (OSError, ValueError) as error:
+        raise GraphError(f"pattern {pattern!r:.80} cannot be followed: {reason(error)}; correct it") from error
+    if len(names) > FILES_MAX:
         raise GraphError(f"pattern {pattern!r:.80} means more than {FILES_MAX} files; choose a narrower one")
-    files = []
-    for each in found:
-        path = root / each
-        if path.is_file() and not any(expression.fullmatch(each) for expression in expressions):
-            files.append(LocalFile(arrival_name(each) if os.path.isabs(each) else each, path))
-    return files
+    return [LocalFile(arrival_name(each), root / each) for each in names]
 
 
 def _expression(pattern: str) -> re.Pattern[str]:

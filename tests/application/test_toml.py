@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.loading import load
-from jcpeer.application.patterns import compiled
+from jcpeer.application.patterns import compiled, find_files
 from jcpeer.application.substitution import Bindings, Bound
 from jcpeer.application.task import BlobRef, Command, OutputOf, Task
 from jcpeer.errors import GraphError
@@ -256,3 +256,21 @@ def test_a_text_without_places_stays_as_it_is(text: str) -> None:
     bindings = Bindings({"x": Bound("value")})
     assert bindings.text(text.replace("{", "(")) == text.replace("{", "(")
     assert bindings.text("<{x}>{{x}}${x}") == "<value>{x}${x}"
+
+
+def test_files_are_found_without_walking_in_circles_or_into_what_is_left_out(tmp_path: Path) -> None:
+    for name in ("a/x.py", "a/deep/y.py", "skip/z.py", ".hidden/h.py", "top.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("")
+    (tmp_path / "a" / "deep" / "again").symlink_to(tmp_path)
+    (tmp_path / "skip" / "closed").symlink_to("/proc/1/root/nowhere")
+    (tmp_path / "linked").symlink_to(tmp_path / "a")
+
+    def found(pattern: str, *but: str) -> list[str]:
+        return [each.name for each in find_files(pattern, tmp_path, but=but)]
+
+    assert found("**/*.py", "**/linked/**", "skip/**") == ["a/deep/y.py", "a/x.py", "top.py"]
+    assert found("*/*.py") == ["a/x.py", "linked/x.py", "skip/z.py"]
+    assert found(".hidden/*.py") == [".hidden/h.py"]
+    assert found("nowhere/*.py") == []
+    assert [each.name for each in find_files(f"{tmp_path}/a/*.py", Path("/"))] == ["x.py"]
