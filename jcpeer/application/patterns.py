@@ -109,7 +109,8 @@ def find_files(pattern: str, root: Path, *, but: Collection[str] = ()) -> list[L
     except FileNotFoundError:
         return []
     except (OSError, ValueError) as error:
-        raise GraphError(f"pattern {pattern!r:.80} cannot be followed: {reason(error)}; correct it") from error
+        place = getattr(error, "filename", None) or root
+        raise GraphError(f"pattern {pattern!r:.80} cannot be followed: {place}: {reason(error)}; correct it") from error
     if len(names) > FILES_MAX:
         raise GraphError(f"pattern {pattern!r:.80} means more than {FILES_MAX} files; choose a narrower one")
     return [LocalFile(arrival_name(each), root / each) for each in names]

@@ -263,7 +263,7 @@ def test_files_are_found_without_walking_in_circles_or_into_what_is_left_out(tmp
         (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("")
     (tmp_path / "a" / "deep" / "again").symlink_to(tmp_path)
-    (tmp_path / "skip" / "closed").symlink_to("/proc/1/root/nowhere")
+    (tmp_path / "skip" / "closed").symlink_to("nowhere")
     (tmp_path / "linked").symlink_to(tmp_path / "a")
 
     def found(pattern: str, *but: str) -> list[str]:
