@@ -62,6 +62,22 @@ def _structure_tuple_factory(converter: MsgpackConverter, kind: Any) -> Callable
     return structure
 
 
+def _has_defaults_only(kind: Any) -> bool:
+    return attrs.has(kind) and all(each.default is not attrs.NOTHING for each in attrs.fields(kind))
+
+
+def _structure_dict_factory(converter: MsgpackConverter, kind: Any) -> Callable[[Any, Any], Any]:
+    """Takes a mapping only; by itself cattrs would find in a text or a list that no field is there, and be content."""
+    structure_fields = converter.gen_structure_attrs_fromdict(kind)
+
+    def structure(value: Any, _: Any) -> Any:
+        if type(value) is not dict:
+            raise TypeError(f"expected a mapping, got {type(value).__name__}")
+        return structure_fields(value, kind)
+
+    return structure
+
+
 def _is_attrs_union(kind: Any) -> bool:
     if typing.get_origin(kind) not in (types.UnionType, typing.Union):
         return False
@@ -104,6 +120,7 @@ def _converter() -> MsgpackConverter:
         converter.register_structure_hook(kind, _strict(kind))
     converter.register_structure_hook(float, _structure_float)
     _tagged_union(converter)
+    converter.register_structure_hook_factory(_has_defaults_only)(functools.partial(_structure_dict_factory, converter))
     converter.register_structure_hook_factory(_is_homogeneous_tuple)(
         functools.partial(_structure_tuple_factory, converter)
     )
@@ -111,8 +128,19 @@ def _converter() -> MsgpackConverter:
 
 
 def pack(value: object, kind: Any | None = None) -> bytes:
-    """The packed form of an attrs value, without its class name; `kind` is given where it is a union."""
-    return typing.cast(bytes, msgpack.packb(_converter().unstructure(value, kind or type(value)), use_bin_type=True))
+    """The packed form of an attrs value, without its class name; `kind` is given where it is a union.
+
+    Raises:
+        LocalProtocolError: something in it cannot travel: a text that is no Unicode, a number beyond 64 bits.
+    """
+    return _pack_plain(_converter().unstructure(value, kind or type(value)), value)
+
+
+def _pack_plain(plain: object, value: object) -> bytes:
+    try:
+        return typing.cast(bytes, msgpack.packb(plain, use_bin_type=True))
+    except (UnicodeEncodeError, OverflowError) as error:
+        raise LocalProtocolError(f"a {type(value).__name__} cannot be packed: {error}") from error
 
 
 def unpack(data: bytes, kind: type[T]) -> T:
@@ -148,12 +176,12 @@ def encode(message: object) -> bytes:
     """A whole frame, its length included.
 
     Raises:
-        LocalProtocolError: the frame would be longer than any reader accepts.
+        LocalProtocolError: the frame would be longer than any reader accepts, or something in it cannot travel.
     """
-    body = msgpack.packb([type(message).__name__, _converter().unstructure(message, type(message))], use_bin_type=True)
+    body = _pack_plain([type(message).__name__, _converter().unstructure(message, type(message))], message)
     if len(body) > FRAME_BYTES_MAX:
         raise LocalProtocolError(f"a {type(message).__name__} of {len(body)} bytes is over the frame limit")
-    return len(body).to_bytes(HEADER_BYTES, "big") + typing.cast(bytes, body)
+    return len(body).to_bytes(HEADER_BYTES, "big") + body
 
 
 def decode(body: bytes, kinds: dict[str, type]) -> Any:
