@@ -140,7 +140,9 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(open_journal(SqliteDisk(state / "journal.db")))
             store = BlobStore(state / "blobs", bytes_max=config.store_bytes_max)
-            executor = await stack.enter_async_context(open_executor(slots=config.slots or cpu_count()))
+            executor = await stack.enter_async_context(
+                open_executor(slots=config.slots or cpu_count(), runtime_dir=state / "executor")
+            )
             network = await stack.enter_async_context(
                 open_libp2p(identity, lambda: standing.membership, config, name=name, incarnation=incarnation)
             )
@@ -265,7 +267,7 @@ def _state_directory(state: Path, name: str) -> Iterator[None]:
     """The directory, made and held against a second node; its faults are one line."""
     try:
         state.mkdir(mode=0o700, parents=True, exist_ok=True)
-        lock = os.open(state / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        lock = os.open(state / "running", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError as error:
         raise ConfigError(
             f"cannot use the state directory {state}: {error.strerror}; choose another with JCPEER_STATE_DIR"
