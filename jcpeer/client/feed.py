@@ -27,7 +27,7 @@ from jcpeer.client.header import new_header
 from jcpeer.client.session import Session
 from jcpeer.client.shipment import Shipment, content, ships
 from jcpeer.client.story import failed_task
-from jcpeer.errors import ApplicationFailedError, GraphError, JcpeerError, RequestError, StorageError
+from jcpeer.errors import ApplicationFailedError, GraphError, JcpeerError, RequestError, StorageError, UnreachableError
 from jcpeer.ids import AppId, Digest, TaskId
 from jcpeer.wire.requests import AddTasks, Happened
 
@@ -273,15 +273,16 @@ class ExecutorFeed:
             return False
         try:
             run_blocking(self._session.cancel(self.app, task))
-        except RequestError:
-            return False  # it ended in between
-        return self._state(task) in ("cancelled", "skipped")
+        except (RequestError, UnreachableError):
+            return False  # it ended in between, or nobody can say
+        # What had not started and has not ended will not: its cancellation is on its way, if not done.
+        return self._state(task) not in ("finished", "failed", "unknown")
 
     def _state(self, task: TaskId) -> str:
         assert self.app is not None
         try:
             return run_blocking(self._session.task(self.app, task)).state
-        except RequestError:
+        except (RequestError, UnreachableError):
             return "unknown"
 
     # --- the watching thread
@@ -315,7 +316,7 @@ class ExecutorFeed:
             if output.name == VALUE:
                 try:
                     return Value(run_blocking(self._session.read_value(app, task, output)))
-                except RequestError as error:
+                except JcpeerError as error:
                     return Raised(error)
         return Raised(RequestError(f"task {task} left no value"))
 

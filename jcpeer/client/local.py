@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import os
-import platform
 from collections.abc import Mapping
 from pathlib import Path
 
 from jcpeer.discovery.runtime_dir import local_nodes
 from jcpeer.errors import NoNodeError
-from jcpeer.places import runtime_dir
+from jcpeer.places import default_node_name, runtime_dir
 
 VARIABLE = "JCPEER_NODE"
 """Environment: the name of the local node, or the path of its socket, where none is given."""
@@ -42,5 +41,4 @@ def find_socket(name: str | None = None, *, lasting: bool = False, environ: Mapp
         chosen = running
     if not chosen:
         raise NoNodeError("no node runs on this machine: start one with `jcpeer node`")
-    host = platform.node()
-    return chosen.get(host) or next(iter(chosen.values()))
+    return chosen.get(default_node_name()) or next(iter(chosen.values()))

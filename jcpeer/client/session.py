@@ -22,7 +22,7 @@ from jcpeer.client.link import Link, ask, expect
 from jcpeer.client.outputs import Landing, landings, place, written_whole
 from jcpeer.client.shipment import Loaded, blobs_of, content, parents_first, pieces, ships
 from jcpeer.client.story import TRACEBACK, failed_application, failed_task
-from jcpeer.errors import NoNodeError, RequestError
+from jcpeer.errors import NoNodeError, RequestError, UnreachableError
 from jcpeer.ids import AppId, TaskId
 from jcpeer.wire import requests
 from jcpeer.wire.messages import Output
@@ -289,7 +289,10 @@ class Session:
         """What a failed attempt left behind: its traceback where it has one."""
         if TRACEBACK in event.text or event.task is None:
             return event.text
-        attempts = (await self.task(app, event.task)).attempts
+        try:
+            attempts = (await self.task(app, event.task)).attempts
+        except (RequestError, UnreachableError):
+            return event.text
         texts = [each.text for each in attempts if each.number == event.attempt and TRACEBACK in each.text]
         return texts[0] if texts else event.text
 
