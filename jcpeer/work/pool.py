@@ -30,7 +30,7 @@ from jcpeer.work.calling import (
 )
 from jcpeer.work.execution import Content
 from jcpeer.work.files import InputFile, place_inputs
-from jcpeer.work.spawning import Ended, Process, Spawner, send_all
+from jcpeer.work.spawning import Ended, Process, Spawner, is_open, send_all
 
 IDLE_S_MAX = 60.0
 """An idle worker costs some 20 MB; a minute bridges the gaps within one application."""
@@ -55,15 +55,9 @@ class Worker:
         self._scratch = scratch
 
     @property
-    def alive(self) -> bool:
-        """An idle worker says nothing: what can be read is its end."""
-        try:
-            self._node.recv(1, socket.MSG_PEEK)
-        except BlockingIOError:
-            return True
-        except OSError:
-            pass
-        return False
+    def usable(self) -> bool:
+        """An idle worker says nothing, so what can be read is its end; without its spawner, that is near."""
+        return is_open(self._node) and self.process.kept
 
     async def send(self, request: CallRequest, function: Callable[[], bytes | str]) -> None:
         """Have this called; `function` gives the request's function where the worker does not have it yet."""
@@ -133,7 +127,7 @@ class WorkerPool:
         for index in range(len(self._idle) - 1, -1, -1):
             if self._idle[index].modules == modules:
                 worker = self._idle.pop(index)
-                if worker.alive:
+                if worker.usable:
                     self._busy += 1
                     return worker
                 await self._discard(worker)

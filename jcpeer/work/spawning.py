@@ -45,10 +45,16 @@ class Ended:
 class Process:
     """One process with all that it starts. One child waits for it at a time."""
 
-    def __init__(self, keeper: socket.socket) -> None:
+    def __init__(self, keeper: socket.socket, control: socket.socket) -> None:
         self._keeper = keeper
+        self._control = control
         self._message = b""
         self._ended: Ended | None = None
+
+    @property
+    def kept(self) -> bool:
+        """Whether the spawner that started it lives; if not, it is about to be killed, though it may still answer."""
+        return is_open(self._control)
 
     async def wait(self) -> Ended:
         """Return once nothing of it runs. Cancelling stops the waiting only."""
@@ -122,7 +128,7 @@ class Spawner:
         with theirs:
             try:
                 ours.setblocking(False)
-                await self._send_descriptors([theirs.fileno(), *([extra.fileno()] if extra else [])])
+                control = await self._send_descriptors([theirs.fileno(), *([extra.fileno()] if extra else [])])
                 request = {
                     "argv": list(argv),
                     "env": dict(env),
@@ -135,9 +141,9 @@ class Spawner:
             except BaseException:
                 ours.close()  # which ends whatever has come of it
                 raise
-        return Process(ours)
+        return Process(ours, control)
 
-    async def _send_descriptors(self, descriptors: list[int]) -> None:
+    async def _send_descriptors(self, descriptors: list[int]) -> socket.socket:
         async with self._lock:
             for _ in range(2):
                 if self._control is None:
@@ -145,7 +151,7 @@ class Spawner:
                 try:
                     await trio.lowlevel.wait_writable(self._control)
                     socket.send_fds(self._control, [b"+"], descriptors)
-                    return
+                    return self._control
                 except (BrokenPipeError, ConnectionResetError):
                     await self._end()  # somebody killed it; all that it kept is dying with it
             raise StorageError("the process that starts tasks ends as soon as it is started: see the node's log")
@@ -193,6 +199,17 @@ async def open_spawner() -> AsyncIterator[Spawner]:
         yield spawner
     finally:
         await spawner._end()
+
+
+def is_open(silent: socket.socket) -> bool:
+    """Whether the other side of a non-blocking socket, which says nothing unasked, is still there."""
+    try:
+        silent.recv(1, socket.MSG_PEEK)
+    except BlockingIOError:
+        return True
+    except OSError:
+        pass  # it was closed on our side, or reset
+    return False
 
 
 async def send_all(target: socket.socket, data: bytes) -> None:
