@@ -19,7 +19,6 @@ from pathlib import Path
 
 import structlog
 import trio
-from trio import TaskStatus  # type: ignore[attr-defined]  # the stubs that come with libp2p are older than trio
 
 from jcpeer.errors import (
     ConfigError,
@@ -56,7 +55,7 @@ _log = structlog.get_logger(__name__)
 
 
 async def serve_local(
-    path: Path, handler: Handler, *, task_status: TaskStatus[None] = trio.TASK_STATUS_IGNORED
+    path: Path, handler: Handler, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
 ) -> None:
     """Serve clients until cancelled; started once the socket listens.
 
@@ -69,12 +68,14 @@ async def serve_local(
         ConfigError: another node listens there, or the path cannot be a socket.
     """
     listener, inode = _listen(path)
+
+    async def serve_connection(stream: trio.SocketStream) -> None:
+        await _Connection(stream, handler).serve()
+
     try:
         async with trio.open_nursery() as nursery:
             task_status.started()
-            await trio.serve_listeners(
-                lambda stream: _Connection(stream, handler).serve(), [listener], handler_nursery=nursery
-            )
+            await trio.serve_listeners(serve_connection, [listener], handler_nursery=nursery)
     finally:
         _remove_own(path, inode)
 
@@ -240,7 +241,7 @@ def _refusal(request: RequestBody, error: Exception) -> Refusal:
     text = str(error).encode(errors="backslashreplace").decode()
     match error:
         case RequestError():
-            return Refusal(getattr(error, "kind", "invalid"), text)
+            return Refusal(error.kind, text)
         case UnreachableError():
             return Refusal("unreachable", text)
         case JcpeerError() if not isinstance(error, LocalProtocolError):

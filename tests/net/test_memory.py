@@ -1,20 +1,22 @@
 from __future__ import annotations
 
 import itertools
+import random
 from collections.abc import AsyncIterator, Callable
 from contextlib import AsyncExitStack, asynccontextmanager
+from typing import Literal
 
 import pytest
 import trio
-import trio.testing
 
 from jcpeer.config import Config
 from jcpeer.errors import ConfigError, LocalProtocolError, UnreachableError
+from jcpeer.ids import NodeId
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership, MemoryGrid
 from jcpeer.net.memory import MemoryNetwork, MemoryWorld
 from jcpeer.net.network import ByteStream, DialFailed, Network, NetworkEvent, PeerDown, PeerUp, Received
-from jcpeer.wire.messages import Answer
+from jcpeer.wire.messages import Answer, Ask
 from tests.net.contract import NetworkContract, assert_connected, connect, expect, message, read_to_the_end
 
 CONFIG = Config()
@@ -308,6 +310,116 @@ async def test_bandwidth_bounds_what_a_node_sends_to_all_together(
             takers.start_soon(take, b)
             takers.start_soon(take, c)
         assert 2.0 <= trio.current_time() - before_s <= 2.2
+
+
+# --- the contract, whatever happens
+
+
+class Witness:
+    """What one node is told, checked against the contract as it comes."""
+
+    def __init__(self, network: MemoryNetwork) -> None:
+        self.network = network
+        self.latest: dict[NodeId, int | None] = {}
+        """Of each peer that is up, the number of its last message on this connection."""
+        self.over = trio.Event()
+        self.gone = trio.Event()
+
+    async def watch(self) -> None:
+        async for event in self.network.events:
+            match event:
+                case PeerUp(peer):
+                    assert peer not in self.latest, "up once"
+                    self.latest[peer] = None
+                case PeerDown(peer):
+                    assert peer in self.latest, "down after up"
+                    del self.latest[peer]
+                case Received(peer, Ask(number)):
+                    latest = self.latest[peer]
+                    assert latest is None or number == latest + 1, "in order, once, and without a gap"
+                    self.latest[peer] = number
+
+
+@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("heartbeats", ["modelled", "messages"])
+async def test_contract_holds_through_any_faults(
+    nursery: trio.Nursery, autojump_clock: object, heartbeats: Literal["modelled", "messages"], seed: int
+) -> None:
+    world = MemoryWorld(seed, latency_s=(0.001, 0.3), loss=0.1, heartbeats=heartbeats)
+    nodes = start(nursery, world)
+    chance = random.Random(seed)
+    numbers: dict[tuple[NodeId, NodeId], int] = {}
+    witnesses: dict[str, Witness] = {}
+
+    async def live(name: str, *, task_status: trio.TaskStatus[None]) -> None:
+        async with nodes.open(name) as network, trio.open_nursery() as within:
+            witness = witnesses[name] = Witness(network)
+            within.start_soon(witness.watch)
+            task_status.started()
+            await witness.over.wait()
+            within.cancel_scope.cancel()
+        witness.gone.set()
+
+    def send_everywhere() -> None:
+        for here, there in itertools.permutations(networks(), 2):
+            if there.me in here.ends:
+                pair = here.me, there.me
+                numbers[pair] = numbers.get(pair, 0) + 1
+                here.send(there.me, message(numbers[pair]))
+
+    def networks() -> list[MemoryNetwork]:
+        return [each.network for each in witnesses.values()]
+
+    def dial_everywhere() -> None:
+        for here, there in itertools.permutations(networks(), 2):
+            here.dial(there.addresses[0], chance.choice([there.me, None]))
+
+    for name in "abcd":
+        await nursery.start(live, name)
+    dial_everywhere()
+    for _ in range(150):
+        one, other = chance.sample(networks(), 2)
+        match chance.choice(
+            ["pause", "resume", "cut", "heal", "reset", "disconnect", "dial", "crash", "leave", "wait"]
+        ):
+            case "pause":
+                world.pause(one.me)
+            case "resume":
+                world.resume(one.me)
+            case "cut":
+                world.cut([one.me], [other.me], one_way=chance.random() < 0.5)
+            case "heal":
+                world.heal()
+            case "reset":
+                world.disconnect(one.me, other.me)
+            case "disconnect":
+                one.disconnect(other.me, "a whim")
+            case "dial":
+                dial_everywhere()
+            case "crash" | "leave" as how:
+                if how == "crash":
+                    world.crash(one.me, machine=chance.random() < 0.3)
+                witnesses[one.name].over.set()
+                await witnesses[one.name].gone.wait()
+                await nursery.start(live, one.name)
+            case _:
+                await trio.sleep(chance.uniform(0, 3))
+        send_everywhere()
+        await trio.sleep(chance.choice([0, 0.01, 0.5]))
+    world.heal()
+    for network in networks():
+        world.resume(network.me)
+    await trio.sleep(20)
+    dial_everywhere()
+    await trio.sleep(10)
+    send_everywhere()
+    await trio.sleep(5)
+    for witness in witnesses.values():
+        expected = {each.me: numbers[each.me, witness.network.me] for each in networks() if each is not witness.network}
+        assert witness.latest == expected, "in the end everybody hears everybody"
+    for witness in witnesses.values():
+        witness.over.set()
+        await witness.gone.wait()
 
 
 # --- heartbeats

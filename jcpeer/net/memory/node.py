@@ -85,7 +85,9 @@ class MemoryNetwork:
         return self._receiver
 
     def dial(self, address: str, expected: NodeId | None = None) -> None:
-        under_way = any((each.address, each.expected) == (address, expected) for each in self._dials)
+        under_way = any(
+            (each.address, each.expected, each.redial) == (address, expected, False) for each in self._dials
+        )
         if self.open and expected not in self.ends and not under_way:
             self._start(Dial(self, address, expected, timeout_s=self.world.dial_timeout_s))
 
