@@ -63,7 +63,7 @@ class Node:
         self.parts = parts
         self._users: dict[NodeId, str] = {}
         self._names: dict[NodeId, str] = {parts.identity.node: parts.name}
-        self._record = _first_record(parts)
+        self._record = self._told_record = _first_record(parts)
         self.directory = Directory(self._record, parts.standing.membership.fingerprint)
         self.participation = Participation(
             parts,
@@ -217,6 +217,8 @@ class Node:
 
     async def _watch_load(self) -> None:
         while True:
+            # Looking up the machine's addresses costs a millisecond, so it is done here, not at each change.
+            self._record = evolve(self._record, addresses=self.parts.network.addresses)
             self._refresh_record(load=round(self.parts.machine.load(), 1))
             await trio.sleep(LOAD_S)
 
@@ -229,10 +231,9 @@ class Node:
             state="coordinator" if coordinates else "participant" if works else "idle",
             slots_used=self.participation.machine.slots_used,
             load=self._record.load if load is None else load,
-            addresses=self.parts.network.addresses,
         )
-        if record != self._record:
-            self._record = record
+        if record != self._told_record:
+            self._record = self._told_record = record
             self._tell_directory(RecordChanged(record))
             self.applications.node_seen(record)
 

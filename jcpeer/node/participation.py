@@ -12,7 +12,7 @@ import trio
 from attrs import define, field
 
 from jcpeer.application.manifest import Placed
-from jcpeer.application.task import BlobRef
+from jcpeer.application.task import BlobRef, Call
 from jcpeer.errors import MembershipError, RemoteProtocolError, StorageError, UnreachableError
 from jcpeer.ids import AppId, AttemptName, Digest, NodeId, digest_of
 from jcpeer.membership.signed import open_signed
@@ -193,7 +193,7 @@ class Participation:
             with under_way.scope:
                 outcome = await self._attempt(effect, under_way)
         finally:
-            if under_way.directory is not None:
+            if under_way.directory is not None and self._parts.attempts_dir is not None:
                 await _remove_tree(under_way.directory)
             self._under_way.pop(effect.key, None)
             self.post(Ran(effect.key, outcome) if outcome else Killed(effect.key))
@@ -207,23 +207,17 @@ class Participation:
                 return _could_not_run(effect, self._parts.clock_s(), f"input {each.name} left the store")
             inputs[each.name] = content
         try:
-            directory = self._make_directory()
-            under_way.directory = directory
-            execution = await self._parts.executor.run(order, inputs, directory or Path("simulated"))
+            under_way.directory = directory = self._name_directory()
+            if self._parts.attempts_dir is not None and not isinstance(order.work, Call):
+                _make_directory(directory)  # for a call the executor makes it, if a file is used at all
+            execution = await self._parts.executor.run(order, inputs, directory)
             return await self._outcome(effect, execution)
         except StorageError as error:
             return _could_not_run(effect, self._parts.clock_s(), str(error))
 
-    def _make_directory(self) -> Path | None:
-        if self._parts.attempts_dir is None:
-            return None
+    def _name_directory(self) -> Path:
         self._attempts_started += 1
-        directory = self._parts.attempts_dir / str(self._attempts_started)
-        try:
-            directory.mkdir(mode=0o700, parents=True)
-        except OSError as error:
-            raise StorageError(f"no directory for an attempt: {error}") from error
-        return directory
+        return (self._parts.attempts_dir or Path("simulated")) / str(self._attempts_started)
 
     async def _outcome(self, effect: Start, execution: Execution) -> Outcome:
         app = effect.key.app
@@ -334,6 +328,15 @@ def _file_tail(path: Path) -> tuple[bytes, int]:
         return b"", 0
 
 
+def _make_directory(directory: Path) -> None:
+    try:
+        directory.mkdir(mode=0o700, parents=True)
+    except OSError as error:
+        raise StorageError(f"no directory for an attempt: {error}") from error
+
+
 async def _remove_tree(directory: Path) -> None:
+    if not directory.exists():
+        return
     with trio.CancelScope(shield=True):
         await trio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
