@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import VALUE, BlobRef
@@ -238,7 +238,15 @@ class Session:
 
     async def results(self, app: str, task: str | None = None) -> Results:
         """The outputs of one task, or of all tasks whose outputs are the application's results."""
-        return await self._once(requests.GetResults(app, task), Results, app)
+
+        async def whole() -> Results:
+            parts: list[Results] = []
+            async with aclosing(self._link.call(requests.GetResults(app, task))) as replies:
+                async for reply in replies:
+                    parts.append(expect(reply, Results))
+            return evolve(parts[-1], results=tuple(each for part in parts for each in part.results))
+
+        return await self._persist(whole, _come_back(app))
 
     async def fetch(self, app: str, directory: Path, task: str | None = None) -> tuple[Path, ...]:
         """Bring the files among the results below this directory, each whole or not at all.

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
 
 import structlog
 import trio
-from attrs import evolve
+from attrs import define, evolve, field
 
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import (
@@ -26,10 +27,10 @@ from jcpeer.coordinator.events import (
     Tell,
 )
 from jcpeer.coordinator.machine import Coordinator
-from jcpeer.errors import UnreachableError
+from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.parts import Parts
-from jcpeer.wire.facts import Entry, Finished, Sealed, TasksAdded
+from jcpeer.wire.facts import Entry, Finished, TasksAdded
 from jcpeer.wire.messages import Assign, AttemptOrder, Signed
 from jcpeer.work.transfer import Transfer
 
@@ -44,6 +45,14 @@ ATTACHED_BYTES_MAX = 1024 * 1024
 """Small inputs in one frame; far below the frame limit, so that nothing else waits long behind it."""
 
 
+@define(eq=False)
+class _Mark:
+    """Somebody waits until the journal is as long, and committed, as it is when this is met among the events."""
+
+    index: int = 0
+    reached: trio.Event = field(factory=trio.Event)
+
+
 class ApplicationHost:
     """Owns the coordinator machine of one application; everybody else posts events, or asks for views."""
 
@@ -53,13 +62,12 @@ class ApplicationHost:
         """Set when the machine failed: the application is stalled, its journal kept."""
         self._parts = parts
         self._transfer = transfer
-        self._post, self._events = trio.open_memory_channel[Event](math.inf)
+        self._posts, self._events = trio.open_memory_channel[Event | _Mark](math.inf)
         self._arrived: dict[int, dict[Digest, bytes]] = {}
         self._news = trio.Event()
         self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
         self._told_index = machine.state.last_index
-        self._batches_told = set(machine.state.batches)
-        self._sealed_told = machine.state.sealed
+        self._marks: list[_Mark] = []
         self._finishes: deque[float] = deque(maxlen=1000)
 
     @property
@@ -68,7 +76,8 @@ class ApplicationHost:
 
     def post(self, event: Event) -> None:
         """Have the machine handle this; never blocks. (The queue is bounded by what peers may send and by credits.)"""
-        self._post.send_nowait(event)
+        with contextlib.suppress(trio.ClosedResourceError):  # it has ended
+            self._posts.send_nowait(event)
 
     def add_batch(self, number: int, batch: Signed, small: Mapping[Digest, bytes]) -> None:
         """A checked batch; its small blobs are journalled with it, so that they outlive a crowded store."""
@@ -87,18 +96,27 @@ class ApplicationHost:
                 log.exception("application stalled", app=self.app, error=repr(error))
                 self._tell_watchers()
             nursery.cancel_scope.cancel()
+        self._posts.close()
+        self._settle(at_the_end=True)
 
     async def _next_effects(self) -> list[Effect]:
-        event = await self._events.receive()
-        effects = self.machine.handle(event, now_s=trio.current_time())
+        effects = self._handle(await self._events.receive())
         for _ in range(EVENTS_AT_ONCE_MAX):
             try:
                 event = self._events.receive_nowait()
             except trio.WouldBlock:
                 break
-            effects += self.machine.handle(event, now_s=trio.current_time())
+            effects += self._handle(event)
         effects += self.machine.handle(Quiet(), now_s=trio.current_time())
         return effects
+
+    def _handle(self, event: Event | _Mark) -> list[Effect]:
+        if isinstance(event, _Mark):
+            event.index = self.machine.state.last_index
+            self._marks.append(event)
+            self._settle()
+            return []
+        return self.machine.handle(event, now_s=trio.current_time())
 
     # --- effects
 
@@ -195,19 +213,39 @@ class ApplicationHost:
     def _note_told(self, entry: Entry) -> None:
         self._told_index = entry.index
         self._recent.append(_without_bulk(entry))
-        match entry.fact:
-            case TasksAdded(number=number):
-                self._batches_told.add(number)
-            case Sealed():
-                self._sealed_told = True
-            case Finished():
-                self._finishes.append(trio.current_time())
-            case _:
-                pass
+        if isinstance(entry.fact, Finished):
+            self._finishes.append(trio.current_time())
 
     def _tell_watchers(self) -> None:
+        self._settle()
         self._news.set()
         self._news = trio.Event()
+
+    async def settled(self) -> None:
+        """Return once everything posted before has been handled and what came of it is committed.
+
+        Raises:
+            RequestError: the application is stalled.
+        """
+        mark = _Mark()
+        try:
+            self._posts.send_nowait(mark)
+            await mark.reached.wait()
+        except trio.ClosedResourceError:
+            pass  # it has ended, and nothing is left to be handled
+        if self.fault is not None:
+            raise RequestError(f"{self.machine.state.header.name} is stalled: {self.fault}")
+
+    def _settle(self, *, at_the_end: bool = False) -> None:
+        while self._marks and (at_the_end or self._marks[0].index <= self._told_index):
+            self._marks.pop(0).reached.set()
+        while at_the_end:
+            try:
+                event = self._events.receive_nowait()
+            except (trio.WouldBlock, trio.EndOfChannel):
+                return
+            if isinstance(event, _Mark):
+                event.reached.set()
 
     async def news(self) -> None:
         """Return when something was committed since the call."""
@@ -225,14 +263,6 @@ class ApplicationHost:
             return [self._recent[at] for at in range(skip, len(self._recent))]
         entries = self._parts.journal.read(self.app, after_index=index)
         return [each for each in entries if each.index <= self._told_index]
-
-    async def batch_committed(self, number: int) -> None:
-        while number not in self._batches_told and self.fault is None:
-            await self.news()
-
-    async def seal_committed(self) -> None:
-        while not self._sealed_told and self.fault is None:
-            await self.news()
 
     def rate(self) -> float:
         """Tasks finished a second, of late."""

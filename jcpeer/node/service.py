@@ -5,7 +5,7 @@ Requests about an application that is not hosted here go to `node.elsewhere`, wh
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 
@@ -27,6 +27,7 @@ from jcpeer.node.submission import ONE_COPY, Submissions
 from jcpeer.node.views import Views
 from jcpeer.wire import requests
 from jcpeer.wire.facts import Ended
+from jcpeer.wire.messages import Output
 from jcpeer.wire.requests import (
     Accepted,
     AddTasks,
@@ -63,6 +64,9 @@ from jcpeer.work.transfer import Transfer
 PROGRESS_S = 0.2
 NODES_POLL_S = 0.5
 PIECE_BYTES = 256 * 1024
+REPLY_BYTES_MAX = 1024 * 1024
+OUTPUT_BYTES = 256
+"""What the description of an output takes, roughly, beside its data."""
 
 
 class Service:
@@ -182,7 +186,8 @@ class Service:
             case GetTask():
                 yield views.detail(_task(host, body.task))
             case GetResults():
-                yield self._with_small_data(views.results(_task(host, body.task) if body.task else None), host)
+                for part in self._result_parts(views.results(_task(host, body.task) if body.task else None), host):
+                    yield part
             case GetLog():
                 async with aclosing(self._log(body, host)) as pieces:
                     async for piece in pieces:
@@ -192,6 +197,7 @@ class Service:
                 if host.machine.state.ended is not None:
                     raise RequestError(f"{host.machine.state.header.name} has ended ({host.machine.state.ended})")
                 host.post(CancelRequested(task))
+                await host.settled()
                 yield Done()
             case Why():
                 yield views.why(_task(host, body.task))
@@ -199,19 +205,23 @@ class Service:
                 self._applications.forget(host)
                 yield Done()
 
-    def _with_small_data(self, results: requests.Results, host: ApplicationHost) -> requests.Results:
-        """Small results travel with the answer, since they are at hand."""
-        filled = tuple(
-            evolve(
-                result,
-                outputs=tuple(
-                    evolve(each, data=host.small_blob(each.blob.digest)) if each.blob.small else each
-                    for each in result.outputs
-                ),
-            )
-            for result in results.results
-        )
-        return evolve(results, results=filled)
+    def _result_parts(self, results: requests.Results, host: ApplicationHost) -> Iterator[requests.Results]:
+        """Cut so that no reply is long, with the small results' data, since they are at hand."""
+        part: list[requests.TaskResult] = []
+        size = 0
+        for result in results.results:
+            outputs = tuple(self._with_data(each, host) for each in result.outputs)
+            part.append(evolve(result, outputs=outputs))
+            size += sum(OUTPUT_BYTES + len(each.data or b"") for each in outputs)
+            if size > REPLY_BYTES_MAX:
+                yield evolve(results, results=tuple(part))
+                part, size = [], 0
+        yield evolve(results, results=tuple(part))
+
+    def _with_data(self, output: Output, host: ApplicationHost) -> Output:
+        if not output.blob.small or output.data is not None:
+            return output
+        return evolve(output, data=host.small_blob(output.blob.digest))
 
     async def _watch(self, body: Watch, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
         index = body.after_index
@@ -239,11 +249,7 @@ class Service:
                 await host.news()
 
     def _with_values(self, event: Happened, host: ApplicationHost) -> Happened:
-        outputs = tuple(
-            evolve(each, data=host.small_blob(each.blob.digest)) if each.blob.small and each.data is None else each
-            for each in event.outputs
-        )
-        return evolve(event, outputs=outputs)
+        return evolve(event, outputs=tuple(self._with_data(each, host) for each in event.outputs))
 
     # --- bytes
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import trio
 from attrs import evolve
 
 from jcpeer.application.graph import check_graph
@@ -116,8 +115,7 @@ class Submissions:
                 raise RequestError(f"blobs {', '.join(absent[:3])} of batch {request.number} were not put first")
             batch = Batch(request.app, request.number, request.tasks, request.blobs)
             host.add_batch(request.number, self._signed(batch), request.data)
-        await host.batch_committed(request.number)
-        self._refuse_if_stalled(host)
+        await host.settled()
 
     async def seal(self, app: AppId, batches: int) -> None:
         """No more batches; returns once that is journalled.
@@ -131,10 +129,4 @@ class Submissions:
             if missing:
                 raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
             host.post(SealReceived(self._signed(Seal(app, batches))))
-        await host.seal_committed()
-        self._refuse_if_stalled(host)
-        await trio.lowlevel.checkpoint()
-
-    def _refuse_if_stalled(self, host: ApplicationHost) -> None:
-        if host.fault is not None:
-            raise RequestError(f"{host.machine.state.header.name} is stalled: {host.fault}")
+        await host.settled()

@@ -114,7 +114,8 @@ class GetTask:
 
 @frozen
 class GetResults:
-    """Answered by `Results`: outputs of one task, or of the application's last tasks where `task` is None."""
+    """Answered by one or more `Results`, whose lists follow each other: outputs of one task, or of the application's
+    last tasks where `task` is None."""
 
     app: str
     task: str | None = None
@@ -430,4 +431,4 @@ ClientMessage = Request | Abandon
 
 def answered_by_many(body: RequestBody) -> bool:
     """Whether any number of replies follows, and then a `Done` as the last; if not, the only reply is the last."""
-    return isinstance(body, Watch | GetBlob | GetLog) or (isinstance(body, ListNodes) and body.watch)
+    return isinstance(body, Watch | GetBlob | GetLog | GetResults) or (isinstance(body, ListNodes) and body.watch)
