@@ -14,6 +14,7 @@ so it is looked for by what is there more than by what the environment says.
 from __future__ import annotations
 
 import os
+import platform
 import re
 import stat
 import tempfile
@@ -104,3 +105,9 @@ def _private(directory: Path, *, remedy: str) -> Path:
     except OSError as error:
         raise ConfigError(f"cannot use the runtime directory {directory}: {error.strerror}; {remedy}") from error
     return directory
+
+
+def default_node_name() -> str:
+    """The name of a node for which none was chosen: the host's, as far as a node can bear it."""
+    name = re.sub(r"[^A-Za-z0-9_-]", "-", platform.node().split(".")[0]).strip("-")
+    return name[:63] or "node"
