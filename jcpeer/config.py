@@ -43,6 +43,8 @@ class Config:
 
     store_bytes_max: int = field(default=10 * 2**30, metadata={"help": "limit of the blob store"})
     """Blobs of running applications are never dropped for it; a 300 MiB input must fit with room to spare."""
+    results_kept_s: float = 7 * 24 * 3600.0
+    """How long an ended application's results and journal stay; a week bridges a holiday."""
     heartbeat_s: float = 0.5
     """Idle upkeep is one small frame a peer; half a second lets silence be noticed well within 3 s."""
     silence_s: float = 3.0
@@ -299,6 +301,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "coordinate": _flag_value,
     "trust_grid": _flag_value,
     "store_bytes_max": _positive_size,
+    "results_kept_s": _positive_duration,
     "heartbeat_s": _positive_duration,
     "silence_s": _positive_duration,
     "redial_s": _positive_duration,

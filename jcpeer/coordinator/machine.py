@@ -17,7 +17,7 @@ from __future__ import annotations
 from collections import deque
 from typing import assert_never
 
-from attrs import evolve
+from attrs import frozen
 
 from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef, OutputOf, Task
@@ -88,6 +88,14 @@ ORDERS_PER_FRAME_MAX = 500
 DOUBTS_MAX = 2
 
 
+@frozen
+class _Acknowledgement:
+    """Due to a participant."""
+
+    node: NodeId
+    attempt: AttemptName
+
+
 class Coordinator:
     """Feed every event to `handle`, in order, and perform the effects in order. Invariants: see `check`."""
 
@@ -105,7 +113,8 @@ class Coordinator:
         self._ready = ReadyQueues(self._is_ready)
         self._under_way: dict[TaskId, dict[AttemptName, NodeId]] = {}
         self._numbers: dict[TaskId, int] = {}
-        self._promises: deque[tuple[int, Effect]] = deque()
+        self._promises: deque[tuple[int, Effect | _Acknowledgement]] = deque()
+        self._acknowledgements: dict[NodeId, list[AttemptName]] = {}
         self._committed = state.last_index
         self._holders: dict[Digest, set[NodeId]] = {}
         self._sent_small: dict[NodeId, set[Digest]] = {}
@@ -181,7 +190,7 @@ class Coordinator:
             case CancelRequested():
                 return self._cancel(event.task, now_s=now_s)
             case Tick():
-                return self._rebalance(now_s=now_s)
+                return [*self._acknowledge(), *self._rebalance(now_s=now_s)]
             case Quiet():
                 return [
                     *self._call_up(now_s=now_s),
@@ -226,19 +235,30 @@ class Coordinator:
         self._promises.append((entry.index, Tell(entry)))
         return [Record(entry)]
 
-    def _promise(self, *effects: Effect) -> list[Effect]:
+    def _promise(self, *promises: Effect | _Acknowledgement) -> list[Effect]:
         """Perform these once everything recorded so far is committed."""
-        if self._committed >= self.state.last_index:
-            return list(effects)
-        self._promises.extend((self.state.last_index, each) for each in effects)
-        return []
+        self._promises.extend((self.state.last_index, each) for each in promises)
+        return self._keep_promises(self._committed)
 
     def _keep_promises(self, index: int) -> list[Effect]:
         self._committed = max(self._committed, index)
         kept: list[Effect] = []
         while self._promises and self._promises[0][0] <= self._committed:
-            kept.append(self._promises.popleft()[1])
-        return _joined_acknowledgements(kept)
+            promise = self._promises.popleft()[1]
+            if isinstance(promise, _Acknowledgement):
+                self._acknowledgements.setdefault(promise.node, []).append(promise.attempt)
+            else:
+                kept.append(promise)
+        return kept
+
+    def _acknowledge(self) -> list[Effect]:
+        """Tell the participants what they need not keep any longer: nobody waits for it, so a few times a second."""
+        effects: list[Effect] = [
+            Send(node, Acknowledge(self.app, self._epoch, tuple(attempts)))
+            for node, attempts in self._acknowledgements.items()
+        ]
+        self._acknowledgements.clear()
+        return effects
 
     # --- submission
 
@@ -374,7 +394,7 @@ class Coordinator:
         if record is None:
             return []
         self._forget_attempt(outcome.attempt)
-        acknowledge = Send(node, Acknowledge(self.app, self._epoch, (outcome.attempt,)))
+        acknowledge = _Acknowledgement(node, outcome.attempt)
         if record.standing != "pending":
             return self._promise(acknowledge)  # it, or another end, stands already: forget it
         if self.state.consumed(outcome.task) != outcome.consumed:
@@ -689,21 +709,3 @@ class Coordinator:
         for task, record in self.state.tasks.items():
             if record.runnable and not self._over:
                 assert task in self._under_way or self._is_ready(task)
-
-
-def _joined_acknowledgements(effects: list[Effect]) -> list[Effect]:
-    """One `Acknowledge` a node for all that one commit releases."""
-    joined: list[Effect] = []
-    place: dict[NodeId, int] = {}
-    for effect in effects:
-        if isinstance(effect, Send) and isinstance(effect.message, Acknowledge):
-            at = place.setdefault(effect.node, len(joined))
-            if at < len(joined):
-                earlier = joined[at]
-                assert isinstance(earlier, Send)
-                assert isinstance(earlier.message, Acknowledge)
-                attempts = earlier.message.attempts + effect.message.attempts
-                joined[at] = Send(effect.node, evolve(earlier.message, attempts=attempts))
-                continue
-        joined.append(effect)
-    return joined

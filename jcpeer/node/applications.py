@@ -99,8 +99,10 @@ class Applications:
     async def _run(self, host: ApplicationHost, first: list[Effect]) -> None:
         await host.run(first)
         if host.fault is None:
-            results = (each.blob.digest for task in host.machine.state.final_tasks() for each in _outputs(task))
+            state = host.machine.state
+            results = {each.blob.digest for task in state.final_tasks() for each in _outputs(task)}
             self._parts.store.release(host.app, keep=results)
+            self._parts.store.drop(each.blob.digest for task in state.tasks.values() for each in _outputs(task))
         self._running.pop(host.app, None)
         self._changed()
 
@@ -117,6 +119,14 @@ class Applications:
         self._parts.store.drop(blobs)
         self._parts.journal.forget(host.app)
         del self._hosts[host.app]
+
+    def forget_old(self) -> None:
+        """Drop what ended long ago, as the settings say."""
+        before_s = self._parts.clock_s() - self._parts.config.results_kept_s
+        for host in list(self):
+            if host.app not in self._running and host.machine.over and host.machine.state.ended_at_s < before_s:
+                log.info("results dropped for their age", app=host.app, name=host.machine.state.header.name)
+                self.forget(host)
 
     # --- finding
 

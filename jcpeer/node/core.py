@@ -52,6 +52,7 @@ log = structlog.get_logger()
 TICK_S = 0.1
 LOAD_S = 2.0
 """Between looks at the machine's load."""
+HOUR_S = 3600.0
 LEAVE_S = 3.0
 """Bound on handing attempts back when the node stops."""
 
@@ -71,6 +72,7 @@ class Node:
             slots=self._record.slots,
             memory_bytes=self._record.memory_bytes,
             changed=self._refresh_record,
+            hosted_here=lambda app: self.applications.get(app) is not None,
         )
         self.transfer = Transfer(parts.network, parts.store, open_log=self.participation.open_log)
         self.applications = Applications(
@@ -127,6 +129,7 @@ class Node:
             nursery.start_soon(self.participation.run, self.transfer)
             nursery.start_soon(self._tick)
             nursery.start_soon(self._watch_load)
+            nursery.start_soon(self._forget_old_applications)
             self._nursery = nursery
             for discovery in self.parts.discoveries:
                 nursery.start_soon(self._take_sightings, discovery)
@@ -221,6 +224,11 @@ class Node:
             self._record = evolve(self._record, addresses=self.parts.network.addresses)
             self._refresh_record(load=round(self.parts.machine.load(), 1))
             await trio.sleep(LOAD_S)
+
+    async def _forget_old_applications(self) -> None:
+        while True:
+            self.applications.forget_old()
+            await trio.sleep(HOUR_S)
 
     # --- the node's own record
 

@@ -124,7 +124,7 @@ async def _until_signal_or(moved: trio.Event, signals: AsyncIterator[int]) -> bo
 
 @asynccontextmanager
 async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedNode]:
-    name = places.check_node_name(config.name or default_name())
+    name = places.check_node_name(config.name or places.default_node_name())
     state = config.state_dir or places.state_dir(name)
     with _state_directory(state, name):
         identity = node_identity(state)
@@ -238,12 +238,6 @@ async def _served_locally(path: Path, node: Node) -> AsyncIterator[None]:
 
 
 # --- this machine
-
-
-def default_name() -> str:
-    """The host's name as a node can bear it."""
-    name = "".join(each if each.isalnum() or each in "-_" else "-" for each in socket.gethostname().split(".")[0])
-    return name.strip("-") or "node"
 
 
 def cpu_count() -> int:

@@ -70,12 +70,23 @@ class _UnderWay:
 class Participation:
     """Owns the participant machine; everybody else posts events."""
 
-    def __init__(self, parts: Parts, *, user: str, slots: int, memory_bytes: int, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        user: str,
+        slots: int,
+        memory_bytes: int,
+        changed: Callable[[], None],
+        hosted_here: Callable[[AppId], bool] = lambda app: False,
+    ) -> None:
+        """`hosted_here`: this node coordinates the application, too, and its results are for that side to keep."""
         self.machine = ParticipantMachine(
             user=user, slots=slots, memory_bytes=memory_bytes, trust_grid=parts.config.trust_grid
         )
         self._parts = parts
         self._node_changed = changed
+        self._hosted_here = hosted_here
         self._post, self._events = trio.open_memory_channel[Event](math.inf)
         self._under_way: dict[AttemptKey, _UnderWay] = {}
         self._application_blobs: dict[AppId, set[Digest]] = {}
@@ -126,7 +137,9 @@ class Participation:
     async def run(self, transfer: Transfer) -> None:
         async with trio.open_nursery() as nursery:
             while True:
-                effects = self.machine.handle(await self._events.receive(), now_s=trio.current_time())
+                effects: list[Effect] = []
+                with trio.move_on_at(self.machine.wake_s()):
+                    effects = self.machine.handle(await self._events.receive(), now_s=trio.current_time())
                 while True:
                     try:
                         event = self._events.receive_nowait()
@@ -153,8 +166,9 @@ class Participation:
                     killed.scope.cancel()
             case DropBlobs():
                 blobs = self._application_blobs.pop(effect.app, set())
-                self._parts.store.release(effect.app)
-                self._parts.store.drop(blobs)
+                if not self._hosted_here(effect.app):
+                    self._parts.store.release(effect.app)
+                    self._parts.store.drop(blobs)
 
     async def leave(self, reason: str) -> None:
         """Hand everything back and return when nothing runs."""

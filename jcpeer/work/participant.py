@@ -9,6 +9,7 @@ It leaves to others: checking that a call-up is signed by a member, fetching blo
 
 from __future__ import annotations
 
+import math
 from collections import deque
 from typing import Literal, assert_never
 
@@ -37,6 +38,10 @@ OUTCOME_KEPT_S = 24 * 3600.0
 TELL_STARTED_AFTER_S = 0.1
 """An attempt that is over sooner is not announced: its outcome says all."""
 REPORT_BYTES_MAX = 1024 * 1024
+REPORT_HOLD_S = 0.005
+"""While more attempts run, an outcome waits so long for company: a message costs as much for one as for fifty."""
+REPORT_OUTCOMES = 64
+"""So many outcomes do not wait any longer."""
 
 # --- events
 
@@ -198,6 +203,7 @@ class Engagement:
     kept: dict[AttemptName, tuple[Outcome, float]] = field(factory=dict)
     """Outcomes not acknowledged, and since when."""
     unsent: list[Outcome] = field(factory=list)
+    unsent_since_s: float = 0.0
 
 
 class ParticipantMachine:
@@ -214,6 +220,8 @@ class ParticipantMachine:
         self._slots_used = 0
         self._memory_used = 0
         self._closed: str | None = None
+        self._unsent: dict[AppId, None] = {}
+        """Applications with outcomes that were not reported yet."""
         self._fenced: dict[AppId, Epoch] = {}
         """The highest epoch seen of applications that have released us."""
 
@@ -264,7 +272,7 @@ class ParticipantMachine:
             case Tick():
                 return self._tell_started(now_s=now_s)
             case Quiet():
-                return [*self._start_what_fits(now_s=now_s), *self._report()]
+                return [*self._start_what_fits(now_s=now_s), *self._report(now_s=now_s)]
             case _:
                 assert_never(event)
 
@@ -288,6 +296,8 @@ class ParticipantMachine:
             engagement = self._engagements[app] = Engagement(event.node, epoch)
         engagement.coordinator, engagement.epoch = event.node, epoch
         engagement.unsent = [outcome for outcome, _ in engagement.kept.values()]
+        engagement.unsent_since_s = -math.inf
+        self._unsent[app] = None
         known = (*engagement.attempts, *engagement.kept)
         return [Send(event.node, Confirm(app, epoch, self._slots, known))]
 
@@ -474,6 +484,9 @@ class ParticipantMachine:
         engagement, _ = ended
         if event.key.app in self._engagements:
             engagement.kept[event.key.name] = (event.outcome, now_s)
+            if not engagement.unsent:
+                engagement.unsent_since_s = now_s
+                self._unsent[event.key.app] = None
             engagement.unsent.append(event.outcome)
         return []
 
@@ -488,20 +501,37 @@ class ParticipantMachine:
 
     # --- reports
 
-    def _report(self) -> list[Effect]:
+    def wake_s(self) -> float:
+        """When a `Quiet` is due at the latest, since outcomes wait to be reported."""
+        waiting = (self._engagements[app].unsent_since_s for app in self._unsent if app in self._engagements)
+        return min(waiting, default=math.inf) + REPORT_HOLD_S
+
+    def _report(self, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
-        for app, engagement in self._engagements.items():
-            part: list[Outcome] = []
-            size = 0
-            for outcome in engagement.unsent:
-                part.append(outcome)
-                size += 512 + sum(len(each.data or b"") for each in outcome.outputs)
-                if size > REPORT_BYTES_MAX:
-                    effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
-                    part, size = [], 0
-            if part:
+        for app in list(self._unsent):
+            engagement = self._engagements.get(app)
+            if engagement is None:
+                del self._unsent[app]
+                continue
+            ripe = now_s >= engagement.unsent_since_s + REPORT_HOLD_S or len(engagement.unsent) >= REPORT_OUTCOMES
+            if ripe or not engagement.attempts:
+                del self._unsent[app]
+                effects += self._report_all(app, engagement)
+        return effects
+
+    def _report_all(self, app: AppId, engagement: Engagement) -> list[Effect]:
+        effects: list[Effect] = []
+        part: list[Outcome] = []
+        size = 0
+        for outcome in engagement.unsent:
+            part.append(outcome)
+            size += 512 + sum(len(each.data or b"") for each in outcome.outputs)
+            if size > REPORT_BYTES_MAX:
                 effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
-            engagement.unsent.clear()
+                part, size = [], 0
+        if part:
+            effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
+        engagement.unsent.clear()
         return effects
 
     def _tell_started(self, *, now_s: float) -> list[Effect]:

@@ -7,7 +7,7 @@ import random
 import pytest
 
 from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
-from jcpeer.coordinator.events import CancelRequested, Committed, Heard, Quiet, Record, Send, SendOrders
+from jcpeer.coordinator.events import CancelRequested, Committed, Heard, Quiet, Record, Send, SendOrders, Tick
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Cancelled, Ended, Failed, Finished, OutputLost, TookOver
 from jcpeer.wire.messages import Acknowledge, Outcome, Report
@@ -127,9 +127,10 @@ def test_a_result_is_acknowledged_only_when_it_is_committed() -> None:
     effects = world.machine.handle(Heard(node.id, Report(APP, (outcome,))), now_s=world.now_s)
     (record,) = effects
     assert isinstance(record, Record)
-    committed = world.machine.handle(Committed(record.entry.index), now_s=world.now_s)
-    acknowledge = Acknowledge(APP, Epoch(1, ME), (AttemptName(TaskId("only"), 1, 1),))
-    assert Send(node.id, acknowledge) in committed
+    acknowledge = Send(node.id, Acknowledge(APP, Epoch(1, ME), (AttemptName(TaskId("only"), 1, 1),)))
+    assert acknowledge not in world.machine.handle(Tick(), now_s=world.now_s)
+    world.machine.handle(Committed(record.entry.index), now_s=world.now_s)
+    assert acknowledge in world.machine.handle(Tick(), now_s=world.now_s)
 
 
 def test_lost_outputs_are_made_again_only_while_somebody_needs_them() -> None:

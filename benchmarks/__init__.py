@@ -1,0 +1,1 @@
+"""Benchmarks: what a task costs, beside others in the same run."""
