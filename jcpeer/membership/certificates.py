@@ -155,11 +155,11 @@ def read_invitation(link: bytes, *, root: bytes) -> Invitation:
         MembershipError: malformed, of another grid, or not signed by the root.
     """
     invitation = _statement(link, Invitation)
-    wanted = fingerprint_of(root)
-    if invitation.grid != wanted:
+    if invitation.grid != fingerprint_of(root):
+        # A stranger is told this: not by a word which grid it is that refuses it.
         raise MembershipError(
-            f"certified for another grid, {invitation.grid_name!r:.80} ({invitation.grid!r:.20}), not for {wanted!r}: "
-            "join with a token of this one"
+            f"certified for another grid, {invitation.grid_name!r:.80} ({invitation.grid!r:.20}): "
+            "join with a token of the grid that is meant"
         )
     _check_signature(link, _INVITATION_CONTEXT, root, "the invitation is not signed by the grid's root")
     _check_invitation(invitation)

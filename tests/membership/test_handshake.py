@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+from typing import Any
+
 import pytest
 from attrs import evolve
 
@@ -37,6 +39,20 @@ def test_a_stranger_is_refused_by_name() -> None:
         MembershipError, match=rf"node …{NODE.node[-8:]} is refused: certified for another grid, 'club'"
     ):
         judge_hello(hello, proven=NODE.node, root=GRID.root, now_s=0)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"chain": MemoryGrid("another grid").admit(NODE).chain},
+        {"chain": GRID.invite(expires_s=1000.0).admit(NODE.node, host="desk", serial="1", now_s=0).chain},
+        {"major": VERSION_MAJOR + 1},
+    ],
+)
+def test_who_is_refused_learns_nothing_of_the_grid_that_refuses(change: dict[str, Any]) -> None:
+    with pytest.raises(MembershipError) as refused:
+        judge_hello(evolve(HELLO, **change), proven=NODE.node, root=GRID.root, now_s=5000)
+    assert not any(secret in str(refused.value) for secret in (GRID.name, GRID.invite().fingerprint, "user"))
 
 
 def test_somebody_without_a_certificate_is_refused() -> None:

@@ -40,6 +40,7 @@ from jcpeer.net.libp2p.addresses import Endpoint, parse_address
 from jcpeer.net.libp2p.link import BulkStream, Frames, Link, Peer
 from jcpeer.net.libp2p.secured import BULK, MESSAGES, Keys, Stream, Streams, Wire
 from jcpeer.net.libp2p.sockets import RefusedError, connect, listen, reachable_addresses, remote_of
+from jcpeer.net.libp2p.sparing import SparingLog
 from jcpeer.net.network import (
     ByteStream,
     DialFailed,
@@ -144,6 +145,7 @@ class Carrier:
         self._dials: set[tuple[str, NodeId | None]] = set()
         self._in_handshake: dict[NodeId, trio.Event] = {}
         self._strangers = 0
+        self._strangers_log = SparingLog()
         self._bulk_streams: dict[NodeId, int] = {}
         self._changed = trio.Event()  # replaced whenever a peer comes up
         self._closing = trio.Event()
@@ -225,6 +227,7 @@ class Carrier:
         """Have the detector look at every peer, again and again."""
         while True:
             await trio.sleep(self._tick_s)
+            self._strangers_log.catch_up()
             for peer in self._detector.tick(trio.current_time()):
                 if (link := self._links.get(peer)) is not None:
                     link.fail("broke", "it was silent for too long")
@@ -233,21 +236,23 @@ class Carrier:
 
     async def _welcome(self, tcp: trio.SocketStream) -> None:
         """Serve one accepted connection until it ends."""
+        remote = "{} port {}".format(*remote_of(tcp))
         if self._strangers >= STRANGERS_MAX:
-            log.warning("too many connections that do not say who they are; one more was closed")
+            self._strangers_log.info(
+                "too many connections that do not say who they are; one more closed", remote=remote
+            )
             return
         self._strangers += 1
-        remote = "{} port {}".format(*remote_of(tcp))
         link = None
         try:
             with trio.fail_after(HANDSHAKE_S):
                 link = await self._hold(tcp, None, dialled=False)
         except _TurnedError as error:
-            log.info("connection turned away", remote=remote, why=str(error))
+            self._strangers_log.info("connection turned away", remote=remote, why=str(error))
         except (UnreachableError, RemoteProtocolError) as error:
-            log.info("connection closed before it was let in", remote=remote, why=str(error))
+            self._strangers_log.info("connection closed before it was let in", remote=remote, why=str(error))
         except trio.TooSlowError:
-            log.info("connection closed: it did not say who it is", remote=remote, within_s=HANDSHAKE_S)
+            self._strangers_log.info("connection closed: it did not say who it is", remote=remote, within_s=HANDSHAKE_S)
         finally:
             self._strangers -= 1
         if link is not None:
