@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from attrs import frozen
 
+from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef
 from jcpeer.ids import Digest, NodeId, TaskId
 from jcpeer.wire.facts import Entry
@@ -25,9 +26,11 @@ from jcpeer.wire.messages import (
 
 @frozen
 class BatchAdded:
-    """A checked batch came from the submitter; `batch` is a signed `manifest.Batch` whose blobs are in the store."""
+    """A checked batch came from the submitter, signed, and as it was before it was packed; its blobs are in the
+    store."""
 
-    batch: Signed
+    batch: Batch
+    signed: Signed
 
 
 @frozen

@@ -46,7 +46,6 @@ from jcpeer.coordinator.events import (
 from jcpeer.coordinator.roster import Assigned, Participant, Roster, queued_last_first, slots_of, unmet_need
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
-from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import (
     AttemptLost,
     Cancelled,
@@ -228,9 +227,9 @@ class Coordinator:
 
     # --- journal and promises
 
-    def _record(self, fact: Fact, *, now_s: float) -> list[Effect]:
+    def _record(self, fact: Fact, *, now_s: float, batch: Batch | None = None) -> list[Effect]:
         entry = Entry(self._epoch, self.state.last_index + 1, now_s + self._clock_offset_s, fact)
-        for task in self.state.apply(entry):
+        for task in self.state.apply(entry, batch=batch):
             self._make_ready(task)
         self._promises.append((entry.index, Tell(entry)))
         return [Record(entry)]
@@ -263,12 +262,12 @@ class Coordinator:
     # --- submission
 
     def _add_batch(self, event: BatchAdded, *, now_s: float) -> list[Effect]:
-        batch = unpack(event.batch.payload, Batch)
+        batch = event.batch
         if batch.number in self.state.batches or self.state.sealed or self._over:
             return []
         for blob in batch.blobs:
             self._holders.setdefault(blob.digest, set()).add(self._me)
-        return self._record(TasksAdded(batch.number, event.batch), now_s=now_s)
+        return self._record(TasksAdded(batch.number, event.signed), now_s=now_s, batch=batch)
 
     def _seal(self, event: SealReceived, *, now_s: float) -> list[Effect]:
         if self.state.sealed or self._over:

@@ -151,8 +151,11 @@ class ApplicationState:
 
     # --- applying
 
-    def apply(self, entry: Entry) -> list[TaskId]:
-        """Take the next fact; returns the tasks that became runnable by it, in the order of the graph."""
+    def apply(self, entry: Entry, *, batch: Batch | None = None) -> list[TaskId]:
+        """Take the next fact; returns the tasks that became runnable by it, in the order of the graph.
+
+        `batch` spares unpacking the one that is being added, where it is at hand.
+        """
         self.last_index = entry.index
         fact = entry.fact
         match fact:
@@ -162,7 +165,7 @@ class ApplicationState:
                 self.replica_set, self.epoch = placed.replica_set, entry.epoch
                 return []
             case TasksAdded():
-                return self._add(unpack(fact.batch.payload, Batch))
+                return self._add(batch or unpack(fact.batch.payload, Batch))
             case Sealed():
                 self.sealed = True
                 return []

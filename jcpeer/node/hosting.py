@@ -11,6 +11,7 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
+from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import (
     BatchAdded,
@@ -79,10 +80,10 @@ class ApplicationHost:
         with contextlib.suppress(trio.ClosedResourceError):  # it has ended
             self._posts.send_nowait(event)
 
-    def add_batch(self, number: int, batch: Signed, small: Mapping[Digest, bytes]) -> None:
+    def add_batch(self, batch: Batch, signed: Signed, small: Mapping[Digest, bytes]) -> None:
         """A checked batch; its small blobs are journalled with it, so that they outlive a crowded store."""
-        self._arrived[number] = dict(small)
-        self.post(BatchAdded(batch))
+        self._arrived[batch.number] = dict(small)
+        self.post(BatchAdded(batch, signed))
 
     async def run(self, first: list[Effect]) -> None:
         """Until the end of the application is committed. A bug in the machine ends up here, and goes no further."""

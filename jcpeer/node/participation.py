@@ -87,7 +87,6 @@ class Participation:
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
-        self._hosted_here = hosted_here
         self._post, self._events = trio.open_memory_channel[Event](math.inf)
         self._under_way: dict[AttemptKey, _UnderWay] = {}
         self._application_blobs: dict[AppId, set[Digest]] = {}

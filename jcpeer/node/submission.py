@@ -114,7 +114,7 @@ class Submissions:
             if absent:
                 raise RequestError(f"blobs {', '.join(absent[:3])} of batch {request.number} were not put first")
             batch = Batch(request.app, request.number, request.tasks, request.blobs)
-            host.add_batch(request.number, self._signed(batch), request.data)
+            host.add_batch(batch, self._signed(batch), request.data)
         await host.settled()
 
     async def seal(self, app: AppId, batches: int) -> None:

@@ -97,7 +97,8 @@ class LittleWorld:
             self.join(NodeId(f"node{index}"), slots=slots)
         half = len(tasks) // 2
         for number, part in enumerate((tasks[:half], tasks[half:])):
-            self.post(BatchAdded(unsigned(Batch(APP, number, tuple(part)))))
+            batch = Batch(APP, number, tuple(part))
+            self.post(BatchAdded(batch, unsigned(batch)))
         self.post(SealReceived(unsigned(Seal(APP, 2))))
 
     # --- coordinator
