@@ -23,8 +23,8 @@ def nodes_here() -> list[LocalNode]:
     return [each for each in local_nodes(runtime_dir()) if not each.name.startswith(OWN_PREFIX)]
 
 
-def socket_here(name: str | None) -> Path:
-    """The socket of the node that is meant.
+def socket_here(name: str | None, *, lasting: bool = False) -> Path:
+    """The socket of the node that is meant; `lasting`: not one that lives only as long as a run.
 
     Raises:
         NoNodeError: there is none.
@@ -36,7 +36,7 @@ def socket_here(name: str | None) -> Path:
             raise ConfigError(
                 f"{len(names)} nodes run here, {', '.join(names)}: say which with --node NAME or {VARIABLE}"
             )
-    return find_socket(name)
+    return find_socket(name, lasting=lasting)
 
 
 @contextmanager

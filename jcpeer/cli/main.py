@@ -77,6 +77,8 @@ def _invoke(path: str, where: str, arguments: list[str]) -> None:
     if not isinstance(found, typer.Typer):
         function, found = found, typer.Typer(add_completion=False, rich_markup_mode=None)
         found.command()(function)
+    elif not arguments:
+        arguments = ["--help"]  # of a group, what else
     command = typer.main.get_command(found)
     try:
         with command.make_context(path, arguments) as context:

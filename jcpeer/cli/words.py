@@ -10,10 +10,11 @@ def counted(number: int, what: str, *, plural: str = "") -> str:
     return f"{number:,} {what if number == 1 else plural or what + 's'}"
 
 
-def duration(seconds: float) -> str:
-    """ "0.4 s", "42 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"."""
-    if seconds < 9.95:
-        return f"{max(0.0, seconds):.1f} s"
+def duration(seconds: float, *, tenths: bool = True) -> str:
+    """ "0.4 s" ("0 s" without tenths), "42 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"."""
+    seconds = max(0.0, seconds)
+    if tenths and seconds < 9.95:
+        return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -32,7 +33,7 @@ def ago(seconds: float) -> str:
     """ "now" below a second, and for what a clock that differs puts into the future; otherwise "12 s ago"."""
     if seconds < 1:
         return "now"
-    return f"{math.floor(seconds)} s ago" if seconds < 60 else f"{duration(seconds)} ago"
+    return f"{duration(math.floor(seconds), tenths=False)} ago"
 
 
 def size(count: int) -> str:

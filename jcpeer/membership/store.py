@@ -269,7 +269,7 @@ class GridStore:
             MembershipError: the grid is not here, or its invitation has expired.
         """
         own = self.get(grid) if grid else self.default or self.personal(user)
-        path = None if state_dir is None else state_dir / f"{own.fingerprint}.chain"
+        path = None if state_dir is None else _chain_path(state_dir, own.fingerprint)
         kept = None if path is None else _kept_membership(path, own, identity, host, now_s)
         if kept is not None:
             return kept
@@ -328,6 +328,21 @@ def node_identity(state_dir: Path) -> Identity:
         return Identity(kept.seed)
     except ValueError as error:
         raise damaged(path) from error
+
+
+def kept_chain(state_dir: Path, fingerprint: str) -> tuple[bytes, ...] | None:
+    """The chain that the node with this state directory last had in a grid, unchecked; None where it had none.
+
+    Raises:
+        ConfigError: the file cannot be read.
+        MembershipError: it is damaged.
+    """
+    kept = read_value(_chain_path(state_dir, fingerprint), _ChainFile)
+    return None if kept is None else kept.chain
+
+
+def _chain_path(state_dir: Path, fingerprint: str) -> Path:
+    return state_dir / f"{fingerprint}.chain"
 
 
 def _new_grid(name: str, *, user: str, personal: bool) -> OwnGrid:
