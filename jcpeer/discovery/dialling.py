@@ -89,7 +89,8 @@ class Dialling:
         """Somebody was seen; dials those for whom it is time."""
         if sighting.node is None:
             # Each bare address is a target of its own, for who is behind it will only be known once it answers.
-            return [dial for address in sighting.addresses for dial in self._seek_address(address, now_s)]
+            pace = _pace_of(sighting)
+            return [dial for address in sighting.addresses for dial in self._seek_address(address, pace, now_s)]
         if sighting.node == self._me or not sighting.addresses:
             return []
         if sighting.node in self._connected:
@@ -194,11 +195,12 @@ class Dialling:
             assert [each.node for each in aside if each.node is not None] == [node]
             assert not any(each.dialling or each.waiting for each in aside)
 
-    def _seek_address(self, address: str, now_s: float) -> list[Dial]:
-        if address in self._targets:
+    def _seek_address(self, address: str, pace: Pace, now_s: float) -> list[Dial]:
+        if (known := self._targets.get(address)) is not None:
+            known.pace = BOOTSTRAP if pace is BOOTSTRAP else known.pace
             return []
-        target = _Target(address, None, (address,), 0, BOOTSTRAP)
-        for aside in self._connected.values():  # only what the user names comes here, at the start
+        target = _Target(address, None, (address,), 0, pace)
+        for aside in self._connected.values():  # only what the user or a token names comes here, at the start
             if any(address in each.addresses for each in aside):
                 if all(each.key != address for each in aside):
                     aside.append(target)

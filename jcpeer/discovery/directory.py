@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 from typing import Literal, assert_never
 
-from attrs import define, evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from jcpeer.discovery.dialling import Dial, Dialling
 from jcpeer.discovery.sighting import Farewell, Sighting
@@ -31,8 +31,10 @@ TELL_INTERVAL_S = 0.2
 """Changes of load and slots within it are told as one; a change of state is told at once."""
 INTRODUCED_MAX = 64
 """Those introduced to a newcomer, the latest to join: they introduce it to their own in turn."""
-FOREIGN_GRIDS_MAX = 16
+OTHER_GRIDS_MAX = 16
 """Other grids of which a person is told; anybody on the local network can make up more."""
+OTHER_GRID_NODES_MAX = 64
+"""Nodes by which another grid is known to be there still."""
 
 Proof = Literal["refused", "silent", "left"]
 
@@ -138,6 +140,14 @@ class _Up:
     left: bool = False
 
 
+@define(eq=False)
+class _OtherGrid:
+    """A grid that is not ours, within sight as long as one of its nodes is."""
+
+    text: str
+    nodes: set[NodeId] = field(factory=set)
+
+
 class Directory:
     """The nodes of a grid that one of them is connected to, and the search for the others.
 
@@ -153,7 +163,7 @@ class Directory:
         self._dialling = Dialling(me.node)
         self._told = me
         self._told_s = -math.inf
-        self._foreign: dict[str, str] = {}
+        self._other_grids: dict[str, _OtherGrid] = {}
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         match event:
@@ -169,6 +179,7 @@ class Directory:
                 return self._sighted(event, now_s)
             case Farewell():
                 self._dialling.said_farewell(event.node, event.incarnation)
+                self._lose_sight(event.node)
                 return []
             case RecordChanged():
                 return self._record_changed(event.record, now_s)
@@ -190,8 +201,8 @@ class Directory:
         return (myself, *others)
 
     def notices(self) -> tuple[str, ...]:
-        """Lines for a person that stay true: other grids within sight, and how to join them."""
-        return tuple(self._foreign.values())
+        """Lines for a person, as long as they are true: other grids within sight, and how to join them."""
+        return tuple(other.text for other in self._other_grids.values() if other.nodes)
 
     def wake_s(self) -> float:
         """When a `Tick` may have something to do."""
@@ -205,7 +216,8 @@ class Directory:
             assert up.certificate.node == node, "certificate of somebody else"
             assert up.record is None or up.record.node == node, "record of somebody else"
         assert self._told.version <= self._me.version, "told of a version to come"
-        assert len(self._foreign) <= FOREIGN_GRIDS_MAX
+        assert len(self._other_grids) <= OTHER_GRIDS_MAX
+        assert self._grid not in self._other_grids
         self._dialling.check()
 
     # --- connections
@@ -319,22 +331,34 @@ class Directory:
     def _sighted(self, sighting: Sighting, now_s: float) -> list[Effect]:
         if sighting.grid and sighting.grid != self._grid:
             return self._see_other_grid(sighting)
+        if sighting.node is not None:
+            self._lose_sight(sighting.node)  # it may have moved to our grid
         return [*self._dialling.sighted(sighting, now_s)]
 
     def _see_other_grid(self, sighting: Sighting) -> list[Effect]:
-        if sighting.node is not None:
-            self._dialling.said_farewell(sighting.node, sighting.incarnation)  # it moved to the other grid
-        if sighting.grid in self._foreign or len(self._foreign) >= FOREIGN_GRIDS_MAX:
+        if sighting.node is None:
             return []
-        name = f"{_printable(sighting.grid_name)!r} ({_printable(sighting.grid)})"
-        where = "on this machine" if sighting.source == "machine" else "on this network"
-        host = f", on {_printable(sighting.host)}" if sighting.host else ""
-        text = (
-            f"another grid is {where}: {name}{host}; to join it, `jcpeer grid invite` there "
-            "and `jcpeer grid join TOKEN` here"
-        )
-        self._foreign[sighting.grid] = text
+        self._dialling.said_farewell(sighting.node, sighting.incarnation)  # it moved to the other grid
+        self._lose_sight(sighting.node)
+        other = self._other_grids.get(sighting.grid)
+        if other is not None:
+            if len(other.nodes) < OTHER_GRID_NODES_MAX:
+                other.nodes.add(sighting.node)
+            return []
+        if len(self._other_grids) >= OTHER_GRIDS_MAX and not self._forget_a_grid_out_of_sight():
+            return []
+        text = _how_to_join(sighting)
+        self._other_grids[sighting.grid] = _OtherGrid(text, {sighting.node})
         return [Notice(text)]
+
+    def _lose_sight(self, node: NodeId) -> None:
+        """Of a node in another grid: it ended, or went elsewhere."""
+        for other in self._other_grids.values():
+            other.nodes.discard(node)
+
+    def _forget_a_grid_out_of_sight(self) -> bool:
+        gone = next((grid for grid, other in self._other_grids.items() if not other.nodes), None)
+        return gone is not None and self._other_grids.pop(gone, None) is not None
 
     # --- this node's own record
 
@@ -354,6 +378,16 @@ class Directory:
         self._told_s = now_s
         announce = Announce(self._me)
         return [Publish(self._me), *(Tell(peer, announce) for peer in self._up)]
+
+
+def _how_to_join(sighting: Sighting) -> str:
+    name = f"{_printable(sighting.grid_name)!r} ({_printable(sighting.grid)})"
+    where = "on this machine" if sighting.source == "machine" else "on this network"
+    host = f", on {_printable(sighting.host)}" if sighting.host else ""
+    return (
+        f"another grid is {where}: {name}{host}; to join it, `jcpeer grid invite` there "
+        "and `jcpeer grid join TOKEN` here"
+    )
 
 
 def _printable(text: str) -> str:

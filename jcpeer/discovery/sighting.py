@@ -18,12 +18,13 @@ if TYPE_CHECKING:  # machines take sightings, and import no trio
 
 @frozen
 class Sighting:
-    """A node was seen: by mDNS, by the runtime directory, in the address book, by another node, or named by the user.
+    """A node was seen: by mDNS, by the runtime directory, in the address book, by another node, or named by the user or
+    by the token with which its grid was joined.
 
     `node` is None where only an address is known. `grid` is the fingerprint that it claims, "" where unknown.
     """
 
-    source: Literal["mdns", "machine", "book", "peer", "bootstrap", "simulated"]
+    source: Literal["mdns", "machine", "book", "peer", "bootstrap", "token", "simulated"]
     node: NodeId | None
     addresses: tuple[str, ...]
     grid: str = ""

@@ -24,6 +24,7 @@ from jcpeer.config import Config
 from jcpeer.discovery.address_book import open_address_book
 from jcpeer.discovery.bootstrap import bootstrap_sightings, open_machine_rendezvous
 from jcpeer.discovery.mdns import open_mdns
+from jcpeer.discovery.sighting import Sighting
 from jcpeer.errors import ConfigError
 from jcpeer.ft.journal import open_journal
 from jcpeer.ft.sqlite_disk import SqliteDisk
@@ -173,7 +174,8 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
             store.trim()
             path = places.socket_path(name)
             await stack.enter_async_context(_served_locally(path, node))
-            await _look_for_others(stack, node, config, state, path)
+            begin_at = grids.get(membership.fingerprint).addresses
+            await _look_for_others(stack, node, config, state, path, begin_at)
             ready = NodeReady(
                 name=name,
                 node=identity.node,
@@ -194,8 +196,10 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
             yield OpenedNode(node, ready)
 
 
-async def _look_for_others(stack: AsyncExitStack, node: Node, config: Config, state: Path, path: Path) -> None:
-    """Every way of discovery; those that wait for nobody first."""
+async def _look_for_others(
+    stack: AsyncExitStack, node: Node, config: Config, state: Path, path: Path, begin_at: tuple[str, ...]
+) -> None:
+    """Every way of discovery; those that wait for nobody first. The grid's token said where to begin."""
     membership, addresses = node.parts.standing.membership, node.parts.network.addresses
     book = await stack.enter_async_context(open_address_book(state / "addresses.json", grid=membership.fingerprint))
     node.keep_addresses(book.remember, book.forget)
@@ -223,7 +227,7 @@ async def _look_for_others(stack: AsyncExitStack, node: Node, config: Config, st
                 )
             )
         )
-    for sighting in (*bootstrap_sightings(config.bootstrap), *book.sightings()):
+    for sighting in (*bootstrap_sightings(config.bootstrap), Sighting("token", None, begin_at), *book.sightings()):
         node.sighted(sighting)
 
 

@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from jcpeer.discovery.dialling import ADDRESSES_MAX, DIAL_S_MAX, PATIENCE_S, STAGGER_S, TARGETS_MAX, Dial
 from jcpeer.discovery.directory import (
+    OTHER_GRIDS_MAX,
     TELL_INTERVAL_S,
     Changed,
     Directory,
@@ -280,6 +281,37 @@ def test_another_grid_is_not_dialled_and_said_once() -> None:
     assert driven.on(evolve(other, node=node("y"))) == []
     assert driven.directory.notices() == (notice.text,)
     assert driven.after(60.0) == []
+
+
+def test_another_grid_is_named_as_long_as_one_of_its_nodes_is_within_sight() -> None:
+    driven = Driven()
+    driven.on(seen("y", grid="other"))
+    driven.on(seen("z", grid="other"))
+    driven.on(Farewell(node("y"), 1000))
+    assert len(driven.directory.notices()) == 1
+    driven.on(seen("z", incarnation=2000))
+    assert driven.directory.notices() == ()
+    assert driven.on(seen("z", grid="other", incarnation=3000)) == []
+    assert len(driven.directory.notices()) == 1
+
+
+def test_a_crowd_of_invented_grids_is_bounded_and_makes_room_when_it_goes() -> None:
+    driven = Driven()
+    for number in range(2 * OTHER_GRIDS_MAX):
+        driven.on(evolve(seen("z", grid=f"grid {number}"), node=NodeId(f"node {number}")))
+    assert len(driven.directory.notices()) == OTHER_GRIDS_MAX
+    driven.on(Farewell(NodeId("node 3"), 1000))
+    [notice] = driven.on(seen("b", grid="later"))
+    assert isinstance(notice, Notice)
+
+
+def test_the_addresses_of_a_token_are_tried_for_long_without_a_word_to_the_user() -> None:
+    driven = Driven()
+    token = Sighting("token", None, (address("b"), HOME))
+    assert driven.on(token) == [Dial(address("b"), None), Dial(HOME, None)]
+    for _ in range(20):
+        assert driven.on(DialFailed(HOME, None, "refused")) == []
+        assert Dial(HOME, None) in driven.after(40.0)
 
 
 def test_a_farewell_ends_the_search_but_not_a_connection() -> None:
