@@ -264,12 +264,12 @@ class Participation:
         store = self._parts.store
         blob = store.put(content) if isinstance(content, bytes) else await store.adopt(content)
         store.pin(app, [blob.digest])
-        self._application_blobs.setdefault(app, set()).add(blob.digest)
         return blob
 
     async def _take_over(self, app: AppId, content: Content) -> tuple[BlobRef, bytes | None]:
         """Into the store; a small blob's bytes as well, since they travel in the report."""
         blob = await self._keep(app, content)
+        self._application_blobs.setdefault(app, set()).add(blob.digest)
         store = self._parts.store
         if not blob.small:
             return blob, None
@@ -277,7 +277,8 @@ class Participation:
         return blob, data if isinstance(data, bytes) else data.read_bytes() if data else None
 
     async def _take_over_log(self, app: AppId, content: Content) -> tuple[BlobRef | None, str]:
-        """The last bytes as text, and the whole as a blob where they are not the whole."""
+        """The last bytes as text, and the whole as a blob where they are not the whole. Unlike other blobs it is not
+        dropped at the end of the application: people read logs afterwards."""
         if isinstance(content, bytes):
             tail, size = content[-TAIL_BYTES:], len(content)
         else:
