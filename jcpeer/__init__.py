@@ -16,6 +16,8 @@ if TYPE_CHECKING:
     from jcpeer.application.python import Application as Application
     from jcpeer.application.python import task as task
     from jcpeer.application.references import File as File
+    from jcpeer.client.embedded import open_node as open_node
+    from jcpeer.client.grid import connect as connect
 
 _HOMES = {
     "Application": "jcpeer.application.python",
@@ -23,7 +25,7 @@ _HOMES = {
     "LoadedApplication": "jcpeer.application.loaded",
     "connect": "jcpeer.client",
     "load": "jcpeer.application.loading",
-    "open_node": "jcpeer.node",
+    "open_node": "jcpeer.client.embedded",
     "task": "jcpeer.application.python",
 }
 
