@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Mapping
 from typing import Literal, assert_never
 
 from attrs import define, field, frozen
@@ -61,7 +62,7 @@ class Assigned:
 
     node: NodeId
     assign: Assign
-    absent: dict[AttemptName, tuple[OrderedInput, ...]]
+    absent: Mapping[AttemptName, tuple[OrderedInput, ...]]
 
 
 @frozen
