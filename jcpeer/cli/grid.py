@@ -29,6 +29,7 @@ grid = typer.Typer(
 )
 
 MOVE_WITHIN_S = 10.0
+LOOK_S = 0.05
 TOKEN_ADDRESSES_MAX = 12
 
 
@@ -47,9 +48,8 @@ def create(
       jcpeer grid create lab
     """
     store = GridStore(data_dir())
-    before = store.default
     made = store.create(name, user=user or login_name())
-    moved, stayed = _move(before, made, store.invite(made.fingerprint, expires_s=None, addresses=(), now_s=time.time()))
+    moved, stayed = _move(made, store.invite(made.fingerprint, expires_s=None, addresses=(), now_s=time.time()))
     if as_json:
         show_json({**grid_view.as_json(made, default=True), "moved": moved, "stayed": stayed})
         return
@@ -134,9 +134,8 @@ def join(
       jcpeer grid join jcpeer1-AbCd…
     """
     store = GridStore(data_dir())
-    before = store.default
     entered = store.join(token, now_s=time.time())
-    moved, stayed = _move(before, entered, token)
+    moved, stayed = _move(entered, token)
     if as_json:
         show_json({**grid_view.as_json(entered, default=True), "moved": moved, "stayed": stayed})
         return
@@ -203,18 +202,16 @@ def _is_loopback(address: str) -> bool:
     return any(address.startswith(each) for each in ("/ip4/127.", "/ip6/::1/", "/dns/localhost/"))
 
 
-def _move(before: OwnGrid | None, into: OwnGrid, token: str) -> tuple[list[str], dict[str, str]]:
-    """Take the running nodes along that are in the grid that was the usual one: who moved, and who did not and why."""
+def _move(into: OwnGrid, token: str) -> tuple[list[str], dict[str, str]]:
+    """Take the running nodes along, but for those that refuse: who moved, and who did not and why."""
     moved: list[str] = []
     stayed: dict[str, str] = {}
     for node in nodes_here():
         if node.grid == into.fingerprint:
             continue
-        if before is None or node.grid != before.fingerprint:
-            stayed[node.name] = f"it was put into grid {plain(node.grid_name)} on purpose"
-            continue
         try:
             _ask_to_join(node, token)
+            _await_in(node, into)
             moved.append(node.name)
         except (JcpeerError, TimeoutError) as error:
             stayed[node.name] = str(error)
@@ -228,6 +225,15 @@ def _ask_to_join(node: LocalNode, token: str) -> None:
             run_blocking(Session(link).join_grid(token))
     finally:
         link.close()
+
+
+def _await_in(node: LocalNode, into: OwnGrid) -> None:
+    """It says yes, then starts anew; whoever asks it something next should not find it gone."""
+    until_s = time.monotonic() + MOVE_WITHIN_S
+    while not any(each.name == node.name and each.grid == into.fingerprint for each in nodes_here()):
+        if time.monotonic() > until_s:
+            raise TimeoutError(f"it did not come back in grid {into.name} within {MOVE_WITHIN_S:.0f} s")
+        time.sleep(LOOK_S)
 
 
 def _tell_of_nodes(into: OwnGrid, moved: list[str], stayed: dict[str, str]) -> None:

@@ -25,7 +25,7 @@ from jcpeer.discovery.address_book import open_address_book
 from jcpeer.discovery.bootstrap import bootstrap_sightings, open_machine_rendezvous
 from jcpeer.discovery.mdns import open_mdns
 from jcpeer.discovery.sighting import Sighting
-from jcpeer.errors import ConfigError
+from jcpeer.errors import ConfigError, RequestError
 from jcpeer.ft.journal import open_journal
 from jcpeer.ft.sqlite_disk import SqliteDisk
 from jcpeer.ids import NodeId
@@ -163,6 +163,11 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
             )
 
             async def join_grid(token: str) -> None:
+                if config.grid:
+                    raise RequestError(
+                        f"it was put into grid {config.grid} by --grid, JCPEER_GRID or its settings: "
+                        "start it without, to have it move"
+                    )
                 node.refuse_to_move()
                 own = grids.join(token, now_s=time.time())
                 standing.membership = grids.membership_for(
