@@ -207,8 +207,7 @@ class Coordinator:
             case Decline():
                 return self._decline(event.node, message, now_s=now_s)
             case Started():
-                self._note_started(event.node, message)
-                return []
+                return self._note_started(event.node, message, now_s=now_s)
             case Report():
                 return [
                     effect
@@ -366,12 +365,16 @@ class Coordinator:
         self._forget_attempt(name)
         self._requeue(name.task)
 
-    def _note_started(self, node: NodeId, message: Started) -> None:
+    def _note_started(self, node: NodeId, message: Started, *, now_s: float) -> list[Effect]:
         participant = self.roster.participants.get(node)
-        for name in message.attempts if participant else ():
-            attempt = participant.assigned.get(name) if participant else None
+        if participant is None:
+            # It was out of reach for a while. What it runs may as well be waited for, or else is to be stopped.
+            return [] if self._over else self._recruit(self.roster.ask_again(node, now_s=now_s))
+        for name in message.attempts:
+            attempt = participant.assigned.get(name)
             if attempt is not None and attempt.state in ("assigned", "withdrawing"):
                 attempt.state = "running"
+        return []
 
     def _take_back(self, node: NodeId, message: GivenBack, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -694,8 +697,14 @@ class Coordinator:
         counts = {str(key): value for key, value in self.state.counts.items() if key != "pending" and value}
         under_way = len(self._under_way)
         running = min(under_way, sum(self.running_by_node().values()))
-        pending = self.state.counts["pending"]
-        return {"waiting": max(0, pending - under_way), "assigned": under_way - running, "running": running, **counts}
+        ready = max(0, self.state.counts["pending"] - self.state.blocked - under_way)
+        return {
+            "waiting": self.state.blocked,
+            "ready": ready,
+            "assigned": under_way - running,
+            "running": running,
+            **counts,
+        }
 
     def check(self) -> None:
         """Assert what holds after each event; for tests and simulations, since it looks at everything."""

@@ -159,6 +159,10 @@ class Roster:
             self.candidates[node].asked_until_s = now_s + CALL_UP_LEASE_S
         return fresh
 
+    def ask_again(self, node: NodeId, *, now_s: float) -> list[NodeId]:
+        """Call this one up, which works for us though it is no participant; none if it was asked, or is not known."""
+        return self.ask([node], now_s=now_s) if node in self.candidates else []
+
     def objection(self, candidate: Candidate, *, now_s: float) -> str | None:
         """Why this node is not asked, in words; None if it may be."""
         record = candidate.record

@@ -4,7 +4,7 @@ Whoever applies the same facts gets the same state: the coordinator as it record
 node that restarts as it reads them. Nothing here is known of participants that have not reported, nor of time.
 
 Invariants (`check`): a task's `missing` is the number of its parents that are not finished; no task has more than one
-result; `counts` agrees with the tasks.
+result; `counts` and `blocked` agree with the tasks.
 """
 
 from __future__ import annotations
@@ -70,6 +70,10 @@ class TaskRecord:
         return self.standing == "pending" and self.missing == 0
 
     @property
+    def blocked(self) -> bool:
+        return self.standing == "pending" and self.missing > 0
+
+    @property
     def last_number(self) -> int:
         """The highest attempt number that the journal knows."""
         past = max((each.number for each in self.past), default=0)
@@ -98,6 +102,8 @@ class ApplicationState:
         self.last_index = 0
         self.tasks: dict[TaskId, TaskRecord] = {}
         self.counts: Counter[TaskStanding] = Counter()
+        self.blocked = 0
+        """How many pending tasks wait for parents."""
         self.batches: set[int] = set()
         self.sealed = False
         self.ended: str | None = None
@@ -193,7 +199,15 @@ class ApplicationState:
     def _stand(self, record: TaskRecord, standing: TaskStanding) -> None:
         self.counts[record.standing] -= 1
         self.counts[standing] += 1
+        self.blocked -= record.blocked
         record.standing = standing
+        self.blocked += record.blocked
+
+    def _miss(self, record: TaskRecord, change: int) -> None:
+        """So many more, or fewer, of its parents are not finished."""
+        self.blocked -= record.blocked
+        record.missing += change
+        self.blocked += record.blocked
 
     def _add(self, batch: Batch) -> list[TaskId]:
         self.batches.add(batch.number)
@@ -206,7 +220,7 @@ class ApplicationState:
             for parent_id in task.parents():
                 parent = self.tasks[parent_id]
                 parent.children.append(task.id)
-                record.missing += parent.standing != "finished"
+                self._miss(record, parent.standing != "finished")
                 if parent.standing in ("failed", "cancelled", "skipped"):
                     self._skip(task.id)
             if self.cancelled and record.standing == "pending":
@@ -228,7 +242,7 @@ class ApplicationState:
         runnable = []
         for child_id in record.children:
             child = self.tasks[child_id]
-            child.missing -= 1
+            self._miss(child, -1)
             if child.runnable:
                 runnable.append(child_id)
         return runnable
@@ -241,7 +255,7 @@ class ApplicationState:
         record.result = None
         self._stand(record, "pending")
         for child_id in record.children:
-            self.tasks[child_id].missing += 1
+            self._miss(self.tasks[child_id], +1)
         return [fact.task] if record.runnable else []
 
     def _fail(self, fact: Failed) -> list[TaskId]:
@@ -315,4 +329,5 @@ class ApplicationState:
             unfinished = sum(self.tasks[each].standing != "finished" for each in record.spec.parents())
             assert record.missing == unfinished, (task, record.missing, unfinished)
             assert (record.result is not None) == (record.standing == "finished"), task
+        assert self.blocked == sum(each.blocked for each in self.tasks.values())
         assert +self.counts == Counter(each.standing for each in self.tasks.values())
