@@ -44,7 +44,7 @@ from jcpeer.wire.messages import (
     Withdraw,
 )
 from jcpeer.work import participant
-from jcpeer.work.participant import Ordered
+from jcpeer.work.participant import Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -147,6 +147,10 @@ class Node:
                 if isinstance(event, Received) and self._hear(event):
                     continue
                 self._tell_directory(event)
+                if isinstance(event, PeerUp):
+                    self.participation.post(
+                        Reunited(event.peer)
+                    )  # after our record, without which we count for nothing
 
     def _hear(self, event: Received) -> bool:
         """Pass a message on; False if it is for the directory."""

@@ -105,6 +105,13 @@ class Killed:
 
 
 @frozen
+class Reunited:
+    """This node is connected, after a break perhaps: what was told to it last may not have arrived."""
+
+    node: NodeId
+
+
+@frozen
 class Leave:
     """The node stops: hand everything back."""
 
@@ -134,7 +141,9 @@ class AttemptKey:
     name: AttemptName
 
 
-Event = CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Leave | Drain | Tick | Quiet
+Event = (
+    CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Reunited | Leave | Drain | Tick | Quiet
+)
 
 # --- effects
 
@@ -265,6 +274,9 @@ class ParticipantMachine:
                 return self._keep(event, now_s=now_s)
             case Killed():
                 return self._stopped(event.key)
+            case Reunited():
+                self._tell_again(event.node)
+                return []
             case Leave():
                 return self._leave(event.reason)
             case Drain():
@@ -296,9 +308,7 @@ class ParticipantMachine:
         if engagement is None:
             engagement = self._engagements[app] = Engagement(event.node, epoch)
         engagement.coordinator, engagement.epoch = event.node, epoch
-        engagement.unsent = [outcome for outcome, _ in engagement.kept.values()]
-        engagement.unsent_since_s = -math.inf
-        self._unsent[app] = None
+        self._report_again(app, engagement)
         known = (*engagement.attempts, *engagement.kept)
         return [Send(event.node, Confirm(app, epoch, self._slots, known))]
 
@@ -416,8 +426,11 @@ class ParticipantMachine:
                     effects.append(Kill(AttemptKey(app, name)))
                 else:
                     effects += self._abandon(engagement, app, name)
+            effects += self._report_all(app, engagement)
             if names:
                 effects.append(Send(engagement.coordinator, GivenBack(app, names, reason)))
+            # Or it would go on sending orders until the goodbye, and count those on their way as lost.
+            effects.append(Send(engagement.coordinator, Decline(app, engagement.epoch, reason)))
         return effects
 
     # --- attempts
@@ -534,6 +547,19 @@ class ParticipantMachine:
             effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
         engagement.unsent.clear()
         return effects
+
+    def _report_again(self, app: AppId, engagement: Engagement) -> None:
+        engagement.unsent = [outcome for outcome, _ in engagement.kept.values()]
+        engagement.unsent_since_s = -math.inf
+        self._unsent[app] = None
+
+    def _tell_again(self, coordinator: NodeId) -> None:
+        """What we run and what we keep. If the application has ended meanwhile, the answer is our release."""
+        for app, engagement in self._engagements.items():
+            if engagement.coordinator == coordinator:
+                self._report_again(app, engagement)
+                for attempt in engagement.attempts.values():
+                    attempt.told = False
 
     def _tell_started(self, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []

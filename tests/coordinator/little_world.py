@@ -159,12 +159,21 @@ class LittleWorld:
         del self.nodes[node], self.to_node[node], self.to_coordinator[node]
         self.post(NodeLost(node, "its process is gone"))
 
+    def leave(self, node: NodeId) -> None:
+        """It stops of its own will; what it says before is heard."""
+        self._tell(self.nodes[node], work.Leave("the node is leaving"))
+        while self.to_coordinator[node]:
+            self.post(Heard(node, self.to_coordinator[node].popleft()))  # type: ignore[arg-type]
+            self.post(Quiet())
+        self.crash(node)
+
     def disconnect(self, node: NodeId) -> None:
         """Both ways lose what was on its way, and the coordinator takes the node for dead, then sees it again."""
         self.to_node[node].clear()
         self.to_coordinator[node].clear()
         self.post(NodeLost(node, "silent"))
         self.post(NodeSeen(record_of(node)))
+        self._tell(self.nodes[node], work.Reunited(ME))
 
     def _deliver(self, node: Node, message: PeerMessage) -> None:
         match message:

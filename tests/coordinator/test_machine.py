@@ -147,6 +147,16 @@ def test_lost_outputs_are_made_again_only_while_somebody_needs_them() -> None:
     assert again == ["second", "first"]
 
 
+@pytest.mark.parametrize("seed", range(10))
+def test_what_a_leaving_node_hands_back_runs_elsewhere_and_counts_as_no_loss(seed: int) -> None:
+    world = LittleWorld(layered(layers=3, width=12, seed=seed), seed=seed)
+    while sum(len(node.running) for node in world.nodes.values()) < 3:
+        world.step()
+    world.leave(world.random.choice([each for each, node in world.nodes.items() if node.running]))
+    assert world.run() == "ok"
+    assert not [entry for entry in world.journal if isinstance(entry.fact, AttemptLost)]
+
+
 def test_a_task_that_no_node_can_run_holds_up_no_other() -> None:
     impossible = Task(TaskId("huge"), Command(("true",)), needs=Needs(memory_bytes=2**40))
     world = LittleWorld([impossible, *layered(layers=2, width=3, seed=0)], seed=0)
