@@ -1,98 +1,286 @@
-"""What a participant answers, event by event."""
+"""The participant machine, one event at a time."""
 
 from __future__ import annotations
 
-from jcpeer.application.task import Command
-from jcpeer.ids import AppId, AttemptName, Epoch, NodeId, TaskId
+import pytest
+
+from jcpeer.application.task import BlobRef, Command, Needs
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.messages import (
+    Acknowledge,
     Assign,
     AttemptOrder,
+    CancelAttempts,
+    Confirm,
     Decline,
     GivenBack,
+    OrderedInput,
     Outcome,
     Recruit,
+    Release,
     Report,
     Signed,
     Started,
+    Withdraw,
 )
-from jcpeer.work.participant import (
-    Assigned,
-    AttemptKey,
-    CalledUp,
-    Effect,
-    Event,
-    Kill,
-    Leave,
-    ParticipantMachine,
-    Quiet,
-    Ran,
-    Reunited,
-    Send,
-    Start,
-    Tick,
-)
+from jcpeer.work import participant as work
+from jcpeer.work.participant import AttemptKey, Effect, Event, Fetch, Kill, ParticipantMachine, Send, Start
 
-APP = AppId("a" * 40)
-COORDINATOR = NodeId("coordinator")
-EPOCH = Epoch(1, COORDINATOR)
+APP, OTHER = AppId("a" * 40), AppId("b" * 40)
+COORDINATOR, SUCCESSOR = NodeId("coordinator"), NodeId("successor")
+FIRST, SECOND = Epoch(1, COORDINATOR), Epoch(2, SUCCESSOR)
+INPUT = OrderedInput("in", BlobRef(Digest("d" * 64), 10**6), (NodeId("holder"),))
 
 
-class Participant:
-    """Its machine, called up and with these tasks in its hands."""
+class Driver:
+    """Feeds events, and looks at the machine after each."""
 
-    def __init__(self, *tasks: str, slots: int) -> None:
-        self.machine = ParticipantMachine(user="user", slots=slots, memory_bytes=2**30, trust_grid=False)
+    def __init__(self, *, slots: int = 2, memory_bytes: int = 2**30, trust_grid: bool = False) -> None:
+        self.machine = ParticipantMachine(user="user", slots=slots, memory_bytes=memory_bytes, trust_grid=trust_grid)
         self.now_s = 0.0
-        self.tell(CalledUp(COORDINATOR, Recruit(APP, EPOCH, Signed(b"", b"")), "user"))
-        orders = tuple(AttemptOrder(TaskId(task), 1, Command(("true",))) for task in tasks)
-        effects = self.tell(Assigned(COORDINATOR, Assign(APP, EPOCH, orders), {}))
-        self.started = [each.key for each in effects if isinstance(each, Start)]
 
-    def tell(self, event: Event) -> list[Effect]:
-        effects = self.machine.handle(event, now_s=self.now_s)
-        effects += self.machine.handle(Quiet(), now_s=self.now_s)
-        self.machine.check()
+    def __call__(self, *events: Event) -> list[Effect]:
+        effects: list[Effect] = []
+        for event in events:
+            effects += self.machine.handle(event, now_s=self.now_s)
+            self.machine.check()
         return effects
 
-
-def attempt(task: str) -> AttemptName:
-    return AttemptName(TaskId(task), 1, 1)
-
-
-def outcome_of(task: str) -> Outcome:
-    return Outcome(TaskId(task), EPOCH, 1, None, (), (), 0, 0.0, 0.0, 0.1)
+    def settle(self, *events: Event) -> list[Effect]:
+        return self(*events, work.Quiet())
 
 
-def ran(task: str) -> Ran:
-    return Ran(AttemptKey(APP, attempt(task)), outcome_of(task))
+def called(app: AppId = APP, epoch: Epoch = FIRST, *, user: str = "user") -> work.CalledUp:
+    return work.CalledUp(epoch.node, Recruit(app, epoch, Signed(b"", b"")), user)
 
 
-def to_coordinator(*messages: object) -> list[Effect]:
-    return [Send(COORDINATOR, each) for each in messages]  # type: ignore[arg-type]
+def order(task: str, *, cpus: int = 1, memory_bytes: int = 0) -> AttemptOrder:
+    return AttemptOrder(TaskId(task), 1, Command(("true",)), needs=Needs(cpus, memory_bytes))
 
 
-def test_who_leaves_reports_what_is_done_hands_the_rest_back_and_wants_no_more() -> None:
-    participant = Participant("done", "runs", "waits", slots=2)
-    participant.tell(ran("done"))  # its report waits for company
-    assert participant.tell(Leave("the node is leaving")) == [
-        *[Kill(AttemptKey(APP, attempt(each))) for each in ("runs", "waits")],
-        *to_coordinator(
-            Report(APP, (outcome_of("done"),)),
-            GivenBack(APP, (attempt("runs"), attempt("waits")), "the node is leaving"),
-            Decline(APP, EPOCH, "the node is leaving"),
-        ),
+def assigned(
+    *orders: AttemptOrder, app: AppId = APP, epoch: Epoch = FIRST, absent: tuple[str, ...] = ()
+) -> work.Assigned:
+    missing = {name(task, epoch=epoch): (INPUT,) for task in absent}
+    return work.Assigned(epoch.node, Assign(app, epoch, orders), missing)
+
+
+def name(task: str, *, epoch: Epoch = FIRST) -> AttemptName:
+    return AttemptName(TaskId(task), epoch.counter, 1)
+
+
+def key(task: str, *, app: AppId = APP) -> AttemptKey:
+    return AttemptKey(app, name(task))
+
+
+def ran(task: str, *, app: AppId = APP) -> work.Ran:
+    outcome = Outcome(TaskId(task), FIRST, 1, None, (), (), 0, 0.0, 0.0, 0.1)
+    return work.Ran(key(task, app=app), outcome)
+
+
+def started(effects: list[Effect]) -> list[str]:
+    return [each.key.name.task for each in effects if isinstance(each, Start)]
+
+
+def messages(effects: list[Effect]) -> list[object]:
+    return [each.message for each in effects if isinstance(each, Send)]
+
+
+def test_a_call_up_is_confirmed_with_the_slots() -> None:
+    assert Driver(slots=3)(called()) == [Send(COORDINATOR, Confirm(APP, FIRST, 3))]
+
+
+def test_a_call_up_of_another_user_is_declined_with_the_remedy() -> None:
+    (message,) = messages(Driver()(called(user="somebody")))
+    assert isinstance(message, Decline)
+    assert "--trust-grid" in message.reason
+
+
+def test_a_node_that_trusts_the_grid_works_for_everybody() -> None:
+    (message,) = messages(Driver(trust_grid=True)(called(user="somebody")))
+    assert isinstance(message, Confirm)
+
+
+def test_no_more_attempts_start_than_there_are_slots() -> None:
+    drive = Driver(slots=2)
+    drive(called())
+    assert started(drive.settle(assigned(order("a"), order("b"), order("c")))) == ["a", "b"]
+    assert started(drive.settle(ran("a"))) == ["c"]
+
+
+def test_memory_is_shared_out_as_slots_are() -> None:
+    drive = Driver(slots=4, memory_bytes=10)
+    drive(called())
+    assert started(drive.settle(assigned(order("a", memory_bytes=6), order("b", memory_bytes=6)))) == ["a"]
+    assert started(drive.settle(ran("a"))) == ["b"]
+
+
+def test_an_order_for_more_than_the_node_has_is_given_back() -> None:
+    drive = Driver(slots=2)
+    drive(called())
+    (message,) = messages(drive.settle(assigned(order("wide", cpus=3))))
+    assert message == GivenBack(APP, (name("wide"),), "needs more than this node has")
+
+
+def test_applications_take_turns() -> None:
+    drive = Driver(slots=1)
+    drive(called(), called(OTHER))
+    drive.settle(assigned(order("a1"), order("a2"), order("a3")), assigned(order("b1"), app=OTHER))
+    assert started(drive.settle(ran("a1"))) == ["b1"]
+
+
+def test_an_attempt_waits_for_its_inputs_and_lets_others_pass() -> None:
+    drive = Driver(slots=1)
+    drive(called())
+    effects = drive.settle(assigned(order("slow"), order("quick"), absent=("slow",)))
+    assert Fetch(key("slow"), (INPUT,)) in effects
+    assert started(effects) == ["quick"]
+    drive(work.InputsHere(key("slow")))
+    assert started(drive.settle(ran("quick"))) == ["slow"]
+
+
+def test_an_input_that_nobody_gives_is_told_by_name() -> None:
+    drive = Driver()
+    drive(called())
+    drive.settle(assigned(order("a"), absent=("a",)))
+    lost = work.InputsMissing(key("a"), (INPUT.blob.digest,), "nobody has it")
+    assert messages(drive.settle(lost)) == [GivenBack(APP, (name("a"),), "nobody has it", (INPUT.blob.digest,))]
+
+
+def test_an_outcome_is_kept_until_it_is_acknowledged() -> None:
+    drive = Driver()
+    drive(called())
+    drive.settle(assigned(order("a")))
+    done = ran("a")
+    assert messages(drive.settle(done)) == [Report(APP, (done.outcome,))]
+    # The report was lost with the connection: the next call-up hears it again.
+    assert messages(drive.settle(called())) == [
+        Confirm(APP, FIRST, 2, (name("a"),)),
+        Report(APP, (done.outcome,)),
+    ]
+    drive(work.Ordered(COORDINATOR, Acknowledge(APP, FIRST, (name("a"),))))
+    assert messages(drive.settle(called())) == [Confirm(APP, FIRST, 2)]
+
+
+def test_a_successor_hears_of_what_runs_and_of_what_was_not_acknowledged() -> None:
+    drive = Driver(slots=1)
+    drive(called())
+    drive.settle(assigned(order("done"), order("running"), order("queued")))
+    done = ran("done")
+    drive.settle(done)
+    confirm, report = messages(drive.settle(called(APP, SECOND)))
+    assert confirm == Confirm(APP, SECOND, 1, (name("running"), name("queued"), name("done")))
+    assert report == Report(APP, (done.outcome,))
+
+
+def test_outcomes_wait_for_company_only_while_others_run() -> None:
+    drive = Driver(slots=2)
+    drive(called())
+    drive.settle(assigned(order("a"), order("b")))
+    assert messages(drive.settle(ran("a"))) == []
+    drive.now_s = drive.machine.wake_s()
+    (report,) = messages(drive.settle())
+    assert isinstance(report, Report)
+    (report,) = messages(drive.settle(ran("b")))
+    assert isinstance(report, Report)
+
+
+@pytest.mark.parametrize("kind", [Withdraw, CancelAttempts])
+def test_an_order_of_a_lower_epoch_changes_nothing(kind: type[Withdraw] | type[CancelAttempts]) -> None:
+    drive = Driver()
+    drive(called())
+    drive.settle(assigned(order("a")))
+    drive(called(APP, SECOND))
+    assert drive(work.Ordered(COORDINATOR, kind(APP, FIRST, (name("a"),)))) == []
+    assert drive(work.Ordered(COORDINATOR, Release(APP, FIRST, ended=True))) == []
+    assert messages(drive(assigned(order("b")))) == [Decline(APP, FIRST, "not called up in this epoch")]
+    (declined,) = messages(drive(called(APP, FIRST)))
+    assert isinstance(declined, Decline)
+    assert drive.machine.attempt_of(APP, name("a")) is not None
+
+
+def test_what_waits_is_withdrawn_and_what_runs_is_not() -> None:
+    drive = Driver(slots=1)
+    drive(called())
+    drive.settle(assigned(order("running"), order("queued")))
+    withdraw = Withdraw(APP, FIRST, (name("running"), name("queued")))
+    assert drive(work.Ordered(COORDINATOR, withdraw)) == [
+        Send(COORDINATOR, GivenBack(APP, (name("queued"),), "withdrawn"))
     ]
 
 
+def test_a_cancelled_attempt_is_given_back_when_nothing_of_it_runs() -> None:
+    drive = Driver(slots=1)
+    drive(called())
+    drive.settle(assigned(order("running"), order("queued")))
+    cancel = CancelAttempts(APP, FIRST, (name("running"), name("queued")))
+    assert drive(work.Ordered(COORDINATOR, cancel)) == [
+        Kill(key("running")),
+        Send(COORDINATOR, GivenBack(APP, (name("queued"),), "cancelled")),
+    ]
+    assert drive.machine.slots_used == 1
+    assert messages(drive.settle(work.Killed(key("running")))) == [GivenBack(APP, (name("running"),), "cancelled")]
+    assert drive.machine.slots_used == 0
+
+
+def test_a_released_application_leaves_nothing_behind() -> None:
+    drive = Driver(slots=1)
+    drive(called())
+    drive.settle(assigned(order("running"), order("queued")))
+    effects = drive(work.Ordered(COORDINATOR, Release(APP, FIRST, ended=True)))
+    assert effects == [Kill(key("running")), work.DropBlobs(APP)]
+    drive(work.Killed(key("running")))
+    assert drive.machine.idle
+
+
+def test_only_what_lasts_is_announced_as_started() -> None:
+    drive = Driver(slots=1)
+    drive(called())
+    drive.settle(assigned(order("a")))
+    assert drive(work.Tick()) == []
+    drive.now_s = work.TELL_STARTED_AFTER_S
+    assert messages(drive(work.Tick())) == [Started(APP, (name("a"),))]
+    assert drive(work.Tick()) == []
+
+
+def test_a_leaving_node_reports_what_is_done_hands_back_the_rest_and_wants_no_more() -> None:
+    drive = Driver(slots=2)
+    drive(called())
+    drive.settle(assigned(order("done"), order("running"), order("queued")))
+    done = ran("done")
+    assert messages(drive(done)) == []
+    effects = drive(work.Leave("the node is leaving"))
+    assert Kill(key("running")) in effects
+    assert messages(effects) == [
+        Report(APP, (done.outcome,)),
+        GivenBack(APP, (name("running"), name("queued")), "the node is leaving"),
+        Decline(APP, FIRST, "the node is leaving"),
+    ]
+    (declined,) = messages(drive(called(OTHER)))
+    assert declined == Decline(OTHER, FIRST, "the node is leaving")
+
+
 def test_after_a_break_the_coordinator_is_told_again_what_runs_and_what_has_come_out() -> None:
-    participant = Participant("done", "runs", slots=2)
-    participant.now_s = 1.0
-    started = to_coordinator(Started(APP, (attempt("done"), attempt("runs"))))
-    assert participant.tell(Tick()) == started
-    participant.tell(ran("done"))
-    participant.now_s = 2.0
-    report = to_coordinator(Report(APP, (outcome_of("done"),)))
-    assert participant.tell(Tick()) == report
-    assert participant.tell(Reunited(NodeId("somebody else"))) == []
-    assert participant.tell(Reunited(COORDINATOR)) == report
-    assert participant.tell(Tick()) == to_coordinator(Started(APP, (attempt("runs"),)))
+    drive = Driver(slots=2)
+    drive(called())
+    drive.settle(assigned(order("done"), order("running")))
+    drive.now_s = work.TELL_STARTED_AFTER_S
+    drive(work.Tick())
+    done = ran("done")
+    drive.settle(done)
+    drive.now_s = drive.machine.wake_s()
+    drive.settle()
+    assert drive.settle(work.Reunited(NodeId("somebody else"))) == []
+    assert messages(drive.settle(work.Reunited(COORDINATOR), work.Tick())) == [
+        Started(APP, (name("running"),)),
+        Report(APP, (done.outcome,)),
+    ]
+
+
+def test_an_order_that_comes_twice_runs_once() -> None:
+    drive = Driver()
+    drive(called())
+    assert started(drive.settle(assigned(order("a")))) == ["a"]
+    assert started(drive.settle(assigned(order("a")))) == []
+    drive.settle(ran("a"))
+    assert started(drive.settle(assigned(order("a")))) == []
