@@ -29,8 +29,8 @@ STAGGER_S = 0.25
 """How long one address may be silent before the next is dialled beside it."""
 DIAL_S_MAX = 10.0
 """A dial of which nothing was heard for so long has failed."""
-BOOK_SPACING_S = 0.05
-"""Between first dials out of the address book: it can hold a thousand addresses that lead nowhere any more."""
+SPACING_S = 0.05
+"""Between dials to many at once: the address book can hold a thousand addresses that lead nowhere any more."""
 TARGETS_MAX = 4096
 """Anybody on the local network can announce any number of nodes; over this the oldest is forgotten."""
 ADDRESSES_MAX = 8
@@ -164,6 +164,14 @@ class Dialling:
         self._end_round(target, now_s)
         return [], target.pace is BOOTSTRAP and target.attempts == 1
 
+    def hurry(self, now_s: float) -> list[Dial]:
+        """This machine has a new address: whoever was out of reach may be in reach now."""
+        for place, target in enumerate(each for each in self._targets.values() if each.pace is not SLOW):
+            target.attempts = 0
+            if not target.waiting and not target.dialling:
+                self._schedule(target, min(target.due_s, now_s + place * SPACING_S))
+        return self.due(now_s)
+
     def due(self, now_s: float) -> list[Dial]:
         """Time passed."""
         dials = []
@@ -219,7 +227,7 @@ class Dialling:
                 return 0.0
             case "book":
                 self._from_book += 1
-                return BOOK_SPACING_S * (self._from_book - 1)
+                return SPACING_S * (self._from_book - 1)
             case _:
                 assert sighting.node is not None
                 return 0.0 if self._me < sighting.node else PATIENCE_S

@@ -367,9 +367,11 @@ class Directory:
         if evolve(record, version=before.version) == before:
             return []
         self._me = evolve(record, version=max(record.version, before.version + 1))
+        elsewhere = set(record.addresses) - set(before.addresses)
+        dials = self._dialling.hurry(now_s) if elsewhere else []
         if record.state != self._told.state or now_s >= self._told_s + TELL_INTERVAL_S:
-            return self._tell_change(now_s)
-        return []  # the next tick after the interval tells it
+            return [*self._tell_change(now_s), *dials]
+        return [*dials]  # the next tick after the interval tells it
 
     def _tell_change(self, now_s: float) -> list[Effect]:
         if self._told == self._me:

@@ -219,6 +219,24 @@ def test_a_dial_that_is_never_answered_is_given_up_and_repeated() -> None:
     assert driven.after(1.2) == [Dial(address("z"), node("z"))]
 
 
+def test_a_new_address_of_this_machine_brings_the_next_dials_forward() -> None:
+    driven = Driven()
+    driven.on(seen("y"))
+    driven.on(seen("z"))
+    for _ in range(8):
+        for letter in "yz":
+            driven.on(DialFailed(address(letter), node(letter), "no answer"))
+        driven.after(40.0)
+    for letter in "yz":
+        driven.on(DialFailed(address(letter), node(letter), "no answer"))
+    assert driven.after(10.0) == []
+    moved = evolve(record("m"), addresses=(address("m", 2),))
+    assert Dial(address("y"), node("y")) in driven.on(RecordChanged(moved))
+    assert driven.after(1.0) == [Dial(address("z"), node("z"))]
+    driven.on(DialFailed(address("z"), node("z"), "no answer"))
+    assert driven.after(1.2) == [Dial(address("z"), node("z"))]
+
+
 def test_what_the_user_named_is_dialled_for_ever_while_nobody_behind_it_is_connected() -> None:
     driven = Driven()
     named = "/dns/alpha/tcp/7"
