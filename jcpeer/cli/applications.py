@@ -15,7 +15,7 @@ from jcpeer.cli.following import follow
 from jcpeer.cli.local import session_here
 from jcpeer.cli.options import Application, AsJson, OnNode
 from jcpeer.cli.screens import Counts, screen_for, states_text
-from jcpeer.cli.summary import failure_lines, share_lines, summary_lines
+from jcpeer.cli.summary import end_in_words, failure_lines, share_lines, summary_lines
 from jcpeer.cli.terminal import Column, say, show, show_fields, show_json, show_table
 from jcpeer.cli.words import address, ago, counted, duration, joined, one_line, plain, size
 from jcpeer.client.blocking import deadline, run_blocking
@@ -27,7 +27,7 @@ _COLUMNS = (
     Column("ID"),
     Column("NAME"),
     Column("STATUS"),
-    Column("DONE", right=True),
+    Column("FINISHED", right=True),
     Column("SUBMITTED", rank=1),
     Column("USER", rank=3),
     Column("COORDINATOR", rank=2),
@@ -103,7 +103,7 @@ def wait(
         app = found.summary.app
         try:
             with deadline(timeout_s), screen_for(found.summary.name, as_json=False) as screen:
-                found, seen = follow(session, app, screen)
+                found, seen = follow(session, app, screen, from_now=True)
         except TimeoutError:
             raise Leave(exits.LATER, f"{plain(found.summary.name)} still runs after {timeout}") from None
         except KeyboardInterrupt:
@@ -172,12 +172,11 @@ def _show_applications(found: Sequence[ApplicationSummary]) -> None:
 
 
 def _row(summary: ApplicationSummary) -> list[str]:
-    counts = Counts.of(summary.tasks)
     return [
         summary.app[:8],
         one_line(summary.name, length=40),
         summary.state,
-        f"{counts.done:,}/{counts.all:,}",
+        f"{summary.tasks.get('finished', 0):,}/{Counts.of(summary.tasks).all:,}",
         ago(time.time() - summary.submitted_s),
         one_line(summary.user, length=24),
         one_line(summary.coordinator.name, length=40),
@@ -189,11 +188,8 @@ def _show_status(found: Status) -> None:
     finished = summary.tasks.get("finished", 0)
     rest = states_text({state: count for state, count in summary.tasks.items() if state != "finished"})
     tasks = [f"{finished:,} of {counted(Counts.of(summary.tasks).all, 'task')} finished", rest]
-    how = (
-        f"{summary.state} after {duration(found.seconds)}"
-        if ended(found)
-        else (f"{summary.state} for {duration(found.seconds)}")
-    )
+    since = duration(found.seconds)
+    how = f"{end_in_words(summary.state)} after {since}" if ended(found) else f"is {summary.state}, for {since}"
     replicas = [plain(each.name) for each in found.replicas]
     fields = {
         "id": summary.app,
@@ -206,7 +202,7 @@ def _show_status(found: Status) -> None:
         "worked on by" if ended(found) else "participants": joined([plain(each.name) for each in found.participants])
         or "nobody yet",
     }
-    show(f"{one_line(summary.name, length=60)}: {how}" + ("" if found.sealed else ", more tasks may come"))
+    show(f"{one_line(summary.name, length=60)} {how}" + ("." if found.sealed else "; more tasks may come."))
     show_fields(fields)
     for lines in (share_lines(found.shares) if found.shares else [], failure_lines(found.failures)):
         if lines:

@@ -27,17 +27,20 @@ class Seen:
                 heapq.heappop(self.slowest)
 
 
-def follow(session: Session, app: str, screen: Screen) -> tuple[Status, Seen]:
-    """How the application ended, when it has.
+def follow(session: Session, app: str, screen: Screen, *, from_now: bool = False) -> tuple[Status, Seen]:
+    """How the application ended, when it has. `from_now`: the screen is spared what happened before.
 
     Raises:
         NoNodeError: the local node went away for good; the text says how to come back.
     """
     seen = Seen()
+    past = from_now
     for event in iterate_blocking(session.events(app, progress=True)):
         if isinstance(event, Progress):
+            past = False  # the node first catches up, and then tells how it stands
             screen.progress(event)
-        else:
-            seen.take(event)
+            continue
+        seen.take(event)
+        if not past:
             screen.event(event)
     return run_blocking(session.status(app)), seen

@@ -10,7 +10,7 @@ from pathlib import Path
 from jcpeer.cli import exits
 from jcpeer.cli.exits import Leave
 from jcpeer.cli.terminal import say
-from jcpeer.client.blocking import PATIENCE_S, SocketLink
+from jcpeer.client.blocking import SocketLink
 from jcpeer.client.local import OWN_PREFIX, VARIABLE, find_socket
 from jcpeer.client.session import Session
 from jcpeer.discovery.runtime_dir import LocalNode, local_nodes
@@ -60,6 +60,6 @@ class PatientLink(SocketLink):
     """Says that it waits when the node goes away, since for half a minute nothing else would show."""
 
     async def await_return(self) -> None:
-        say(f"The local node went away; waiting up to {PATIENCE_S:.0f} s for its return.")
+        say(f"The local node went away; waiting up to {self._patience_s:.0f} s for its return.")
         await super().await_return()
         say("The local node is back.")

@@ -64,7 +64,7 @@ def _dispatch(arguments: list[str]) -> None:
     elif first in _WHERE:
         _invoke(f"jcpeer {first}", _WHERE[first], arguments[1:])
     else:
-        close = difflib.get_close_matches(first[:40], _WHERE, n=1)
+        close = difflib.get_close_matches(first[:40], _WHERE, n=1, cutoff=0.7)
         remedy = f"did you mean `jcpeer {close[0]}`?" if close else "see `jcpeer --help`"
         raise Leave(exits.USAGE, f"there is no {'option' if first.startswith('-') else 'command'} {first!r}; {remedy}")
 

@@ -13,7 +13,7 @@ from jcpeer.cli import exits
 from jcpeer.cli.exits import Leave
 from jcpeer.cli.local import session_here
 from jcpeer.cli.options import Application, AsJson, OnNode
-from jcpeer.cli.summary import outputs_line
+from jcpeer.cli.summary import end_in_words, outputs_line
 from jcpeer.cli.terminal import Column, say, show, show_json, show_table
 from jcpeer.cli.values import shown_values, value_lines
 from jcpeer.cli.words import one_line, plain, size
@@ -85,11 +85,7 @@ def _nothing(found: Results, application: str, task: str | None) -> tuple[int, s
         return exits.LATER, f"{what} has left nothing yet: `jcpeer wait {found.app[:8]}` waits for the end"
     if found.state == "ok":
         return exits.OK, ""
-    return exits.status_of_end(found.state), f"{what} left nothing: the application {_ended(found.state)}"
-
-
-def _ended(state: str) -> str:
-    return "was cancelled" if state == "cancelled" else state
+    return exits.status_of_end(found.state), f"{what} left nothing: the application {end_in_words(found.state)}"
 
 
 def _as_json(found: Results, values: dict[str, str], paths: tuple[Path, ...]) -> dict[str, Any]:

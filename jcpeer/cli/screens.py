@@ -118,8 +118,10 @@ class LiveScreen:
         self._console.print(text, markup=False, soft_wrap=True)
 
     def upload(self, upload: Upload) -> None:
-        share = upload.bytes_sent / upload.bytes_all if upload.bytes_all else 1.0
-        self._draw(share, "", [upload_text(upload)])
+        sent, all_ = (
+            (upload.bytes_sent, upload.bytes_all) if upload.bytes_all else (upload.tasks_sent, upload.tasks_all)
+        )
+        self._draw(sent / all_ if all_ else 0.0, "", [upload_text(upload)])
 
     def progress(self, progress: Progress) -> None:
         counts = Counts.of(progress.tasks)
@@ -132,7 +134,7 @@ class LiveScreen:
     def _draw(self, share: float, beside: str, below: list[str]) -> None:
         from rich.console import Group
 
-        elapsed = duration(time.monotonic() - self._since_s, tenths=False)
+        elapsed = duration(time.monotonic() - self._since_s, fractions=False)
         right = "  ".join(["", f"{share:4.0%}", *([beside] if beside else []), elapsed])
         room = self._console.width - len(self._name) - 2 - len(right)
         head = f"{self._name}  {bar(share, min(BAR_CHARACTERS_MAX, room))}{right}"
@@ -206,7 +208,7 @@ def progress_lines(progress: Progress, counts: Counts) -> list[str]:
 def _pace(progress: Progress) -> str:
     if progress.rate <= 0:
         return ""
-    left = f", about {duration(max(1.0, progress.left_s), tenths=False)} left" if progress.left_s else ""
+    left = f", about {duration(max(1.0, progress.left_s), fractions=False)} left" if progress.left_s else ""
     return f"{rate(progress.rate)}{left}"
 
 

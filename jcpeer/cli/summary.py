@@ -21,7 +21,6 @@ def headline(status: Status) -> str:
     summary = status.summary
     counts = Counts.of(summary.tasks)
     finished = summary.tasks.get("finished", 0)
-    how = {"ok": "ended well", "failed": "failed", "cancelled": "was cancelled"}.get(summary.state, summary.state)
     done = counted(counts.all, "task") if finished == counts.all else f"{finished:,} of {counted(counts.all, 'task')}"
     rest = states_text({state: count for state, count in summary.tasks.items() if state != "finished"})
     more = [f"{done} finished in {duration(status.seconds)}"]
@@ -31,7 +30,12 @@ def headline(status: Status) -> str:
         more.append(counted(status.attempts, "attempt"))
     if status.takeovers:
         more.append(counted(status.takeovers, "takeover"))
-    return f"{one_line(summary.name, length=60)} {how}: {', '.join(more)}."
+    return f"{one_line(summary.name, length=60)} {end_in_words(summary.state)}: {', '.join(more)}."
+
+
+def end_in_words(state: str) -> str:
+    """What became of an application."""
+    return {"ok": "ended well", "cancelled": "was cancelled"}.get(state, state)
 
 
 def summary_lines(status: Status, seen: Seen, outputs: Sequence[str]) -> list[str]:

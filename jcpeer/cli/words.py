@@ -10,11 +10,11 @@ def counted(number: int, what: str, *, plural: str = "") -> str:
     return f"{number:,} {what if number == 1 else plural or what + 's'}"
 
 
-def duration(seconds: float, *, tenths: bool = True) -> str:
-    """ "0.4 s" ("0 s" without tenths), "42 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"."""
+def duration(seconds: float, *, fractions: bool = True) -> str:
+    """ "0.05 s" ("0 s" without fractions), "4.2 s", "42 s", "2 min 5 s", "3 h 12 min", "2 d 4 h"."""
     seconds = max(0.0, seconds)
-    if tenths and seconds < 9.95:
-        return f"{seconds:.1f} s"
+    if fractions and seconds < 9.95:
+        return f"{seconds:.2f} s" if seconds < 0.995 else f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 60:
         return f"{whole} s"
@@ -33,7 +33,7 @@ def ago(seconds: float) -> str:
     """ "now" below a second, and for what a clock that differs puts into the future; otherwise "12 s ago"."""
     if seconds < 1:
         return "now"
-    return f"{duration(math.floor(seconds), tenths=False)} ago"
+    return f"{duration(math.floor(seconds), fractions=False)} ago"
 
 
 def size(count: int) -> str:

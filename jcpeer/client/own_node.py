@@ -50,8 +50,8 @@ def own_node(
     name = name or f"{OWN_PREFIX}{os.getpid()}"
     with tempfile.TemporaryDirectory(prefix="jcpeer-") as state, tempfile.TemporaryFile() as said:
         process = subprocess.Popen(
-            [*program, "node", "--name", name, "--json", *options],
-            stdin=subprocess.DEVNULL,
+            [*program, "node", "--name", name, "--json", "--until-eof", *options],
+            stdin=subprocess.PIPE,  # never written to: it ends with us, however we end, and the node with it
             stdout=subprocess.PIPE,
             stderr=said,
             env={**os.environ, "JCPEER_STATE_DIR": state},
@@ -95,6 +95,8 @@ def _read(stdout: IO[bytes], ready: queue.SimpleQueue[dict[str, Any] | None]) ->
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:
+    assert process.stdin is not None
+    process.stdin.close()
     process.send_signal(signal.SIGTERM)
     try:
         process.wait(LEAVE_S)

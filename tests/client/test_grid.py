@@ -224,7 +224,7 @@ signal.pause()
 @pytest.mark.real
 def test_an_own_node_is_there_within_the_block_and_gone_with_its_state_afterwards() -> None:
     with own_node(name="run-x", options=["--slots", "1"], program=(sys.executable, "-c", PROGRAM)) as node:
-        assert node.ready["argv"] == ["node", "--name", "run-x", "--json", "--slots", "1"]
+        assert node.ready["argv"] == ["node", "--name", "run-x", "--json", "--until-eof", "--slots", "1"]
         assert Path(node.ready["state"]).is_dir()
         assert Path(f"/proc/{node.pid}").exists()
     assert not Path(node.ready["state"]).exists()

@@ -1,0 +1,142 @@
+"""What a person sees while an application runs."""
+
+from __future__ import annotations
+
+import io
+import json
+import sys
+
+import pytest
+import structlog
+
+from jcpeer.cli import logs
+from jcpeer.cli.node import ready_lines
+from jcpeer.cli.screens import PlainScreen, bar, live_screen, progress_text, screen_for, trouble, upload_text
+from jcpeer.client.session import Upload
+from jcpeer.ids import NodeId, TaskId
+from jcpeer.wire.requests import EventKind, Happened, NodeName, Progress
+
+STANDING = Progress(
+    {"finished": 40, "failed": 1, "running": 4, "assigned": 2, "waiting": 14}, {"shed": 1, "laptop": 3}, 3.44, 6.2
+)
+
+
+def event(kind: EventKind, *, text: str = "", final: bool = False, attempt: int | None = 2) -> Happened:
+    node = NodeName(NodeId("n"), "shed")
+    return Happened(1, 0.0, kind, task=TaskId("count"), attempt=attempt, node=node, ran_s=1.5, text=text, final=final)
+
+
+def test_progress_is_one_line_of_what_is_done_what_runs_and_how_long_yet() -> None:
+    assert progress_text(STANDING) == (
+        "41 of 61 tasks done; 4 running, 2 assigned, 14 waiting, 1 failed; 3.4 tasks/s, about 6 s left"
+    )
+    assert progress_text(Progress({"waiting": 1}, {}, 0.0, None)) == "0 of 1 tasks done; 1 waiting"
+
+
+def test_an_upload_is_bytes_while_there_are_some_and_then_tasks() -> None:
+    assert upload_text(Upload(512, 2048, 0, 3)) == "sending inputs, 512 B of 2.0 KiB"
+    assert upload_text(Upload(2048, 2048, 2, 3)) == "sending tasks, 2 of 3"
+
+
+@pytest.mark.parametrize(
+    ("happened", "line"),
+    [
+        (
+            event("failed", text="a\nexit status 3"),
+            "count: attempt 2 on shed failed after 1.5 s: exit status 3; it runs again",
+        ),
+        (event("failed", text="x", final=True), "count: attempt 2 on shed failed after 1.5 s: x; no attempt is left"),
+        (event("lost", text="silent for 3 s"), "count: attempt 2 on shed was lost: silent for 3 s; it runs again"),
+        (event("output_lost", text="shed left"), "count: its output is lost (shed left); it runs again"),
+        (event("cancelled"), "count: cancelled"),
+        (event("finished"), None),
+        (event("ended", text="ok"), None),
+    ],
+)
+def test_what_goes_wrong_is_told_as_it_happens_and_what_goes_well_is_not(happened: Happened, line: str | None) -> None:
+    assert trouble(happened) == line
+
+
+def test_a_bar_is_as_long_as_there_is_room_or_not_there() -> None:
+    assert [bar(share, 6) for share in (0.0, 0.5, 1.0)] == ["──────", "━━━───", "━━━━━━"]
+    assert bar(0.5, 3) == ""
+
+
+def test_where_no_terminal_is_lines_come_now_and_then_only(capsys: pytest.CaptureFixture[str]) -> None:
+    screen = PlainScreen("corpus")
+    for _ in range(100):
+        screen.progress(STANDING)
+    assert capsys.readouterr().err == ""
+    with screen_for("corpus", as_json=False) as chosen:
+        assert isinstance(chosen, PlainScreen)
+
+
+def test_a_terminal_shows_the_picture_and_keeps_the_trouble(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = io.StringIO()
+    monkeypatch.setattr(terminal, "isatty", lambda: True)
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setenv("TERM", "xterm")
+    with live_screen("corpus") as screen:
+        screen.upload(Upload(1, 2, 0, 3))
+        screen.progress(STANDING)
+        screen.event(event("lost", text="silent"))
+    shown = terminal.getvalue()
+    assert "67%  41/61 tasks  0 s" in shown
+    assert "on 2 nodes: laptop 3 and shed 1" in shown
+    assert "count: attempt 2 on shed was lost: silent; it runs again" in shown
+
+
+def test_log_lines_are_for_people_or_for_programs_and_steer_no_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    try:
+        logs.set_up("info", as_json=False)
+        structlog.get_logger().info("node joined", node="shed\x1b[2J", slots_used=2)
+        structlog.get_logger().warning("disk is full")
+        structlog.get_logger().debug("not shown")
+        lines = capsys.readouterr().err.splitlines()
+        assert [line.partition(" ")[2] for line in lines] == [
+            "node joined (node: shed\ufffd[2J, slots used: 2)",
+            "warning: disk is full",
+        ]
+        logs.set_up("warning", as_json=True)
+        structlog.get_logger().info("not shown")
+        structlog.get_logger().warning("disk is full", path="/x")
+        line = json.loads(capsys.readouterr().err)
+        assert (line["level"], line["event"], line["path"]) == ("warning", "disk is full", "/x")
+    finally:
+        structlog.reset_defaults()
+
+
+def test_a_node_that_listens_says_who_it_is_and_what_to_do_next() -> None:
+    from pathlib import Path
+
+    from jcpeer.node.opening import NodeReady
+
+    ready = NodeReady(
+        name="desk",
+        node=NodeId("12D3"),
+        grid_name="lab",
+        fingerprint="f" * 16,
+        user="ana",
+        host="desk",
+        listens=("/ip4/192.0.2.1/tcp/4001", "/ip4/127.0.0.1/tcp/4001"),
+        socket=Path("/run/desk.sock"),
+        slots=8,
+        cpus=8,
+        memory_bytes=31 * 2**30,
+        labels={"gpu": "a100", "fast": ""},
+        python="3.11",
+        trusts_grid=False,
+        fresh=True,
+        notices=("another grid is near",),
+    )
+    assert ready_lines(ready) == [
+        "Node desk listens. Ctrl-C ends it.",
+        "  grid       lab (ffffffffffffffff), made for you just now",
+        "  listens    192.0.2.1:4001 and 127.0.0.1:4001",
+        "  offers     8 slots, 8 CPUs, 31 GiB memory, Python 3.11, gpu=a100, fast",
+        "  runs       tasks of ana only; --trust-grid lets in those of other members",
+        "  use it     `jcpeer run FILE` in another terminal; `jcpeer nodes` shows who is there",
+        "  add to it  `jcpeer grid invite` here, then `jcpeer grid join TOKEN` and `jcpeer node` on another machine",
+        "  another grid is near",
+    ]
