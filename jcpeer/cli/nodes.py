@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from contextlib import suppress
 from typing import Annotated
 
 import typer
@@ -50,14 +51,21 @@ def nodes(
       jcpeer nodes --json
     """
     with session_here(node) as session:
-        found = iterate_blocking(session.watch_nodes()) if watch else [run_blocking(session.nodes())]
-        if as_json:
-            for each in found:
-                show_json(data.of_nodes(each))
-        elif watch and sys.stdout.isatty():
-            _show_live(found)
-        else:
-            _show_each(found)
+        if not watch:
+            _show([run_blocking(session.nodes())], as_json=as_json)
+            return
+        with suppress(KeyboardInterrupt):  # how a watch is meant to end
+            _show(iterate_blocking(session.watch_nodes()), as_json=as_json, live=sys.stdout.isatty())
+
+
+def _show(found: Iterable[Nodes], *, as_json: bool, live: bool = False) -> None:
+    if as_json:
+        for each in found:
+            show_json(data.of_nodes(each))
+    elif live:
+        _show_live(found)
+    else:
+        _show_each(found)
 
 
 def _show_each(found: Iterable[Nodes]) -> None:
