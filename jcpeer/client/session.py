@@ -66,11 +66,12 @@ class Session:
             StorageError: a file cannot be read, or changed since it was loaded.
         """
         shipments = list(ships(parents_first(loaded.tasks)))
-        large = [blob for blob in blobs_of(loaded.tasks) if not blob.small]
+        ahead = [blob for blob in blobs_of(loaded.tasks) if not blob.small]
+        ahead += [blob for each in shipments for blob in each.left_over]
 
         async def whole() -> Accepted:
             app = await self._open(header)
-            missing = await self._missing(app, large)
+            missing = await self._missing(app, ahead)
             bytes_sent = tasks_sent = 0
             bytes_all = sum(blob.size for blob in missing)
 
@@ -102,13 +103,15 @@ class Session:
         return await self._persist(lambda: self._open(header), "")
 
     async def add(self, header: Header, batch: requests.AddTasks, loaded: Loaded) -> None:
-        """Add a batch to an open application, after the large blobs that it names and `loaded` has."""
-        large = [blob for blob in batch.blobs if not blob.small]
+        """Add a batch to an open application, after those blobs that it names, that do not ride in it, and that
+        `loaded` has."""
+        left = [blob for blob in batch.blobs if blob.digest not in batch.data]
+        ahead = [blob for blob in left if not blob.small or blob.digest in loaded.data or blob.digest in loaded.files]
 
         async def whole() -> None:
             # Opened again each time: a node that came back may have lost an opening that nothing had followed.
             app = await self._open(header)
-            for blob in await self._missing(app, large):
+            for blob in await self._missing(app, ahead):
                 async with aclosing(self._put(app, blob, pieces(loaded, blob))) as sent:
                     async for _ in sent:
                         pass

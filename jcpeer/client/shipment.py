@@ -1,8 +1,9 @@
 """How an application is cut for the way: which blobs go ahead, and which tasks travel together.
 
-Large blobs go first, in pieces; small ones ride in the first batch that names them. A batch stays near 1 MiB, far
-below the limit of a frame, so that no reader ever waits long behind one. A parent is never in a later batch than its
-child, whatever order the tasks were given in.
+Large blobs go first, in pieces; small ones ride in the first batch that names them, or go ahead, too, where a single
+task reads more of them than a batch may weigh. A batch stays near 1 MiB, far below the limit of a frame, so that no
+reader ever waits long behind one. A parent is never in a later batch than its child, whatever order the tasks were
+given in.
 """
 
 from __future__ import annotations
@@ -43,12 +44,14 @@ class Loaded(Protocol):
 
 @frozen
 class Shipment:
-    """One batch: its tasks, all blobs that they read, and which of these ride along."""
+    """One batch: its tasks, all blobs that they read, which of these ride along, and for which small ones there was no
+    room."""
 
     number: int
     tasks: tuple[Task, ...]
     blobs: tuple[BlobRef, ...]
     aboard: tuple[BlobRef, ...]
+    left_over: tuple[BlobRef, ...] = ()
 
 
 def blobs_of(tasks: Iterable[Task]) -> tuple[BlobRef, ...]:
@@ -82,14 +85,24 @@ def ships(tasks: Iterable[Task], *, number: int = 0, there: Iterable[Digest] = (
         ]
         more = task_bytes + sum(blob.size for blob in fresh)
         if batch and (weight + more > BATCH_BYTES or len(batch) == BATCH_TASKS_MAX):
-            yield Shipment(number, tuple(batch), blobs_of(batch), tuple(aboard))
+            yield _shipment(number, batch, aboard)
             aboard_before.update(blob.digest for blob in aboard)
             batch, aboard, weight, number = [], {}, 0, number + 1
         batch.append(task)
         aboard.update(dict.fromkeys(fresh))
         weight += more
     if batch:
-        yield Shipment(number, tuple(batch), blobs_of(batch), tuple(aboard))
+        yield _shipment(number, batch, aboard)
+
+
+def _shipment(number: int, batch: Sequence[Task], aboard: Iterable[BlobRef]) -> Shipment:
+    riding: list[BlobRef] = []
+    left_over: list[BlobRef] = []
+    room = BATCH_BYTES
+    for blob in aboard:
+        room -= blob.size
+        (riding if room >= 0 else left_over).append(blob)
+    return Shipment(number, tuple(batch), blobs_of(batch), tuple(riding), tuple(left_over))
 
 
 def parents_first(tasks: Sequence[Task]) -> Sequence[Task]:

@@ -458,7 +458,7 @@ class Coordinator:
     def _note_holders(self, result: Finished) -> None:
         for output in result.outcome.outputs:
             holders = self._holders.setdefault(output.blob.digest, set())
-            holders.add(self._me if output.blob.small else result.node)
+            holders.add(self._me if output.carried else result.node)
 
     def _lose_holder(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -520,12 +520,12 @@ class Coordinator:
         ]
 
     def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
-        """The application's results are brought here before it ends; small ones are in the journal already."""
+        """The application's results are brought here before it ends; those that reports carried are in the journal."""
         if record.result is None or (record.children and not record.spec.keep):
             return []
         effects: list[Effect] = []
         for output in record.result.outcome.outputs:
-            if output.blob.small or output.blob.digest in self._collecting:
+            if output.carried or output.blob.digest in self._collecting:
                 continue
             holders = self._holders.get(output.blob.digest, set())
             if self._me not in holders:

@@ -188,7 +188,7 @@ class ApplicationHost:
                 if digest in attach:
                     attach.discard(digest)
                     data = self.small_blob(digest)
-                    if data is not None:
+                    if data is not None and size <= ATTACHED_BYTES_MAX:  # the others are fetched from us
                         blobs[digest] = data
                         size += len(data)
             part.append(order)
@@ -199,7 +199,8 @@ class ApplicationHost:
             yield tuple(part), blobs
 
     async def _collect(self, blob: BlobRef, holders: tuple[NodeId, ...]) -> None:
-        if not self._parts.store.has(blob.digest):
+        here = self.small_blob(blob.digest) is not None if blob.small else self._parts.store.has(blob.digest)
+        if not here:
             try:
                 await self._transfer.fetch(blob, holders)
             except UnreachableError as error:
@@ -207,6 +208,8 @@ class ApplicationHost:
                 self.post(CollectFailed(blob.digest, holders))
                 return
         self._parts.store.pin(self.app, [blob.digest])
+        if blob.small and (data := self.small_blob(blob.digest)) is not None:
+            self._parts.journal.append(self.app, (), {blob.digest: data})  # small blobs in the store end with the node
         self.post(Collected(blob.digest))
 
     # --- news for clients

@@ -52,6 +52,8 @@ from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
 
+CARRIED_BYTES_MAX = 1024 * 1024
+"""Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
 TAIL_BYTES = 4096
 """What an outcome carries of each log; a longer log is a blob beside it, held by the participant."""
 LOG_POLL_S = 0.2
@@ -236,9 +238,11 @@ class Participation:
     async def _outcome(self, effect: Start, execution: Execution) -> Outcome:
         app = effect.key.app
         outputs = []
+        room = CARRIED_BYTES_MAX
         for name, content in execution.outputs.items():
-            blob, data = await self._take_over(app, content)
-            outputs.append(Output(name, blob, data))
+            output = await self._take_over(app, name, content, room)
+            outputs.append(output)
+            room -= len(output.data or b"")
         stdout, stdout_tail = await self._take_over_log(app, execution.stdout)
         stderr, stderr_tail = await self._take_over_log(app, execution.stderr)
         return Outcome(
@@ -266,15 +270,14 @@ class Participation:
         store.pin(app, [blob.digest])
         return blob
 
-    async def _take_over(self, app: AppId, content: Content) -> tuple[BlobRef, bytes | None]:
-        """Into the store; a small blob's bytes as well, since they travel in the report."""
+    async def _take_over(self, app: AppId, name: str, content: Content, room: int) -> Output:
+        """Into the store; a small blob's bytes travel in the report as well, as far as there is room."""
         blob = await self._keep(app, content)
         self._application_blobs.setdefault(app, set()).add(blob.digest)
-        store = self._parts.store
-        if not blob.small:
-            return blob, None
-        data = store.content(blob.digest)
-        return blob, data if isinstance(data, bytes) else data.read_bytes() if data else None
+        if not blob.small or blob.size > room:
+            return Output(name, blob, apart=blob.small)
+        data = self._parts.store.content(blob.digest)
+        return Output(name, blob, data.read_bytes() if isinstance(data, Path) else data)
 
     async def _take_over_log(self, app: AppId, content: Content) -> tuple[BlobRef | None, str]:
         """The last bytes as text, and the whole as a blob where they are not the whole. Unlike other blobs it is not

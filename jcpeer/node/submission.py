@@ -110,11 +110,19 @@ class Submissions:
                     raise RequestError(f"blob {digest[:12]} is not what its name says")
                 store.put(data)
             store.pin(host.app, (each.digest for each in request.blobs))
-            absent = [each.digest[:12] for each in request.blobs if not store.has(each.digest)]
+            small = dict(request.data)
+            absent: list[str] = []
+            for blob in request.blobs:
+                if blob.small and blob.digest not in small:
+                    kept = host.small_blob(blob.digest)
+                    if kept is not None:
+                        small[blob.digest] = kept  # it was put, or came with another batch
+                if not store.has(blob.digest):
+                    absent.append(blob.digest[:12])
             if absent:
                 raise RequestError(f"blobs {', '.join(absent[:3])} of batch {request.number} were not put first")
             batch = Batch(request.app, request.number, request.tasks, request.blobs)
-            host.add_batch(batch, self._signed(batch), request.data)
+            host.add_batch(batch, self._signed(batch), small)
         await host.settled()
 
     async def seal(self, app: AppId, batches: int) -> None:

@@ -233,6 +233,13 @@ class Output:
     name: str
     blob: BlobRef
     data: bytes | None = None
+    apart: bool = False
+    """A small blob for which the report had no room: like a large one it is to be fetched from the participant."""
+
+    @property
+    def carried(self) -> bool:
+        """Its bytes come with the report, and are journalled with it."""
+        return self.blob.small and not self.apart
 
 
 FailureKind = Literal["exit", "exception", "timeout", "missing_output", "missing_package", "setup", "killed"]
