@@ -55,7 +55,7 @@ class Pace:
 SEEN = Pace(1.0, 30.0)
 BOOTSTRAP = Pace(2.0, 30.0)
 SLOW = Pace(2.0, 300.0)
-"""For what is only remembered, was turned away, or has not been reached for long."""
+"""For what is only remembered, has turned us away, or has not been reached for long."""
 ATTEMPTS_MAX = 100
 """Rounds at the pace of `SEEN`, most of an hour; then it is tried slowly."""
 
@@ -69,6 +69,8 @@ class _Target:
     pace: Pace
     due_s: float = math.inf
     attempts: int = 0
+    turned: bool = False
+    """In this round somebody would not have us, or we not them: that seldom changes, and is a line in both logs."""
     waiting: list[str] = field(factory=list)
     """Addresses of this round that are still to be dialled."""
     dialling: set[str] = field(factory=set)
@@ -155,8 +157,7 @@ class Dialling:
         if target is None or address not in target.dialling:
             return [], False
         target.dialling.discard(address)
-        if turned and target.pace is not BOOTSTRAP:
-            target.pace = SLOW
+        target.turned = target.turned or turned
         if target.waiting:
             return self._dial_next(target, now_s), False
         if target.dialling:
@@ -243,6 +244,7 @@ class Dialling:
         """A round of all addresses, at that time."""
         target.waiting.clear()
         target.dialling.clear()
+        target.turned = False
         if at_s > now_s:
             self._schedule(target, at_s)
             return []
@@ -267,7 +269,8 @@ class Dialling:
 
         The deviation is drawn from the names alone: the same world is the same again.
         """
-        delay_s = min(target.pace.first_s * 2.0 ** min(target.attempts - 1, 30), target.pace.max_s)
+        pace = SLOW if target.turned else target.pace
+        delay_s = min(pace.first_s * 2.0 ** min(target.attempts - 1, 30), pace.max_s)
         drawn = zlib.crc32(f"{self._me} {target.key} {target.attempts}".encode()) / 2**32
         return delay_s * (0.8 + 0.4 * drawn)
 

@@ -267,7 +267,7 @@ class Directory:
         effects: list[Effect] = [*dials]
         if event.turned and event.expected is not None:
             effects.append(Forget(event.expected))
-        if news:
+        if news and not event.turned:  # of that the carrier has told
             effects.append(Notice(f"no node of this grid at {event.address} yet, trying again: {event.why}"))
         return effects
 

@@ -289,6 +289,20 @@ def test_who_is_turned_away_is_forgotten_by_the_address_book_and_dialled_rarely(
     assert driven.on(turned) == [Forget(node("z"))]
 
 
+def test_a_named_address_where_the_node_is_turned_away_is_dialled_more_and_more_rarely() -> None:
+    driven = Driven()
+    turned = DialFailed(HOME, None, "certified for another grid", turned=True)
+    assert driven.on(Sighting("bootstrap", None, (HOME,))) == [Dial(HOME, None)]
+    for _ in range(12):
+        assert driven.on(turned) == []
+        assert driven.after(360.0) == [Dial(HOME, None)]
+    driven.on(turned)
+    assert driven.after(200.0) == []
+    driven.after(160.0)
+    assert driven.on(DialFailed(HOME, None, "refused")) == []
+    assert driven.after(36.0) == [Dial(HOME, None)]
+
+
 def test_another_grid_is_not_dialled_and_said_once() -> None:
     driven = Driven()
     other = evolve(seen("z", grid="other"), grid_name="club\x1b[2J", host="zeus")

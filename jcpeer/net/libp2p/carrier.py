@@ -54,10 +54,10 @@ from jcpeer.net.network import (
 from jcpeer.wire.codec import decode, encode
 from jcpeer.wire.messages import Heartbeat, Hello, PeerMessage, Turned
 
-HANDSHAKE_S = 5.0
-"""From the first byte to both `Hello`s; whoever has not said who it is by then is closed."""
+HANDSHAKE_S = 4.5
+"""From the first byte to both `Hello`s; whoever has not said who it is by then is closed, and so gone within 5 s."""
 DIAL_S = 5.0
-"""The same for the dialler, TCP included."""
+"""For the dialler, TCP included."""
 HELLO_BYTES_MAX = 64 * 1024
 STRANGERS_MAX = 256
 """Connections at once that have not said who they are; further ones are closed at once."""
