@@ -32,6 +32,7 @@ import trio
 from jcpeer.config import Config
 from jcpeer.errors import ConfigError, MembershipError, ProtocolError, RemoteProtocolError, UnreachableError
 from jcpeer.ids import NodeId, short
+from jcpeer.membership.certificates import check_period
 from jcpeer.membership.handshake import judge_hello, make_hello
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
@@ -228,9 +229,28 @@ class Carrier:
         while True:
             await trio.sleep(self._tick_s)
             self._strangers_log.catch_up()
+            self._part_with_expired()
             for peer in self._detector.tick(trio.current_time()):
                 if (link := self._links.get(peer)) is not None:
                     link.fail("broke", "it was silent for too long")
+
+    def _part_with_expired(self) -> None:
+        """The end of an invitation is that of its nodes, of those that are connected too."""
+        now_s = time.time()
+        for link in list(self._links.values()):
+            certificate = link.peer.certificate
+            if certificate.expires_s is None or now_s <= certificate.expires_s:
+                continue
+            try:
+                check_period(
+                    f"the certificate of node …{short(link.node)} on {certificate.host!r}",
+                    issued_s=certificate.issued_s,
+                    expires_s=certificate.expires_s,
+                    now_s=now_s,
+                )
+            except MembershipError as error:
+                log.info("connection closed", peer=link.node, why=str(error))
+                self.disconnect(link.node, str(error))
 
     # --- connections come
 
