@@ -17,11 +17,15 @@ if TYPE_CHECKING:
     from jcpeer.application.python import task as task
     from jcpeer.application.references import File as File
     from jcpeer.client.embedded import open_node as open_node
+    from jcpeer.client.grid import Grid as Grid
     from jcpeer.client.grid import connect as connect
+    from jcpeer.client.handle import Handle as Handle
 
 _HOMES = {
     "Application": "jcpeer.application.python",
     "File": "jcpeer.application.references",
+    "Grid": "jcpeer.client",
+    "Handle": "jcpeer.client",
     "LoadedApplication": "jcpeer.application.loaded",
     "connect": "jcpeer.client",
     "load": "jcpeer.application.loading",

@@ -2,41 +2,23 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 from jcpeer.cli import exits
 from jcpeer.cli.exits import Leave
 from jcpeer.cli.terminal import say
 from jcpeer.client.blocking import SocketLink
-from jcpeer.client.local import OWN_PREFIX, VARIABLE, find_socket
+from jcpeer.client.local import OWN_PREFIX, find_socket
 from jcpeer.client.session import Session
 from jcpeer.discovery.runtime_dir import LocalNode, local_nodes
-from jcpeer.errors import ConfigError, NoNodeError
-from jcpeer.places import default_node_name, runtime_dir
+from jcpeer.errors import NoNodeError
+from jcpeer.places import runtime_dir
 
 
 def nodes_here() -> list[LocalNode]:
     """This person's nodes on this machine, but for those that live only as long as one run."""
     return [each for each in local_nodes(runtime_dir()) if not each.name.startswith(OWN_PREFIX)]
-
-
-def socket_here(name: str | None, *, lasting: bool = False) -> Path:
-    """The socket of the node that is meant; `lasting`: not one that lives only as long as a run.
-
-    Raises:
-        NoNodeError: there is none.
-        ConfigError: several run here, and nothing says which.
-    """
-    if not name and not os.environ.get(VARIABLE):
-        names = [each.name for each in nodes_here()]
-        if len(names) > 1 and default_node_name() not in names:
-            raise ConfigError(
-                f"{len(names)} nodes run here, {', '.join(names)}: say which with --node NAME or {VARIABLE}"
-            )
-    return find_socket(name, lasting=lasting)
 
 
 @contextmanager
@@ -47,7 +29,7 @@ def session_here(name: str | None) -> Iterator[Session]:
         Leave: there is none.
     """
     try:
-        path = socket_here(name)
+        path = find_socket(name)
         link = PatientLink(path)
         link.connect()
     except NoNodeError as error:

@@ -18,7 +18,7 @@ from jcpeer.application.loading import load
 from jcpeer.cli import exits
 from jcpeer.cli.exits import Leave, status_of_end
 from jcpeer.cli.following import follow
-from jcpeer.cli.local import PatientLink, socket_here
+from jcpeer.cli.local import PatientLink
 from jcpeer.cli.options import OnNode
 from jcpeer.cli.screens import screen_for
 from jcpeer.cli.summary import end_as_json, outputs_line, summary_lines
@@ -132,7 +132,7 @@ def _variables(pairs: Sequence[str]) -> dict[str, str]:
 def _some_node(name: str | None, *, detach: bool) -> Iterator[_Place]:
     """The local node, or where none was asked for and none runs, one for as long as the block lasts."""
     try:
-        link: SocketLink = PatientLink(socket_here(name, lasting=True))
+        link: SocketLink = PatientLink(find_socket(name, lasting=True))
         link.connect()
     except NoNodeError as error:
         if name or os.environ.get(VARIABLE):
@@ -196,6 +196,8 @@ def _run_to_the_end(place: _Place, loaded: LoadedApplication, wanted: _Wanted, *
                 show_json({"event": "submitted", "application": app, "name": loaded.name})
             elif not place.own:
                 screen.note(f"{plain(loaded.name)} is accepted as {app[:8]}: {counted(len(loaded.tasks), 'task')}.")
+                if accepted.caveat:
+                    screen.note(plain(accepted.caveat))
             status, seen = follow(session, app, screen)
     except KeyboardInterrupt:
         _interrupted(place, loaded.name, app)

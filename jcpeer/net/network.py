@@ -9,6 +9,8 @@ The contract, which every carrier keeps and `tests/net/contract.py` checks on ea
   `peer` the identity that the handshake proved.
 - `PeerDown.proof` says whether the death is proven (a redial was refused) or guessed (silence). After a connection
   broke, the carrier redials once by itself before it speaks.
+- Heartbeats are sent and counted by the carrier, and then delivered like any message, for whoever tells people when a
+  peer was last heard; a simulation that models them delivers none. A `Goodbye` is never delivered: it is `PeerDown`.
 - A message sent to oneself is delivered to oneself, in order, without `PeerUp`.
 """
 

@@ -19,7 +19,7 @@ from jcpeer.wire.requests import AddTasks, PutBlob
 from jcpeer.work.partial import PartialBlob
 
 NAME_CHARACTERS_MAX = 200
-ONE_COPY = "one copy: the application is lost if this machine's disk is"
+ONE_COPY = "One copy: it waits while this node is down, and is lost if this machine's disk is."
 
 
 class Submissions:

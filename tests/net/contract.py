@@ -18,7 +18,7 @@ import trio
 from jcpeer.errors import UnreachableError
 from jcpeer.ids import NodeId
 from jcpeer.net.network import ByteStream, DialFailed, Network, NetworkEvent, PeerDown, PeerUp, Received
-from jcpeer.wire.messages import Answer, Ask, PeerMessage
+from jcpeer.wire.messages import Answer, Ask, Heartbeat, PeerMessage
 
 PATIENCE_S = 15.0
 """No test needs it: it makes a hang a failure."""
@@ -39,11 +39,17 @@ def message(number: int) -> PeerMessage:
 
 
 async def expect(network: Network, kind: type[Event]) -> Event:
-    """The next event, which must be of this kind."""
+    """The next event but for heartbeats, which must be of this kind."""
     with trio.fail_after(PATIENCE_S):
         event = await network.events.receive()
+        while is_heartbeat(event):
+            event = await network.events.receive()
     assert isinstance(event, kind), event
     return event
+
+
+def is_heartbeat(event: object) -> bool:
+    return isinstance(event, Received) and isinstance(event.message, Heartbeat)
 
 
 async def connect(dialler: Network, listener: Network) -> tuple[PeerUp, PeerUp]:

@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -35,7 +36,7 @@ from jcpeer.net.libp2p.sparing import LINES_AT_ONCE_MAX
 from jcpeer.net.network import ByteStream, DialFailed, Network, PeerDown, PeerUp, Received
 from jcpeer.wire.codec import PEER_KINDS, decode, encode
 from jcpeer.wire.messages import Heartbeat, Hello, Turned
-from tests.net.contract import PATIENCE_S, NetworkContract, assert_connected, connect, expect
+from tests.net.contract import PATIENCE_S, NetworkContract, assert_connected, connect, expect, is_heartbeat
 
 pytestmark = pytest.mark.real
 
@@ -251,6 +252,24 @@ async def test_an_expired_certificate_is_refused(world: Loopback, monkeypatch: p
         assert "expired" in failed.why
 
 
+async def test_a_member_whose_certificate_expires_is_parted_with(
+    world: Loopback, log: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    now_s = 1000.0
+    monkeypatch.setattr(carrier, "time", SimpleNamespace(time=lambda: now_s))
+    identity = world.grid().identity("guest")
+    until_2000 = world.grid().invite(expires_s=2000.0).admit(identity.node, host="guest", serial="1", now_s=0.0)
+    async with world.open("a") as a, world.open("guest", membership_of=lambda: until_2000) as guest:
+        await connect(guest, a)
+        now_s = 2600.0
+        down = await expect(a, PeerDown)
+        assert "expired 10 min ago" in down.why
+        assert (await expect(guest, PeerDown)).proof == "left"
+        guest.dial(a.addresses[0])
+        assert (await expect(guest, DialFailed)).turned
+    assert [line for line in told(log) if line.startswith("connection closed: ")] == [f"connection closed: {down.why}"]
+
+
 async def test_a_node_can_move_to_another_grid_while_it_runs(world: Loopback) -> None:
     identity, ours = world.member("a")
     now = ours
@@ -305,7 +324,7 @@ async def test_ten_thousand_random_frames_of_members_and_strangers_leave_it_serv
                 async with world.admitted("x", a) as stream:
                     await ignoring_faults(stream.write, b"".join(_random_frame(chance) for _ in range(50)))
                     while isinstance(event := await a.events.receive(), PeerUp | Received):
-                        assert event.peer == world.member("x")[0].node
+                        assert is_heartbeat(event) or event.peer == world.member("x")[0].node
                     assert isinstance(event, PeerDown)
             await assert_connected(a, b)
             async with world.open("c") as c:

@@ -193,7 +193,7 @@ class Link:
                 message = decode(await self._frames.next(), MESSAGE_KINDS)
                 if isinstance(message, Goodbye):
                     self.fail("left", "it said goodbye")
-                elif not isinstance(message, Heartbeat):
+                else:
                     self._deliver(self, message)
         except RemoteProtocolError as error:
             log.warning("peer sent nonsense; connection closed", peer=self.node, why=str(error))

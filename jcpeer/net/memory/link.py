@@ -9,7 +9,7 @@ from jcpeer.net.events import PeerUp
 from jcpeer.net.memory.stream import MemoryStream, open_pair
 from jcpeer.net.memory.way import Way
 from jcpeer.wire.codec import HEADER_BYTES, PEER_KINDS, decode, encode
-from jcpeer.wire.messages import Goodbye, Heartbeat, PeerMessage
+from jcpeer.wire.messages import Goodbye, PeerMessage
 
 if TYPE_CHECKING:
     from jcpeer.net.memory.node import MemoryNetwork
@@ -122,8 +122,6 @@ class End:
             return
         message = decode(item[HEADER_BYTES:], PEER_KINDS) if isinstance(item, bytes) else cast(PeerMessage, item)
         match message:
-            case Heartbeat():
-                pass
             case Goodbye():
                 self.node.left(self)
             case _:
