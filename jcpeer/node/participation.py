@@ -303,6 +303,8 @@ class Participation:
 
     async def _follow(self, key: AttemptKey, path: Path, request: ReadLog) -> AsyncGenerator[bytes, None]:
         offset = request.offset
+        while request.follow and key in self._under_way and not path.exists():
+            await trio.sleep(LOG_POLL_S)  # it has not begun to print
         try:
             with path.open("rb") as file:
                 while True:

@@ -8,7 +8,9 @@ from __future__ import annotations
 from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
 from contextlib import aclosing
 from pathlib import Path
+from typing import Literal
 
+import structlog
 import trio
 from attrs import evolve
 
@@ -21,13 +23,13 @@ from jcpeer.ids import NodeId, TaskId
 from jcpeer.node.applications import Applications
 from jcpeer.node.elsewhere import AboutApplication, Elsewhere
 from jcpeer.node.hosting import ApplicationHost
-from jcpeer.node.participation import TAIL_BYTES, Participation
+from jcpeer.node.participation import LOG_POLL_S, TAIL_BYTES, Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.submission import ONE_COPY, Submissions
 from jcpeer.node.views import Views
 from jcpeer.wire import requests
 from jcpeer.wire.facts import Ended
-from jcpeer.wire.messages import Output
+from jcpeer.wire.messages import Outcome, Output
 from jcpeer.wire.requests import (
     Accepted,
     AddTasks,
@@ -61,6 +63,8 @@ from jcpeer.wire.requests import (
 from jcpeer.wire.streams import ReadLog
 from jcpeer.work.transfer import Transfer
 
+log = structlog.get_logger()
+
 PROGRESS_S = 0.2
 NODES_POLL_S = 0.5
 PIECE_BYTES = 256 * 1024
@@ -93,7 +97,7 @@ class Service:
         self._name_of = name_of
         self._join_grid = join_grid
         self._submissions = Submissions(parts, applications)
-        elsewhere.answer_with(self.answer)
+        elsewhere.answer_with(self.answer, self.summaries)
 
     async def handle(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
         """The replies to one request, in order.
@@ -138,7 +142,7 @@ class Service:
                 await self._submissions.seal(body.app, body.batches)
                 return Accepted(body.app, 1, ONE_COPY)
             case ListApplications():
-                return requests.Applications(tuple(self._views(each).summary() for each in self._applications))
+                return await self._all_applications()
             case JoinGrid():
                 await self._join_grid(body.token)
                 return self._self()
@@ -167,6 +171,19 @@ class Service:
                 last = nodes
                 yield nodes
             await trio.sleep(NODES_POLL_S)
+
+    # --- applications
+
+    def summaries(self, user: str) -> requests.Applications:
+        """The applications of this user that are hosted here."""
+        hosts = [each for each in self._applications if each.machine.state.header.user == user]
+        return requests.Applications(tuple(self._views(each).summary() for each in hosts))
+
+    async def _all_applications(self) -> requests.Applications:
+        user = self._parts.standing.membership.certificate.user
+        found = {each.app: each for each in await self._elsewhere.applications()}
+        found |= {each.app: each for each in self.summaries(user).applications}
+        return requests.Applications(tuple(sorted(found.values(), key=lambda each: each.submitted_s)))
 
     # --- an application that is hosted here
 
@@ -275,42 +292,63 @@ class Service:
         return holders or [node for node in host.machine.roster.participants if node != self._parts.identity.node]
 
     async def _log(self, body: GetLog, host: ApplicationHost) -> AsyncGenerator[bytes, None]:
-        """First what a running attempt prints, if one is meant; otherwise the log of the one that ended."""
+        """First what a running attempt prints, if one is meant; then the log of the one that ended, as far as it was
+        not seen while it ran."""
         task = _task(host, body.task)
-        while body.follow and not host.machine.under_way(task) and host.machine.state.tasks[task].runnable:
-            with trio.move_on_after(NODES_POLL_S):
-                await host.news()
-        for name, (node, _) in host.machine.under_way(task).items():
-            if body.attempt in (None, name.number):
-                request = ReadLog(host.app, task, name.number, body.stream, follow=body.follow)
-                printed = await self._open_log(node, request)
-                if printed is not None:
-                    async with aclosing(printed):
-                        async for piece in printed:
+        number, size = body.attempt, 0
+        while host.machine.state.tasks[task].standing == "pending":
+            for name, (node, _) in host.machine.under_way(task).items():
+                if number in (None, name.number):
+                    request = ReadLog(host.app, task, name.number, body.stream, offset=size, follow=body.follow)
+                    async with aclosing(self._running_log(node, request)) as pieces:
+                        async for piece in pieces:
+                            number = name.number
+                            size += len(piece)
                             yield piece
-                    return
-        ended = self._views(host).ended_attempt(task, body.attempt)
-        if ended is None:
+            under_way = {name.number for name in host.machine.under_way(task)}
+            if not body.follow or (number is not None and number not in under_way):
+                break
+            await trio.sleep(LOG_POLL_S)
+        ended = self._views(host).ended_attempt(task, number)
+        if ended is not None:
+            async with aclosing(self._ended_log(*ended, body.stream, size)) as pieces:
+                async for piece in pieces:
+                    yield piece
+        elif not size:
             state = self._views(host).task_state(task)
             raise RequestError(f"task {task} has printed nothing yet: it is {state}", kind="unknown")
-        node, outcome = ended
-        blob = outcome.stdout if body.stream == "stdout" else outcome.stderr
-        tail = (outcome.stdout_tail if body.stream == "stdout" else outcome.stderr_tail).encode()
+
+    async def _running_log(self, node: NodeId, request: ReadLog) -> AsyncGenerator[bytes, None]:
+        """What an attempt prints, as it comes; nothing where it does not run, or its node went away."""
+        own = node == self._parts.identity.node
+        printed = self._participation.open_log(request) if own else self._transfer.read_log(node, request)
+        if printed is None:
+            return
+        try:
+            async with aclosing(printed):
+                async for piece in printed:
+                    yield piece
+        except (RequestError, UnreachableError) as error:
+            log.debug("no log of a running attempt", task=request.task, node=node, why=str(error))
+
+    async def _ended_log(
+        self, node: NodeId, outcome: Outcome, stream: Literal["stdout", "stderr"], offset: int
+    ) -> AsyncGenerator[bytes, None]:
+        blob = outcome.stdout if stream == "stdout" else outcome.stderr
+        tail = (outcome.stdout_tail if stream == "stdout" else outcome.stderr_tail).encode()
         if blob is None:
-            yield tail
+            if len(tail) > offset or not offset:
+                yield tail[offset:]
             return
         try:
             async with aclosing(self._whole_log(blob, node)) as pieces:
                 async for piece in pieces:
-                    yield piece
+                    if len(piece) > offset:
+                        yield piece[offset:]
+                    offset = max(0, offset - len(piece))
         except UnreachableError:
             gone = f"[the first {max(0, blob.size - TAIL_BYTES)} bytes went with {self._name_of(node)}]\n"
             yield gone.encode() + tail
-
-    async def _open_log(self, node: NodeId, request: ReadLog) -> AsyncGenerator[bytes, None] | None:
-        if node == self._parts.identity.node:
-            return self._participation.open_log(request)
-        return self._transfer.read_log(node, request)
 
     async def _whole_log(self, blob: BlobRef, node: NodeId) -> AsyncGenerator[bytes, None]:
         if not self._parts.store.has(blob.digest):
