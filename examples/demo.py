@@ -42,7 +42,7 @@ def demonstrate(variables: Mapping[str, str], directory: Path) -> None:
         home = nodes[0]
         tell(f"{joined([f'{each.name} ({each.address})' for each in nodes])} listen, with one slot each")
         await_acquaintance(nodes)
-        tell("each has found the two others by mDNS; none was told an address")
+        tell("each sees the two others: mDNS introduced them, none was told an address")
         with home.connect() as grid:
             loaded = load(APPLICATION, variables=variables)
             handle = grid.run(loaded)
