@@ -29,6 +29,7 @@ from tests.grids.namespaces import Machine, RunningNode, this_machine, within
 pytestmark = pytest.mark.real
 
 CLOSED_S = 5.0
+SEEN_S = 2.5
 GROWTH_BYTES_MAX = 64 * 2**20
 QUIET = ("--listen", "127.0.0.1:0", "--no-mdns")
 TURNED, NOT_LET_IN = "connection turned away", "dialled node is not connected"
@@ -155,24 +156,29 @@ async def test_a_flood_of_nonsense_costs_neither_members_nor_memory_nor_the_log(
     await throw_under_noise(keeper, connections=25, frames=40)
     await throw_in_place_of_a_hello(keeper, connections=25, frames=40)
     thrown_s = time.monotonic() - began_s
-    closed_s = await knock_and_say_nothing(keeper, times=400)
+    assert keeper.sees(member)
+    assert not keeper.log.having("node left")
+    held_s: list[float] = []
+    async with trio.open_nursery() as nursery:
+        for _ in range(400):
+            nursery.start_soon(knock_and_say_nothing, keeper, held_s)
+        await trio.to_thread.run_sync(member.kill)
+        member = await trio.to_thread.run_sync(lambda: bob.start_node(*QUIET))
+        await trio.to_thread.run_sync(lambda: within(SEEN_S, lambda: keeper.sees(member), "the member is in again"))
+        assert len(held_s) < 400, "the port is still crowded"
 
     grown_bytes = keeper.memory_bytes() - before_bytes
     lines = len(keeper.log.so_far) - before_lines
     seconds = time.monotonic() - began_s
     print(
-        f"\n    10,000 random frames in {thrown_s:.1f} s; 400 half-open connections closed within {closed_s:.1f} s; "
+        f"\n    10,000 random frames in {thrown_s:.1f} s; 400 half-open connections closed within {max(held_s):.1f} s; "
         f"memory + {grown_bytes / 2**20:.1f} MiB; {lines} lines in {seconds:.0f} s",
         end="",
     )
-    assert closed_s < CLOSED_S
+    assert max(held_s) < CLOSED_S
     assert grown_bytes < GROWTH_BYTES_MAX
-    assert lines <= LINES_AT_ONCE_MAX + seconds + 1
+    assert lines <= LINES_AT_ONCE_MAX + seconds + 5
     assert keeper.sees(member)
-    assert not keeper.log.having("node left")
-    member.kill()
-    member = bob.start_node(*QUIET)
-    within(CLOSED_S, lambda: keeper.sees(member), "the member is in again")
 
 
 async def throw_frames(node: RunningNode, *, connections: int, frames: int) -> None:
@@ -199,23 +205,14 @@ async def throw_in_place_of_a_hello(node: RunningNode, *, connections: int, fram
             await ignoring_faults(stream.write, b"".join(random_frame(chance) for _ in range(frames)))
 
 
-async def knock_and_say_nothing(node: RunningNode, *, times: int) -> float:
-    """The longest that one of them was kept, in seconds."""
-    longest_s = 0.0
-
-    async def knock() -> None:
-        nonlocal longest_s
-        began_s = trio.current_time()
-        async with await trio.open_tcp_stream("127.0.0.1", node.port) as tcp:
-            with trio.fail_after(CLOSED_S + 2), contextlib.suppress(trio.BrokenResourceError):
-                async for _ in tcp:
-                    pass
-        longest_s = max(longest_s, trio.current_time() - began_s)
-
-    async with trio.open_nursery() as nursery:
-        for _ in range(times):
-            nursery.start_soon(knock)
-    return longest_s
+async def knock_and_say_nothing(node: RunningNode, held_s: list[float]) -> None:
+    """Adds for how long the connection was kept."""
+    began_s = trio.current_time()
+    async with await trio.open_tcp_stream("127.0.0.1", node.port) as tcp:
+        with trio.fail_after(2 * CLOSED_S), contextlib.suppress(trio.BrokenResourceError):
+            async for _ in tcp:
+                pass
+    held_s.append(trio.current_time() - began_s)
 
 
 @asynccontextmanager

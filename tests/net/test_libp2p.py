@@ -11,7 +11,7 @@ import subprocess
 import sys
 import time
 from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from types import SimpleNamespace
 from typing import Any
 
@@ -202,7 +202,25 @@ async def test_whoever_connects_and_says_nothing_is_closed(
                     pass  # the name of the protocol by which it would have gone on
             async with world.secured("b", a) as streams:  # proves an id and then says nothing
                 await streams.event_closed.wait()
-    assert told(log) == ["connection closed: it did not say who it is: "] * 2
+    assert told(log) == ["connection closed: it did not say who it is: within 0.1 s"] * 2
+
+
+async def test_a_crowd_that_says_nothing_keeps_no_member_out(
+    world: Loopback, log: list[Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrier, "STRANGERS_MAX", 8)
+    async with world.open("a") as a, world.open("b") as b, AsyncExitStack() as crowd:
+        endpoint = parse_address(a.addresses[0])
+        silent = [await trio.open_tcp_stream(endpoint.host, endpoint.port) for _ in range(20)]
+        for each in silent:
+            await crowd.enter_async_context(each)
+        with trio.fail_after(PATIENCE_S):
+            async for _ in silent[11]:
+                pass  # closed to make room for the last
+        assert len(told(log)) >= 12
+        await connect(b, a)
+        await assert_connected(a, b)
+        assert set(told(log)) == {"connection closed: it did not say who it is: others wait"}
 
 
 @pytest.mark.parametrize(

@@ -61,7 +61,7 @@ DIAL_S = 5.0
 """For the dialler, TCP included."""
 HELLO_BYTES_MAX = 64 * 1024
 STRANGERS_MAX = 256
-"""Connections at once that have not said who they are; further ones are closed at once."""
+"""Connections at once that have not said who they are; over this the one that came first is closed."""
 BULK_STREAMS_MAX = 256
 """Streams at once that one peer may have open here."""
 REDIAL_STAGGER_S = 0.1
@@ -145,7 +145,7 @@ class Carrier:
         self._open: set[Link] = set()  # every connection that was let in and still stands, those that leave included
         self._dials: set[tuple[str, NodeId | None]] = set()
         self._in_handshake: dict[NodeId, trio.Event] = {}
-        self._strangers = 0
+        self._strangers: dict[trio.SocketStream, trio.CancelScope] = {}  # in the order in which they came
         self._strangers_log = SparingLog()
         self._bulk_streams: dict[NodeId, int] = {}
         self._changed = trio.Event()  # replaced whenever a peer comes up
@@ -257,24 +257,23 @@ class Carrier:
     async def _welcome(self, tcp: trio.SocketStream) -> None:
         """Serve one accepted connection until it ends."""
         remote = "{} port {}".format(*remote_of(tcp))
-        if self._strangers >= STRANGERS_MAX:
-            self._strangers_log.info(
-                "too many connections that do not say who they are; one more closed", remote=remote
-            )
-            return
-        self._strangers += 1
+        if len(self._strangers) >= STRANGERS_MAX:
+            # A member says who it is within milliseconds: who has not done so for longest is the least likely one.
+            self._strangers.pop(next(iter(self._strangers))).cancel()
+        scope = self._strangers[tcp] = trio.CancelScope(deadline=trio.current_time() + HANDSHAKE_S)
         link = None
         try:
-            with trio.fail_after(HANDSHAKE_S):
+            with scope:
                 link = await self._hold(tcp, None, dialled=False)
         except _TurnedError as error:
             self._strangers_log.info("connection turned away", remote=remote, why=str(error))
         except (UnreachableError, RemoteProtocolError) as error:
             self._strangers_log.info("connection closed before it was let in", remote=remote, why=str(error))
-        except trio.TooSlowError:
-            self._strangers_log.info("connection closed: it did not say who it is", remote=remote, within_s=HANDSHAKE_S)
         finally:
-            self._strangers -= 1
+            made_room = self._strangers.pop(tcp, None) is None
+        if scope.cancelled_caught:
+            why = "others wait" if made_room else f"within {HANDSHAKE_S:g} s"
+            self._strangers_log.info("connection closed: it did not say who it is", remote=remote, why=why)
         if link is not None:
             await link.ended.wait()
 
