@@ -8,7 +8,8 @@ from jcpeer.coordinator.events import BatchAdded, CancelRequested, Heard, NodeLo
 from jcpeer.ids import Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Ended, Finished, TasksAdded
 from jcpeer.wire.messages import CancelAttempts, Confirm, Decline, Outcome, Output, Recruit, Report
-from jcpeer.work import participant as work
+from jcpeer.work import events as work
+from jcpeer.work.participant import OUTCOME_KEPT_S
 from tests.coordinator.little_world import APP, ME, LittleWorld, record_of, unsigned
 from tests.work.test_participant import Driver, assigned, called, order, ran
 
@@ -131,7 +132,7 @@ def test_an_outcome_is_forgotten_after_a_day_without_its_coordinator() -> None:
     drive = Driver()
     drive(called())
     drive.settle(assigned(order("a")), ran("a"))
-    drive.now_s = work.OUTCOME_KEPT_S + 1
+    drive.now_s = OUTCOME_KEPT_S + 1
     drive(work.Tick())
     assert drive(called()) == [work.Send(ME, Confirm(APP, Epoch(1, ME), 2))]
 

@@ -43,6 +43,7 @@ from jcpeer.coordinator.events import (
     Tell,
     Tick,
 )
+from jcpeer.coordinator.holdings import Holdings
 from jcpeer.coordinator.roster import Assigned, Participant, Roster, queued_last_first, slots_of, unmet_need
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
@@ -84,7 +85,6 @@ REBALANCE_AFTER_S = 0.25
 SETTLE_S = 2.0
 """After a takeover, time for participants to say what they still run before it is given to others."""
 ORDERS_PER_FRAME_MAX = 500
-DOUBTS_MAX = 2
 
 
 @frozen
@@ -115,13 +115,13 @@ class Coordinator:
         self._promises: deque[tuple[int, Effect | _Acknowledgement]] = deque()
         self._acknowledgements: dict[NodeId, list[AttemptName]] = {}
         self._committed = state.last_index
-        self._holders: dict[Digest, set[NodeId]] = {}
+        self._holdings = Holdings(me=me)
         self._sent_small: dict[NodeId, set[Digest]] = {}
         self._collecting: dict[Digest, TaskId] = {}
+        self._finished_early: dict[TaskId, None] = {}
+        """Tasks without children that had finished before the application was sealed."""
         self._shunned: dict[TaskId, set[NodeId]] = {}
         """Nodes that gave a task back of their own will: not asked again while another can run it."""
-        self._doubts: dict[Digest, int] = {}
-        """How often a blob was not to be had from any of its holders, who seem alive."""
         self._dispatch_from_s = 0.0
         self._mean_run_s: float | None = None
         self._over = state.ended is not None
@@ -144,7 +144,7 @@ class Coordinator:
             self._numbers[record.spec.id] = record.last_number
             for each in record.spec.inputs:
                 if isinstance(each.source, BlobRef):
-                    self._holders[each.source.digest] = {self._me}
+                    self._holdings.add(self._me, each.source.digest)
             if record.runnable:
                 self._make_ready(record.spec.id)
             if record.result is not None:
@@ -217,9 +217,7 @@ class Coordinator:
             case GivenBack():
                 return self._take_back(event.node, message, now_s=now_s)
             case Fetched():
-                for digest in message.blobs:
-                    if digest in self._holders:
-                        self._holders[digest].add(event.node)
+                self._holdings.add_if_known(event.node, message.blobs)
                 return []
             case _:
                 assert_never(message)
@@ -265,13 +263,17 @@ class Coordinator:
         if batch.number in self.state.batches or self.state.sealed or self._over:
             return []
         for blob in batch.blobs:
-            self._holders.setdefault(blob.digest, set()).add(self._me)
+            self._holdings.add(self._me, blob.digest)
         return self._record(TasksAdded(batch.number, event.signed), now_s=now_s, batch=batch)
 
     def _seal(self, event: SealReceived, *, now_s: float) -> list[Effect]:
         if self.state.sealed or self._over:
             return []
-        return self._record(Sealed(event.seal), now_s=now_s)
+        effects = self._record(Sealed(event.seal), now_s=now_s)
+        for task in self._finished_early:
+            effects += self._collect_if_final(self.state.tasks[task])
+        self._finished_early.clear()
+        return effects
 
     # --- participants
 
@@ -457,25 +459,16 @@ class Coordinator:
 
     def _note_holders(self, result: Finished) -> None:
         for output in result.outcome.outputs:
-            holders = self._holders.setdefault(output.blob.digest, set())
-            holders.add(self._me if output.carried else result.node)
+            self._holdings.add(self._me if output.carried else result.node, output.blob.digest)
 
     def _lose_holder(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for task in self._finished_with_large_outputs_at(node):
-            effects += self._restore_output_if_needed(task, why, now_s=now_s)
-        return effects
-
-    def _finished_with_large_outputs_at(self, node: NodeId) -> list[TaskId]:
-        """Tasks whose results this node produced or fetched. A death is rare, so it may look at all results."""
-        lost = {digest for digest, holders in self._holders.items() if node in holders}
-        for digest in lost:
-            self._holders[digest].discard(node)
-        return [
+        lost = self._holdings.lose(node)
+        concerned = [
             record.spec.id
             for record in self.state.tasks.values()
             if record.result is not None and any(each.blob.digest in lost for each in record.result.outcome.outputs)
         ]
+        return [effect for task in concerned for effect in self._restore_output_if_needed(task, why, now_s=now_s)]
 
     def _restore_output_if_needed(self, task: TaskId, why: str, *, now_s: float) -> list[Effect]:
         """Run a finished task again if an output of it has no holder left and somebody still needs it; and, as the
@@ -483,7 +476,7 @@ class Coordinator:
         record = self.state.tasks[task]
         if record.result is None or self._over:
             return []
-        gone = [each for each in record.result.outcome.outputs if not self._holders.get(each.blob.digest)]
+        gone = [each for each in record.result.outcome.outputs if not self._holdings.of(each.blob.digest)]
         if not any(self._is_needed(record, each.name) for each in gone):
             return []
         for each in gone:
@@ -504,13 +497,8 @@ class Coordinator:
         )
 
     def _doubt(self, digest: Digest, attempts: tuple[AttemptName, ...], why: str, *, now_s: float) -> list[Effect]:
-        """No holder gave a blob though none is known to be dead. One failure may be the asker's; after the second the
-        holders are taken to have lost it."""
-        self._doubts[digest] = self._doubts.get(digest, 0) + 1
-        if self._doubts[digest] < DOUBTS_MAX:
+        if not self._holdings.doubt(digest):
             return []
-        del self._doubts[digest]
-        self._holders[digest] = self._holders.get(digest, set()) & {self._me}
         return [
             effect
             for name in attempts
@@ -523,28 +511,30 @@ class Coordinator:
         """The application's results are brought here before it ends; those that reports carried are in the journal."""
         if record.result is None or (record.children and not record.spec.keep):
             return []
+        if not self.state.sealed and not self.state.header.open_ended:
+            self._finished_early[record.spec.id] = None  # its children may still be on their way
+            return []
         effects: list[Effect] = []
         for output in record.result.outcome.outputs:
             if output.carried or output.blob.digest in self._collecting:
                 continue
-            holders = self._holders.get(output.blob.digest, set())
+            holders = self._holdings.of(output.blob.digest)
             if self._me not in holders:
                 self._collecting[output.blob.digest] = record.spec.id
                 effects.append(Collect(output.blob, tuple(sorted(holders))))
         return effects
 
     def _collected(self, digest: Digest) -> list[Effect]:
-        self._holders.setdefault(digest, set()).add(self._me)
+        self._holdings.add(self._me, digest)
         self._collecting.pop(digest, None)
         return []
 
     def _collect_elsewhere(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
         task = self._collecting.pop(event.digest, None)
-        holders = self._holders.get(event.digest, set())
-        holders.difference_update(event.holders)
+        self._holdings.remove(event.holders, event.digest)
         if task is None:
             return []
-        if holders:
+        if self._holdings.of(event.digest):
             return self._collect_if_final(self.state.tasks[task])
         return self._restore_output_if_needed(task, "no holder gave it", now_s=now_s)
 
@@ -611,7 +601,7 @@ class Coordinator:
         return sum(
             blob.size
             for each in task.inputs
-            if not (blob := self._input_blob(each.source)).small and node in self._holders.get(blob.digest, ())
+            if not (blob := self._input_blob(each.source)).small and self._holdings.holds(node, blob.digest)
         )
 
     def _input_blob(self, source: BlobRef | OutputOf) -> BlobRef:
@@ -628,11 +618,11 @@ class Coordinator:
         inputs = []
         for each in task.inputs:
             blob = self._input_blob(each.source)
-            holders = self._holders.get(blob.digest, set())
-            inputs.append(OrderedInput(each.name, blob, self._best_holders(holders, node), each.executable))
+            holders = self._best_holders(self._holdings.of(blob.digest), node)
+            inputs.append(OrderedInput(each.name, blob, holders, each.executable))
         return AttemptOrder(task.id, number, task.work, tuple(inputs), task.outputs, task.needs, task.timeout_s)
 
-    def _best_holders(self, holders: set[NodeId], node: NodeId) -> tuple[NodeId, ...]:
+    def _best_holders(self, holders: frozenset[NodeId], node: NodeId) -> tuple[NodeId, ...]:
         """Participants before ourselves, so that bulk data does not all pass through the coordinator."""
         return tuple(sorted(holders - {node}, key=lambda each: (each == self._me, each)))
 
@@ -690,7 +680,7 @@ class Coordinator:
         }
 
     def holders(self, digest: Digest) -> frozenset[NodeId]:
-        return frozenset(self._holders.get(digest, ()))
+        return self._holdings.of(digest)
 
     def counts(self) -> dict[str, int]:
         """Tasks by state: those that are pending, divided by what is under way."""

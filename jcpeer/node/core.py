@@ -43,8 +43,8 @@ from jcpeer.wire.messages import (
     Started,
     Withdraw,
 )
-from jcpeer.work import participant
-from jcpeer.work.participant import Ordered, Reunited
+from jcpeer.work import events as work
+from jcpeer.work.events import Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -219,7 +219,7 @@ class Node:
         while True:
             await trio.sleep(TICK_S)
             self._tell_directory(found.Tick())
-            self.participation.post(participant.Tick())
+            self.participation.post(work.Tick())
             self.applications.tick()
 
     async def _watch_load(self) -> None:

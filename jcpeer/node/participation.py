@@ -28,8 +28,7 @@ from jcpeer.wire.messages import (
     Recruit,
 )
 from jcpeer.wire.streams import ReadLog
-from jcpeer.work.execution import Content, Execution
-from jcpeer.work.participant import (
+from jcpeer.work.events import (
     Assigned,
     AttemptKey,
     CalledUp,
@@ -42,12 +41,13 @@ from jcpeer.work.participant import (
     Kill,
     Killed,
     Leave,
-    ParticipantMachine,
     Quiet,
     Ran,
     Send,
     Start,
 )
+from jcpeer.work.execution import Content, Execution
+from jcpeer.work.participant import ParticipantMachine
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()

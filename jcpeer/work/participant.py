@@ -11,28 +11,45 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Mapping
 from typing import Literal, assert_never
 
-from attrs import define, field, frozen
+from attrs import define, field
 
-from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId
+from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
 from jcpeer.wire.messages import (
     Acknowledge,
-    Assign,
     AttemptOrder,
     CancelAttempts,
     Confirm,
     Decline,
     GivenBack,
-    OrderedInput,
     Outcome,
-    PeerMessage,
-    Recruit,
     Release,
     Report,
     Started,
     Withdraw,
+)
+from jcpeer.work.events import (
+    Assigned,
+    AttemptKey,
+    CalledUp,
+    Drain,
+    DropBlobs,
+    Effect,
+    Event,
+    Fetch,
+    InputsHere,
+    InputsMissing,
+    Kill,
+    Killed,
+    Leave,
+    Ordered,
+    Quiet,
+    Ran,
+    Reunited,
+    Send,
+    Start,
+    Tick,
 )
 
 OUTCOME_KEPT_S = 24 * 3600.0
@@ -43,150 +60,6 @@ REPORT_HOLD_S = 0.005
 """While more attempts run, an outcome waits so long for company: a message costs as much for one as for fifty."""
 REPORT_OUTCOMES = 64
 """So many outcomes do not wait any longer."""
-
-# --- events
-
-
-@frozen
-class CalledUp:
-    """A call-up whose signature holds; `user` is whose application it is."""
-
-    node: NodeId
-    recruit: Recruit
-    user: str
-
-
-@frozen
-class Assigned:
-    """Orders; what they carried is stored. `absent` are the inputs, by attempt, that are not here yet."""
-
-    node: NodeId
-    assign: Assign
-    absent: Mapping[AttemptName, tuple[OrderedInput, ...]]
-
-
-@frozen
-class Ordered:
-    """Any other order."""
-
-    node: NodeId
-    message: Withdraw | CancelAttempts | Acknowledge | Release
-
-
-@frozen
-class InputsHere:
-    """All inputs of the attempt are in the store."""
-
-    key: AttemptKey
-
-
-@frozen
-class InputsMissing:
-    """No holder gave these."""
-
-    key: AttemptKey
-    digests: tuple[Digest, ...]
-    why: str
-
-
-@frozen
-class Ran:
-    """The attempt ran to its end."""
-
-    key: AttemptKey
-    outcome: Outcome
-
-
-@frozen
-class Killed:
-    """Nothing of the attempt runs any more, as was wanted."""
-
-    key: AttemptKey
-
-
-@frozen
-class Reunited:
-    """This node is connected, after a break perhaps: what was told to it last may not have arrived."""
-
-    node: NodeId
-
-
-@frozen
-class Leave:
-    """The node stops: hand everything back."""
-
-    reason: str
-
-
-@frozen
-class Drain:
-    """Take nothing new; what runs may end."""
-
-
-@frozen
-class Tick:
-    """Time passed; a few times a second."""
-
-
-@frozen
-class Quiet:
-    """No further event waits: the moment to start attempts and to send reports, once for many events."""
-
-
-@frozen
-class AttemptKey:
-    """An attempt of any application."""
-
-    app: AppId
-    name: AttemptName
-
-
-Event = (
-    CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Reunited | Leave | Drain | Tick | Quiet
-)
-
-# --- effects
-
-
-@frozen
-class Send:
-    node: NodeId
-    message: PeerMessage
-
-
-@frozen
-class Fetch:
-    """Bring these inputs here; `InputsHere` or `InputsMissing` follows, unless `Kill` comes first."""
-
-    key: AttemptKey
-    inputs: tuple[OrderedInput, ...]
-
-
-@frozen
-class Start:
-    """Execute; `Ran` follows, or `Killed` after `Kill`."""
-
-    key: AttemptKey
-    epoch: Epoch
-    order: AttemptOrder
-    waited_s: float
-
-
-@frozen
-class Kill:
-    """Stop fetching or executing; `Killed` follows."""
-
-    key: AttemptKey
-
-
-@frozen
-class DropBlobs:
-    """The application needs nothing here any more."""
-
-    app: AppId
-
-
-Effect = Send | Fetch | Start | Kill | DropBlobs
 
 
 @define

@@ -29,7 +29,7 @@ from jcpeer.wire.messages import (
     Recruit,
     Signed,
 )
-from jcpeer.work import participant as work
+from jcpeer.work import events as work
 from jcpeer.work.participant import ParticipantMachine
 
 APP = AppId("a" * 40)

@@ -23,8 +23,9 @@ from jcpeer.wire.messages import (
     Started,
     Withdraw,
 )
-from jcpeer.work import participant as work
-from jcpeer.work.participant import AttemptKey, Effect, Event, Fetch, Kill, ParticipantMachine, Send, Start
+from jcpeer.work import events as work
+from jcpeer.work.events import AttemptKey, Effect, Event, Fetch, Kill, Send, Start
+from jcpeer.work.participant import TELL_STARTED_AFTER_S, ParticipantMachine
 
 APP, OTHER = AppId("a" * 40), AppId("b" * 40)
 COORDINATOR, SUCCESSOR = NodeId("coordinator"), NodeId("successor")
@@ -238,7 +239,7 @@ def test_only_what_lasts_is_announced_as_started() -> None:
     drive(called())
     drive.settle(assigned(order("a")))
     assert drive(work.Tick()) == []
-    drive.now_s = work.TELL_STARTED_AFTER_S
+    drive.now_s = TELL_STARTED_AFTER_S
     assert messages(drive(work.Tick())) == [Started(APP, (name("a"),))]
     assert drive(work.Tick()) == []
 
@@ -264,7 +265,7 @@ def test_after_a_break_the_coordinator_is_told_again_what_runs_and_what_has_come
     drive = Driver(slots=2)
     drive(called())
     drive.settle(assigned(order("done"), order("running")))
-    drive.now_s = work.TELL_STARTED_AFTER_S
+    drive.now_s = TELL_STARTED_AFTER_S
     drive(work.Tick())
     done = ran("done")
     drive.settle(done)

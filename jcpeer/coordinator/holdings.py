@@ -1,0 +1,57 @@
+"""Which nodes hold which blobs of one application, as far as they have said, and when that is doubted.
+
+Soft knowledge: a holder that is silent about having dropped a blob is believed until it is lost, or until the blob was
+not to be had from anybody twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from jcpeer.ids import Digest, NodeId
+
+DOUBTS_MAX = 2
+"""One failure to get a blob may be the asker's; after the second its holders are taken to have lost it."""
+
+
+class Holdings:
+    """Blob → holders. `me` is the coordinator's own node, which is not doubted by others' failures."""
+
+    def __init__(self, *, me: NodeId) -> None:
+        self._me = me
+        self._holders: dict[Digest, set[NodeId]] = {}
+        self._doubts: dict[Digest, int] = {}
+
+    def of(self, digest: Digest) -> frozenset[NodeId]:
+        return frozenset(self._holders.get(digest, ()))
+
+    def holds(self, node: NodeId, digest: Digest) -> bool:
+        return node in self._holders.get(digest, ())
+
+    def add(self, node: NodeId, digest: Digest) -> None:
+        self._holders.setdefault(digest, set()).add(node)
+
+    def add_if_known(self, node: NodeId, digests: Iterable[Digest]) -> None:
+        """A node says that it fetched these; what is no blob of the application is passed over."""
+        for digest in digests:
+            if digest in self._holders:
+                self._holders[digest].add(node)
+
+    def remove(self, nodes: Iterable[NodeId], digest: Digest) -> None:
+        self._holders.get(digest, set()).difference_update(nodes)
+
+    def lose(self, node: NodeId) -> frozenset[Digest]:
+        """A node is gone; returns what it held. A death is rare, so it may look at every blob."""
+        lost = frozenset(digest for digest, holders in self._holders.items() if node in holders)
+        for digest in lost:
+            self._holders[digest].discard(node)
+        return lost
+
+    def doubt(self, digest: Digest) -> bool:
+        """Nobody gave this blob though none of its holders is known to be gone. True when they no longer count."""
+        self._doubts[digest] = self._doubts.get(digest, 0) + 1
+        if self._doubts[digest] < DOUBTS_MAX:
+            return False
+        del self._doubts[digest]
+        self._holders[digest] = self._holders.get(digest, set()) & {self._me}
+        return True

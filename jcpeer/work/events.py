@@ -1,0 +1,165 @@
+"""What a participant hears, and what it wants done. Events come in order; effects are performed in order."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import frozen
+
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId
+from jcpeer.wire.messages import (
+    Acknowledge,
+    Assign,
+    AttemptOrder,
+    CancelAttempts,
+    OrderedInput,
+    Outcome,
+    PeerMessage,
+    Recruit,
+    Release,
+    Withdraw,
+)
+
+# --- events
+
+
+@frozen
+class CalledUp:
+    """A call-up whose signature holds; `user` is whose application it is."""
+
+    node: NodeId
+    recruit: Recruit
+    user: str
+
+
+@frozen
+class Assigned:
+    """Orders; what they carried is stored. `absent` are the inputs, by attempt, that are not here yet."""
+
+    node: NodeId
+    assign: Assign
+    absent: Mapping[AttemptName, tuple[OrderedInput, ...]]
+
+
+@frozen
+class Ordered:
+    """Any other order."""
+
+    node: NodeId
+    message: Withdraw | CancelAttempts | Acknowledge | Release
+
+
+@frozen
+class InputsHere:
+    """All inputs of the attempt are in the store."""
+
+    key: AttemptKey
+
+
+@frozen
+class InputsMissing:
+    """No holder gave these."""
+
+    key: AttemptKey
+    digests: tuple[Digest, ...]
+    why: str
+
+
+@frozen
+class Ran:
+    """The attempt ran to its end."""
+
+    key: AttemptKey
+    outcome: Outcome
+
+
+@frozen
+class Killed:
+    """Nothing of the attempt runs any more, as was wanted."""
+
+    key: AttemptKey
+
+
+@frozen
+class Reunited:
+    """This node is connected, after a break perhaps: what was told to it last may not have arrived."""
+
+    node: NodeId
+
+
+@frozen
+class Leave:
+    """The node stops: hand everything back."""
+
+    reason: str
+
+
+@frozen
+class Drain:
+    """Take nothing new; what runs may end."""
+
+
+@frozen
+class Tick:
+    """Time passed; a few times a second."""
+
+
+@frozen
+class Quiet:
+    """No further event waits: the moment to start attempts and to send reports, once for many events."""
+
+
+@frozen
+class AttemptKey:
+    """An attempt of any application."""
+
+    app: AppId
+    name: AttemptName
+
+
+Event = (
+    CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Reunited | Leave | Drain | Tick | Quiet
+)
+
+# --- effects
+
+
+@frozen
+class Send:
+    node: NodeId
+    message: PeerMessage
+
+
+@frozen
+class Fetch:
+    """Bring these inputs here; `InputsHere` or `InputsMissing` follows, unless `Kill` comes first."""
+
+    key: AttemptKey
+    inputs: tuple[OrderedInput, ...]
+
+
+@frozen
+class Start:
+    """Execute; `Ran` follows, or `Killed` after `Kill`."""
+
+    key: AttemptKey
+    epoch: Epoch
+    order: AttemptOrder
+    waited_s: float
+
+
+@frozen
+class Kill:
+    """Stop fetching or executing; `Killed` follows."""
+
+    key: AttemptKey
+
+
+@frozen
+class DropBlobs:
+    """The application needs nothing here any more."""
+
+    app: AppId
+
+
+Effect = Send | Fetch | Start | Kill | DropBlobs
