@@ -1,0 +1,120 @@
+"""How a node process begins and ends: signals, impossible beginnings, and what is left of it."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+
+import pytest
+
+from tests.real_grid import Gate, RealGrid, RealNode, eventually
+
+pytestmark = pytest.mark.real
+
+
+def refused(*nodes: RealNode) -> list[str]:
+    """What each of these, which cannot begin, said: one line each."""
+    lines = []
+    for node in nodes:
+        status = node.process.wait(10)
+        assert node.process.stdout is not None
+        assert node.process.stdout.read() == b""
+        (line,) = node.said().splitlines()
+        assert status in (2, 74, 77), line
+        lines.append(line)
+    return lines
+
+
+def test_a_signal_ends_a_node_whose_tasks_will_not_end_and_others_run_them(world: RealGrid, gate: Gate) -> None:
+    a, b, c = world.ensure("a", "b", "c", slots=2)
+    with a.connect() as grid:
+        handle = grid.run(gate.application("stubborn", tasks=9))
+        eventually(
+            lambda: all(len(each.attempts()) == 2 for each in (a, b, c)), within_s=10, what="all slots are taken"
+        )
+        took_s = {"SIGTERM": b.stop(signal.SIGTERM), "SIGINT": c.stop(signal.SIGINT)}
+        print(f"left after {took_s}")
+        assert not b.attempts() | c.attempts()
+        gate.open()
+        status = handle.wait(timeout=20)
+    assert status.summary.state == "ok"
+    assert (status.attempts, status.failures) == (9, ())
+    assert {each.node.name for each in status.shares} == {"a"}
+
+
+def test_a_coordinator_that_is_told_to_stop_goes_on_when_it_is_back(world: RealGrid, gate: Gate) -> None:
+    a, b = world.ensure("a", "b", slots=2)
+    with a.connect() as grid:
+        handle = grid.run(gate.application("patient", tasks=6))
+        eventually(lambda: a.attempts() and b.attempts(), within_s=10, what="both work")
+        a.stop()
+        running = b.attempts()
+        a, b = world.ensure("a", "b", slots=2)
+        gate.open()
+        status = handle.wait(timeout=20)
+    assert (status.summary.state, status.takeovers, status.failures) == ("ok", 1, ())
+    assert running, "b has not let go of what it ran"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_at_the_start_ends_it_as_well(world: RealGrid, number: signal.Signals) -> None:
+    node = world.launch("early", "--no-mdns")
+    held = node.directory / "state" / "early" / "running"
+    eventually(held.exists, within_s=20, what="it begins")
+    node.send_signal(number)
+    status = node.process.wait(3)
+    assert status in (0, 130, -number)
+    assert "Traceback" not in node.said()
+    held.unlink()
+
+
+def test_a_killed_node_leaves_nothing_behind(world: RealGrid, gate: Gate) -> None:
+    a, b = world.ensure("a", "b", slots=2)
+    with a.connect() as grid:
+        handle = grid.run(gate.application("orphans", tasks=4))
+        eventually(lambda: len(b.attempts()) == 2, within_s=10, what="b works")
+        b.kill()
+        eventually(lambda: not b.attempts(), within_s=2, what="its attempts are gone")
+        gate.open()
+        assert handle.wait(timeout=20).summary.state == "ok"
+
+
+def test_what_makes_a_beginning_impossible_is_one_line(world: RealGrid) -> None:
+    (a,) = world.ensure("a", slots=2)
+    (spare,) = world.start("spare")
+    spare.stop()
+    identity = spare.directory / "state" / "spare" / "identity"
+    identity.chmod(0o644)
+    in_the_way = world.machine("blocked") / "state"
+    in_the_way.touch()
+    first = refused(
+        world.launch("a", machine="a"),
+        world.launch("other", "--listen", a.address),
+        world.launch("spare"),
+        world.launch("blocked"),
+    )
+    identity.write_bytes(b"rubbish")
+    identity.chmod(0o600)
+    (rubbish,) = refused(world.launch("spare", machine="spare"))
+    for line, words in zip(
+        [*first, rubbish],
+        ["runs already", f"port {a.address.split(':')[1]}", f"chmod 600 {identity}", str(in_the_way), "is damaged"],
+        strict=True,
+    ):
+        assert words in line
+    assert a.seen() is not None, "it did not suffer"
+
+
+@pytest.mark.root
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a small file system is mounted")
+def test_a_full_disk_makes_a_beginning_impossible(world: RealGrid) -> None:
+    place = world.machine("full") / "state"
+    place.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], check=True)
+    try:
+        (line,) = refused(world.launch("full"))
+    finally:
+        subprocess.run(["umount", str(place)], check=True)
+    assert "full" in line
+    assert str(place) in line
