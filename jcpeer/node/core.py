@@ -37,6 +37,7 @@ from jcpeer.wire.messages import (
     Fetched,
     GivenBack,
     NodeRecord,
+    NodeState,
     Recruit,
     Release,
     Report,
@@ -64,19 +65,21 @@ class Node:
         self.parts = parts
         self._users: dict[NodeId, str] = {}
         self._names: dict[NodeId, str] = {parts.identity.node: parts.name}
-        self._record = self._told_record = _first_record(parts)
+        self._record = _first_record(parts)
+        self._addresses = self._record.addresses
+        self._load = 0.0
         self.directory = Directory(self._record, parts.standing.membership.fingerprint)
         self.participation = Participation(
             parts,
             user=self._record.user,
             slots=self._record.slots,
             memory_bytes=self._record.memory_bytes,
-            changed=self._refresh_record,
+            changed=self._show_state,
             hosted_here=lambda app: self.applications.get(app) is not None,
         )
         self.transfer = Transfer(parts.network, parts.store, open_log=self.participation.open_log)
         self.applications = Applications(
-            parts, self.transfer, nursery, known_nodes=self.known_nodes, changed=self._refresh_record
+            parts, self.transfer, nursery, known_nodes=self.known_nodes, changed=self._show_state
         )
         self.elsewhere = Elsewhere(parts, self.applications, nursery, others=self.other_nodes)
         self.service = Service(
@@ -218,6 +221,7 @@ class Node:
     async def _tick(self) -> None:
         while True:
             await trio.sleep(TICK_S)
+            self._refresh_record()
             self._tell_directory(found.Tick())
             self.participation.post(work.Tick())
             self.applications.tick()
@@ -225,8 +229,8 @@ class Node:
     async def _watch_load(self) -> None:
         while True:
             # Looking up the machine's addresses costs a millisecond, so it is done here, not at each change.
-            self._record = evolve(self._record, addresses=self.parts.network.addresses)
-            self._refresh_record(load=round(self.parts.machine.load(), 1))
+            self._addresses = self.parts.network.addresses
+            self._load = round(self.parts.machine.load(), 1)
             await trio.sleep(LOAD_S)
 
     async def _forget_old_applications(self) -> None:
@@ -236,16 +240,26 @@ class Node:
 
     # --- the node's own record
 
-    def _refresh_record(self, *, load: float | None = None) -> None:
-        coordinates, works = self.applications.coordinating, self.participation.machine.engaged
+    def _state(self) -> NodeState:
+        if self.applications.coordinating:
+            return "coordinator"
+        return "participant" if self.participation.machine.engaged else "idle"
+
+    def _show_state(self) -> None:
+        """Called at each step of what runs here: a change of state is told at once, of slots with the next tick."""
+        if self._state() != self._record.state:
+            self._refresh_record()
+
+    def _refresh_record(self) -> None:
         record = evolve(
             self._record,
-            state="coordinator" if coordinates else "participant" if works else "idle",
+            state=self._state(),
             slots_used=self.participation.machine.slots_used,
-            load=self._record.load if load is None else load,
+            load=self._load,
+            addresses=self._addresses,
         )
-        if record != self._told_record:
-            self._record = self._told_record = record
+        if record != self._record:
+            self._record = record
             self._tell_directory(RecordChanged(record))
             self.applications.node_seen(record)
 
