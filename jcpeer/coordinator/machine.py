@@ -585,12 +585,15 @@ class Coordinator:
         task = queue.head()
         assert task is not None
         spec = self.state.tasks[task].spec
-        able = able_to_run(spec, self.roster.participants, avoid=queue.avoid)
-        if able:
-            return able
-        others = self.roster.others_for(spec, avoid=queue.avoid, now_s=now_s)
-        effects += self._recruit(self.roster.ask(others, now_s=now_s))
-        return {} if others else able_to_run(spec, self.roster.participants, avoid=frozenset())
+        for avoid in (queue.avoid, frozenset()):
+            able = able_to_run(spec, self.roster.participants, avoid=avoid)
+            if able:
+                return able
+            others = self.roster.others_for(spec, avoid=avoid, now_s=now_s)
+            if others:
+                effects += self._recruit(self.roster.ask(others, now_s=now_s))
+                return {}
+        return {}
 
     def _to_avoid(self, task: TaskId) -> frozenset[NodeId]:
         failed = (each.node for each in self.state.tasks[task].past)

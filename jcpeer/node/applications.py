@@ -30,6 +30,7 @@ from jcpeer.wire.messages import (
     Signed,
     Started,
 )
+from jcpeer.work.execution import Content
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -157,6 +158,13 @@ class Applications:
             ids = ", ".join(each.app[:12] for each in found)
             raise RequestError(f"{wanted!r} means several applications: {ids}; give more of the id", kind="ambiguous")
         return found[0] if found else None
+
+    def content(self, digest: Digest) -> Content | None:
+        """What this node holds under that name: in its store or, of an application that it hosts, in the journal."""
+        content = self._parts.store.content(digest)
+        if content is not None:
+            return content
+        return next((data for host in self if (data := host.small_blob(digest)) is not None), None)
 
     # --- what concerns them
 

@@ -77,7 +77,12 @@ class Node:
             changed=self._show_state,
             hosted_here=lambda app: self.applications.get(app) is not None,
         )
-        self.transfer = Transfer(parts.network, parts.store, open_log=self.participation.open_log)
+        self.transfer = Transfer(
+            parts.network,
+            parts.store,
+            find=lambda digest: self.applications.content(digest),
+            open_log=self.participation.open_log,
+        )
         self.applications = Applications(
             parts, self.transfer, nursery, known_nodes=self.known_nodes, changed=self._show_state
         )

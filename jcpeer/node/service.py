@@ -227,7 +227,7 @@ class Service:
         part: list[requests.TaskResult] = []
         size = 0
         for result in results.results:
-            outputs = tuple(self._with_data(each, host) for each in result.outputs)
+            outputs = self._with_data(result.outputs, host, room=REPLY_BYTES_MAX - size)
             part.append(evolve(result, outputs=outputs))
             size += sum(OUTPUT_BYTES + len(each.data or b"") for each in outputs)
             if size > REPLY_BYTES_MAX:
@@ -235,10 +235,15 @@ class Service:
                 part, size = [], 0
         yield evolve(results, results=tuple(part))
 
-    def _with_data(self, output: Output, host: ApplicationHost) -> Output:
-        if not output.blob.small or output.data is not None:
-            return output
-        return evolve(output, data=host.small_blob(output.blob.digest))
+    def _with_data(self, outputs: tuple[Output, ...], host: ApplicationHost, *, room: int) -> tuple[Output, ...]:
+        """With the data of small ones as far as there is room; for the others the client asks one by one."""
+        filled = []
+        for output in outputs:
+            if output.blob.small and output.data is None and room > 0:
+                output = evolve(output, data=host.small_blob(output.blob.digest))
+            filled.append(output)
+            room -= len(output.data or b"")
+        return tuple(filled)
 
     async def _watch(self, body: Watch, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
         index = body.after_index
@@ -266,12 +271,12 @@ class Service:
                 await host.news()
 
     def _with_values(self, event: Happened, host: ApplicationHost) -> Happened:
-        return evolve(event, outputs=tuple(self._with_data(each, host) for each in event.outputs))
+        return evolve(event, outputs=self._with_data(event.outputs, host, room=REPLY_BYTES_MAX))
 
     # --- bytes
 
     async def _blob(self, body: GetBlob) -> AsyncGenerator[ReplyBody, None]:
-        content = self._parts.store.content(body.blob.digest)
+        content = self._applications.content(body.blob.digest)
         if content is None:
             await self._transfer.fetch(body.blob, await self._holders(body))
             content = self._parts.store.content(body.blob.digest)

@@ -18,7 +18,7 @@ from attrs import define, field
 
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import JcpeerError, RemoteProtocolError, RequestError, UnreachableError
-from jcpeer.ids import NodeId, short
+from jcpeer.ids import Digest, NodeId, short
 from jcpeer.net.network import ByteStream, Network
 from jcpeer.wire.codec import HEADER_BYTES, decode, encode
 from jcpeer.wire.streams import (
@@ -33,6 +33,7 @@ from jcpeer.wire.streams import (
     Reply,
 )
 from jcpeer.work.blobs import BlobStore
+from jcpeer.work.execution import Content
 from jcpeer.work.partial import PartialBlob
 
 STALL_S = 10.0
@@ -50,6 +51,8 @@ FETCHES_A_PEER_MAX = 3
 BREAKS_MAX = 3
 """A holder may break off so often, each time with bytes sent, before the next one is asked."""
 
+FindContent = Callable[[Digest], Content | None]
+"""What the node holds under a name."""
 OpenLog = Callable[[ReadLog], AsyncGenerator[bytes, None] | None]
 """What an attempt printed, from the request's offset on; None where this node never ran it."""
 
@@ -77,12 +80,14 @@ class Transfer:
         network: Network,
         store: BlobStore,
         *,
+        find: FindContent | None = None,
         open_log: OpenLog = lambda request: None,
         fetches_max: int = FETCHES_MAX,
         fetches_a_peer_max: int = FETCHES_A_PEER_MAX,
     ) -> None:
         self._network = network
         self._store = store
+        self._find = find or store.content
         self._open_log = open_log
         self._underway: dict[str, _Underway] = {}
         self._room = trio.Semaphore(fetches_max)
@@ -240,7 +245,7 @@ class Transfer:
             await stream.aclose()
 
     async def _serve_blob(self, stream: ByteStream, request: GetBlob) -> None:
-        content = self._store.content(request.digest)
+        content = self._find(request.digest)
         with ExitStack() as files:
             if isinstance(content, Path):
                 try:

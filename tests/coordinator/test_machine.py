@@ -166,6 +166,18 @@ def test_a_task_that_no_node_can_run_holds_up_no_other() -> None:
     assert world.over is None
 
 
+def test_a_task_goes_back_to_the_node_that_failed_it_if_no_other_can_run_it() -> None:
+    wide, home = TaskId("wide"), NodeId("large")
+    world = LittleWorld([Task(wide, Command(("true",)), needs=Needs(cpus=8))], seed=0)
+    world.join(home, slots=8)
+    while not world.nodes[home].running:
+        world.step()
+    world.crash(home)
+    world.join(home, slots=8)
+    assert world.run() == "ok"
+    assert world.executions[wide] == 2
+
+
 def test_orders_of_one_burst_share_a_frame() -> None:
     world = LittleWorld([Task(TaskId(f"t{at}"), Command(("true",))) for at in range(20)], seed=0, nodes=1, slots=4)
     frames: list[SendOrders] = []

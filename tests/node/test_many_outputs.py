@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import trio
 import trio.testing
 from trio.testing import MockClock
@@ -18,7 +20,7 @@ SMALL_BYTES = 60_000
 
 
 async def test_more_small_outputs_than_a_frame_bears_are_read_elsewhere_and_outlive_the_node(
-    autojump_clock: MockClock,
+    autojump_clock: MockClock, tmp_path: Path
 ) -> None:
     make, merge = TaskId("make"), TaskId("merge")
     names = tuple(f"part-{number}" for number in range(MANY))
@@ -50,9 +52,9 @@ async def test_more_small_outputs_than_a_frame_bears_are_read_elsewhere_and_outl
         grid.crash("maker")
         await trio.testing.wait_all_tasks_blocked()
         home = await grid.start("home")
-        made, merged = (await home.client.session.results(app)).results
-        assert [len(each.data or b"") for each in made.outputs] == [SMALL_BYTES] * MANY
-        assert merged.outputs[0].data
+        *made, merged = await home.client.session.fetch(app, tmp_path)
+        assert [each.stat().st_size for each in made] == [SMALL_BYTES] * MANY
+        assert merged.stat().st_size == 10
         nursery.cancel_scope.cancel()
 
 
