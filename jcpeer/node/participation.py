@@ -56,6 +56,9 @@ CARRIED_BYTES_MAX = 1024 * 1024
 """Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
 TAIL_BYTES = 4096
 """What an outcome carries of each log; a longer log is a blob beside it, held by the participant."""
+ACQUAINTANCE_S = 2.5
+"""Within this all nodes see one that has come."""
+FETCH_AGAIN_S = 0.2
 LOG_POLL_S = 0.2
 """A followed log is looked at this often: its writer is a foreign process that does not tell."""
 LOG_PIECE_BYTES = 64 * 1024
@@ -182,26 +185,36 @@ class Participation:
     # --- fetching and executing
 
     async def _fetch(self, effect: Fetch, transfer: Transfer, under_way: _UnderWay) -> None:
-        fetched: list[Digest] = []
-        missing: list[Digest] = []
-        why = ""
+        missing: dict[Digest, str] = {}
         with under_way.scope:
-            for each in effect.inputs:
-                try:
-                    if not self._parts.store.has(each.blob.digest):
-                        await transfer.fetch(each.blob, each.holders)
-                    fetched.append(each.blob.digest)
-                except UnreachableError as error:
-                    missing.append(each.blob.digest)
-                    why = str(error)
+            missing = await self._bring(effect.inputs, transfer)
         self._under_way.pop(effect.key, None)
         if under_way.scope.cancelled_caught:
             return
-        if fetched:
-            coordinator = self.machine.coordinator_of(effect.key.app)
-            if coordinator is not None:
-                self._parts.network.send(coordinator, Fetched(effect.key.app, tuple(fetched)))
-        self.post(InputsMissing(effect.key, tuple(missing), why) if missing else InputsHere(effect.key))
+        fetched = tuple(each.blob.digest for each in effect.inputs if each.blob.digest not in missing)
+        coordinator = self.machine.coordinator_of(effect.key.app)
+        if fetched and coordinator is not None:
+            self._parts.network.send(coordinator, Fetched(effect.key.app, fetched))
+        if missing:
+            self.post(InputsMissing(effect.key, tuple(missing), next(iter(missing.values()))))
+        else:
+            self.post(InputsHere(effect.key))
+
+    async def _bring(self, inputs: tuple[OrderedInput, ...], transfer: Transfer) -> dict[Digest, str]:
+        """Fetch these; returns why some cannot be had. A holder that has just come to the grid, or come back, may be
+        known to the coordinator a little sooner than to us, so for a while they are tried again."""
+        until_s = trio.current_time() + ACQUAINTANCE_S
+        while True:
+            missing: dict[Digest, str] = {}
+            for each in inputs:
+                try:
+                    if not self._parts.store.has(each.blob.digest):
+                        await transfer.fetch(each.blob, each.holders)
+                except UnreachableError as error:
+                    missing[each.blob.digest] = str(error)
+            if not missing or trio.current_time() >= until_s:
+                return missing
+            await trio.sleep(FETCH_AGAIN_S)
 
     async def _execute(self, effect: Start, under_way: _UnderWay) -> None:
         outcome: Outcome | None = None

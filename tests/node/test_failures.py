@@ -135,7 +135,7 @@ def test_lost_outputs_are_made_again_if_they_are_needed(world: RealGrid, nodes: 
         gate.open()
         status = ended_well(handle)
         assert b"".join(handle.logs("last")).startswith(b"200000")
-    assert [line.split(":")[0] for line in status.failures] == ["needed"]
+    assert [line.split(":")[0] for line in status.failures] == ["needed"], status.failures
     assert "its output is lost" in status.failures[0]
 
 
