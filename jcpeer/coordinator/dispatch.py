@@ -44,6 +44,9 @@ class ReadyQueue:
             self._tasks.popleft()
         return self._tasks[0] if self._tasks else None
 
+    def holds(self, task: TaskId) -> bool:
+        return task in self._tasks
+
 
 class ReadyQueues:
     """The ready tasks, in order of arrival within equal needs."""
@@ -68,6 +71,10 @@ class ReadyQueues:
 
     def __bool__(self) -> bool:
         return any(True for _ in self)
+
+    def holds(self, task: TaskId) -> bool:
+        """Whether this task waits here; for checks, since it looks at everything."""
+        return any(queue.holds(task) for queue in self._queues.values())
 
 
 def able_to_run(

@@ -14,10 +14,12 @@ It leaves to others: the journal, fetching and storing blobs, checking signature
 
 from __future__ import annotations
 
+import math
 from collections import deque
+from collections.abc import Collection
 from typing import assert_never
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef, OutputOf, Task
@@ -67,6 +69,7 @@ from jcpeer.wire.messages import (
     CancelAttempts,
     Confirm,
     Decline,
+    Failure,
     Fetched,
     GivenBack,
     OrderedInput,
@@ -85,6 +88,7 @@ REBALANCE_AFTER_S = 0.25
 SETTLE_S = 2.0
 """After a takeover, time for participants to say what they still run before it is given to others."""
 ORDERS_PER_FRAME_MAX = 500
+UNLIKE_THE_TASK = Failure("missing_output", "its node reports other outputs than the task declares", "update that node")
 
 
 @frozen
@@ -134,8 +138,11 @@ class Coordinator:
         self.roster = Roster(user=self.state.header.user)
         return effects
 
-    def take_over(self, *, now_s: float) -> list[Effect]:
-        """Go on with an application whose journal was read: a new epoch, and a pause in which participants report."""
+    def take_over(self, *, now_s: float, absent: Collection[Digest] = ()) -> list[Effect]:
+        """Go on with an application whose journal was read: a new epoch, and a pause in which participants report.
+
+        `absent` are outputs that this node held before, and that did not outlive its last run.
+        """
         last = self.state.epoch or self._epoch
         self._epoch = Epoch(last.counter + 1, self._me)
         effects = self._record(TookOver(self._epoch), now_s=now_s)
@@ -149,7 +156,15 @@ class Coordinator:
                 self._make_ready(record.spec.id)
             if record.result is not None:
                 self._note_holders(record.result)
-                effects += self._collect_if_final(record)
+        for digest in absent:
+            self._holdings.remove((self._me,), digest)
+        finished = [record for record in self.state.tasks.values() if record.result is not None]
+        for record in finished:
+            if absent and record.result and any(each.blob.digest in absent for each in record.result.outcome.outputs):
+                why = "it was in the memory of a process that is gone"
+                effects += self._restore_output_if_needed(record.spec.id, why, now_s=now_s)
+        for record in finished:
+            effects += self._collect_if_final(record)
         return effects
 
     @property
@@ -262,6 +277,8 @@ class Coordinator:
         batch = event.batch
         if batch.number in self.state.batches or self.state.sealed or self._over:
             return []
+        if any(task.id in self.state.tasks for task in batch.tasks):
+            return []  # of two batches that were checked at once the first stands
         for blob in batch.blobs:
             self._holdings.add(self._me, blob.digest)
         return self._record(TasksAdded(batch.number, event.signed), now_s=now_s, batch=batch)
@@ -300,6 +317,8 @@ class Coordinator:
         stale = []
         for name in message.known:
             record = self.state.tasks.get(name.task)
+            if name in self._under_way.get(name.task, ()):
+                continue  # said twice, or by somebody else
             if record is None or record.standing != "pending":
                 stale.append(name)  # its outcome, if it is kept there, comes as a report and is acknowledged
                 continue
@@ -321,8 +340,10 @@ class Coordinator:
         participant = self.roster.lose(node)
         if participant is not None:
             suspects = participant.may_have_started()
-            for attempt in list(participant.assigned.values()):
+            attempts = list(participant.assigned.values())
+            for attempt in attempts:
                 self._forget_attempt(attempt.name)
+            for attempt in attempts:  # none is under way there any more, so that giving up finds nothing to cancel
                 if attempt.name in suspects and attempt.state != "cancelling":
                     effects += self._lose_attempt(node, attempt.name, why, now_s=now_s)
                 else:
@@ -332,6 +353,10 @@ class Coordinator:
     def _lose_attempt(self, node: NodeId, name: AttemptName, why: str, *, now_s: float) -> list[Effect]:
         record = self.state.tasks[name.task]
         if record.standing != "pending":
+            return []
+        if record.past_of(name):
+            # It came back after a break, and is lost once more: one attempt, which felled one node at most.
+            self._requeue(name.task)
             return []
         final = record.losses + 1 >= LOST_ATTEMPTS_MAX
         effects = self._record(AttemptLost(node, name, why, final), now_s=now_s)
@@ -381,7 +406,8 @@ class Coordinator:
     def _take_back(self, node: NodeId, message: GivenBack, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
         for name in message.attempts:
-            attempt = self._forget_attempt(name)
+            mine = self._under_way.get(name.task, {}).get(name) == node
+            attempt = self._forget_attempt(name) if mine else None
             if attempt is None:
                 continue
             if message.lost and attempt.state != "cancelling":
@@ -405,12 +431,19 @@ class Coordinator:
             # Computed from a result that did not survive, or that is about to be made anew.
             self._requeue(outcome.task)
             return self._promise(acknowledge)
+        if outcome.failure is None and {each.name for each in outcome.outputs} != set(record.spec.outputs):
+            outcome = evolve(outcome, failure=UNLIKE_THE_TASK, outputs=())
         if outcome.failure is not None:
+            if any(each.outcome is not None for each in record.past_of(outcome.attempt)):
+                self._requeue(outcome.task)
+                return self._promise(acknowledge)  # told again after a break: it counts once
             return [*self._fail(node, outcome, record, now_s=now_s), *self._promise(acknowledge)]
         return [*self._finish(node, outcome, record, now_s=now_s), *self._promise(acknowledge)]
 
     def _finish(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
-        self._mean_run_s = outcome.ran_s if self._mean_run_s is None else 0.8 * self._mean_run_s + 0.2 * outcome.ran_s
+        if 0 <= outcome.ran_s < math.inf:
+            mean_s = outcome.ran_s if self._mean_run_s is None else self._mean_run_s
+            self._mean_run_s = 0.8 * mean_s + 0.2 * outcome.ran_s
         effects = self._record(Finished(node, outcome), now_s=now_s)
         effects += self._cancel_under_way(outcome.task)
         assert record.result is not None
@@ -473,17 +506,19 @@ class Coordinator:
     def _restore_output_if_needed(self, task: TaskId, why: str, *, now_s: float) -> list[Effect]:
         """Run a finished task again if an output of it has no holder left and somebody still needs it; and, as the
         second run needs its own inputs, its ancestors as far as theirs are gone too."""
-        record = self.state.tasks[task]
-        if record.result is None or self._over:
-            return []
-        gone = [each for each in record.result.outcome.outputs if not self._holdings.of(each.blob.digest)]
-        if not any(self._is_needed(record, each.name) for each in gone):
-            return []
-        for each in gone:
-            self._collecting.pop(each.blob.digest, None)
-        effects = self._record(OutputLost(task, why), now_s=now_s)
-        for parent in record.spec.parents():
-            effects += self._restore_output_if_needed(parent, why, now_s=now_s)
+        effects: list[Effect] = []
+        doubtful = [task]  # not by recursion: a chain of tasks may be longer than Python's stack
+        while doubtful:
+            record = self.state.tasks[doubtful.pop()]
+            if record.result is None or self._over or self.state.stopped:
+                continue
+            gone = [each for each in record.result.outcome.outputs if not self._holdings.of(each.blob.digest)]
+            if not any(self._is_needed(record, each.name) for each in gone):
+                continue
+            for each in gone:
+                self._collecting.pop(each.blob.digest, None)
+            effects += self._record(OutputLost(record.spec.id, why), now_s=now_s)
+            doubtful += reversed(record.spec.parents())
         return effects
 
     def _is_needed(self, record: TaskRecord, output: str) -> bool:
@@ -502,6 +537,7 @@ class Coordinator:
         return [
             effect
             for name in attempts
+            if name.task in self.state.tasks
             for each in self.state.tasks[name.task].spec.inputs
             if isinstance(each.source, OutputOf)
             for effect in self._restore_output_if_needed(each.source.task, why, now_s=now_s)
@@ -709,4 +745,4 @@ class Coordinator:
         assert all(index > self._committed for index, _ in self._promises)
         for task, record in self.state.tasks.items():
             if record.runnable and not self._over:
-                assert task in self._under_way or self._is_ready(task)
+                assert task in self._under_way or self._ready.holds(task)

@@ -17,7 +17,7 @@ from attrs import define, evolve, field, frozen
 
 from jcpeer.application.manifest import Batch, Header, Placed
 from jcpeer.application.task import OutputOf, Task
-from jcpeer.ids import AppId, Digest, Epoch, NodeId, TaskId
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import (
     AttemptLost,
@@ -79,6 +79,10 @@ class TaskRecord:
         past = max((each.number for each in self.past), default=0)
         return max(past, self.result.outcome.number if self.result else 0)
 
+    def past_of(self, attempt: AttemptName) -> list[PastAttempt]:
+        """What this attempt came to; one that was taken for lost may have come back and failed, too."""
+        return [each for each in self.past if (each.epoch, each.number) == (attempt.epoch, attempt.number)]
+
 
 @define
 class NodeShare:
@@ -121,6 +125,11 @@ class ApplicationState:
     def complete(self) -> bool:
         """Nothing will change any more but the end itself."""
         return (self.sealed or self.cancelled) and self.counts["pending"] == 0
+
+    @property
+    def stopped(self) -> bool:
+        """Nothing runs any more that has not begun: it was cancelled, or a task failed where that is to stop all."""
+        return self.cancelled or (self.header.on_failure == "stop" and self.counts["failed"] > 0)
 
     def verdict(self) -> Literal["ok", "failed", "cancelled"]:
         """The status that a complete application ends with."""
@@ -223,7 +232,7 @@ class ApplicationState:
                 self._miss(record, parent.standing != "finished")
                 if parent.standing in ("failed", "cancelled", "skipped"):
                     self._skip(task.id)
-            if self.cancelled and record.standing == "pending":
+            if self.stopped and record.standing == "pending":
                 self._stand(record, "cancelled")
             if record.runnable:
                 runnable.append(task.id)
@@ -256,6 +265,8 @@ class ApplicationState:
         self._stand(record, "pending")
         for child_id in record.children:
             self._miss(self.tasks[child_id], +1)
+        if any(self.tasks[each].standing in ("failed", "cancelled", "skipped") for each in record.spec.parents()):
+            self._skip(fact.task)  # a parent ran again, too, and came to nothing
         return [fact.task] if record.runnable else []
 
     def _fail(self, fact: Failed) -> list[TaskId]:

@@ -72,7 +72,23 @@ class Applications:
             self._parts.store.pin(app, _blobs_of(state))
             if state.ended is None:
                 log.info("application goes on", app=app, name=state.header.name)
-                self._start(host, host.machine.take_over(now_s=trio.current_time()))
+                effects = host.machine.take_over(now_s=trio.current_time(), absent=self._absent_outputs(state))
+                self._start(host, effects)
+
+    def _absent_outputs(self, state: ApplicationState) -> set[Digest]:
+        """What our own attempts left that neither their reports nor our disk kept."""
+        ours = (
+            each.result
+            for each in state.tasks.values()
+            if each.result and each.result.node == self._parts.identity.node
+        )
+        blobs = (each.blob for result in ours for each in result.outcome.outputs if not each.carried)
+        return {
+            each.digest
+            for each in blobs
+            if not self._parts.store.has(each.digest)
+            and not (each.small and self._parts.journal.inline(state.app, each.digest))
+        }
 
     def open(self, signed: Signed) -> ApplicationHost:
         """The host of this submission; a submission that comes again finds the one that it opened."""
