@@ -213,6 +213,9 @@ class Service:
                 task = _task(host, body.task) if body.task else None
                 if host.machine.state.ended is not None:
                     raise RequestError(f"{host.machine.state.header.name} has ended ({host.machine.state.ended})")
+                standing = host.machine.state.tasks[task].standing if task else "pending"
+                if standing not in ("pending", "cancelled"):  # a request that is sent again finds its own work done
+                    raise RequestError(f"task {task} has ended ({standing})")
                 host.post(CancelRequested(task))
                 await host.settled()
                 yield Done()
@@ -320,8 +323,12 @@ class Service:
                 async for piece in pieces:
                     yield piece
         elif not size:
-            state = self._views(host).task_state(task)
-            raise RequestError(f"task {task} has printed nothing yet: it is {state}", kind="unknown")
+            state, known = self._views(host).task_state(task), self._views(host).attempt_numbers(task)
+            if body.attempt is not None and known and body.attempt not in known:
+                numbers = ", ".join(map(str, known))
+                raise RequestError(f"task {task} has no attempt {body.attempt}; it has {numbers}", kind="unknown")
+            yet = " yet" if host.machine.state.tasks[task].standing == "pending" else ""
+            raise RequestError(f"task {task} has printed nothing{yet}: it is {state}", kind="unknown")
 
     async def _running_log(self, node: NodeId, request: ReadLog) -> AsyncGenerator[bytes, None]:
         """What an attempt prints, as it comes; nothing where it does not run, or its node went away."""

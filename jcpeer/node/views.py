@@ -26,6 +26,8 @@ from jcpeer.wire.requests import (
 )
 
 REASONS_MAX = 12
+LAST_WORDS = 5
+"""Lines of what a failed program printed to stderr that its story repeats."""
 
 
 class Views:
@@ -113,11 +115,7 @@ class Views:
             return f"{line} was lost: {attempt.reason}"
         if outcome.failure is None:
             return f"{line} finished, but its output is lost ({attempt.reason}); it runs again"
-        line = f"{line} failed after {outcome.ran_s:.1f} s: {attempt.reason.strip()}"
-        if outcome.failure.remedy:
-            line += f"; {outcome.failure.remedy}"
-        last_words = outcome.stderr_tail.strip().splitlines()[-5:] if outcome.failure.kind != "exception" else []
-        return "\n".join([line, *(f"    {each}" for each in last_words)])
+        return failure_story(f"{line} failed after {_seconds(outcome.ran_s)}", attempt.reason, outcome)
 
     # --- one task
 
@@ -146,6 +144,9 @@ class Views:
                 for each in outputs
             },
         )
+
+    def attempt_numbers(self, task: TaskId) -> list[int]:
+        return [each.number for each in self._attempts(task, self._state.tasks[task])]
 
     def _attempts(self, task: TaskId, record: TaskRecord) -> Iterator[AttemptView]:
         for past in record.past:
@@ -202,7 +203,10 @@ class Views:
                 for name, (node, _) in self._machine.under_way(task).items():
                     yield f"attempt {name.number} runs on {self._name_of(node)}"
             case "finished":
-                yield "it is finished"
+                if record.result is not None:
+                    outcome = record.result.outcome
+                    on = self._name_of(record.result.node)
+                    yield f"attempt {outcome.number} on {on} did it, in {_seconds(outcome.ran_s)}"
             case "skipped":
                 yield from (
                     f"it never runs: {parent} {self._state.tasks[parent].standing}"
@@ -252,3 +256,18 @@ class Views:
         for node, participant in roster.participants.items():
             if unmet[node] is None and participant.slots_free <= 0:
                 yield f"{self._name_of(node)} has all its {participant.slots} slots taken by this application"
+
+
+def failure_story(head: str, reason: str, outcome: Outcome) -> str:
+    """One line a person understands, with the remedy; then, indented, the traceback or what the attempt said last."""
+    told = reason.strip().splitlines() or [""]
+    raised = told[0].startswith("Traceback (")
+    line, rest = (told[-1], told) if raised else (told[0], told[1:])
+    if outcome.failure is not None and outcome.failure.remedy:
+        line += f"; {outcome.failure.remedy}"
+    said = rest or outcome.stderr_tail.strip().splitlines()[-LAST_WORDS:]
+    return "\n".join([f"{head}: {line}", *(f"    {each}" for each in said)])
+
+
+def _seconds(ran_s: float) -> str:
+    return f"{ran_s:.2f} s" if ran_s < 0.995 else f"{ran_s:.1f} s"

@@ -221,9 +221,15 @@ def test_any_node_tells_what_a_task_prints_waits_for_and_left(nodes: Three, gate
         gate.open()
         assert b"".join(pieces) == b"bye\n"
         eventually(lambda: handle.task("late").state == "finished", within_s=5, what="late is done")
+        with pytest.raises(RequestError, match=r"task late has ended \(finished\)"):
+            handle.cancel("late")
         handle.cancel("nowhere")
         status = handle.wait(timeout=10)
         assert status.coordinator.name == "a"
         (made,) = handle.fetch(gate.path.parent / "fetched", "late")
         assert made.read_text() == "content\n"
+        with pytest.raises(RequestError, match="asked has ended"):
+            handle.cancel("late")
+        with pytest.raises(RequestError, match="task late has no attempt 7; it has 1"):
+            list(handle.logs("late", attempt=7))
         assert "asked" in {each.name for each in elsewhere.applications()}
