@@ -142,6 +142,7 @@ def ready_lines(ready: NodeReady) -> list[str]:
         f"Python {ready.python}",
         *(f"{key}={value}" if value else key for key, value in ready.labels.items()),
     ]
+    inviting = "`jcpeer grid invite` " + ("here" if ready.invites else "where the grid was created")
     fields = {
         "grid": f"{plain(ready.grid_name)} ({ready.fingerprint})" + (", made for you just now" if ready.fresh else ""),
         "listens": joined([address(each) for each in ready.listens]),
@@ -150,7 +151,7 @@ def ready_lines(ready: NodeReady) -> list[str]:
         if ready.trusts_grid
         else f"tasks of {plain(ready.user)} only; --trust-grid lets in those of other members",
         "use it": "`jcpeer run FILE` in another terminal; `jcpeer nodes` shows who is there",
-        "add to it": "`jcpeer grid invite` here, then `jcpeer grid join TOKEN` and `jcpeer node` on another machine",
+        "add to it": f"{inviting}, then `jcpeer grid join TOKEN` and `jcpeer node` on another machine",
     }
     notices = [f"  {plain(each)}" for each in ready.notices]
     return [f"Node {ready.name} listens. Ctrl-C ends it.", *field_lines(fields), *notices]

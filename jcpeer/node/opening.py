@@ -46,7 +46,8 @@ STATE_BYTES_FREE_MIN = 16 * 2**20
 
 @frozen
 class NodeReady:
-    """What is said of a node that listens. Sizes in bytes; `fresh` where it made the person's first grid just now."""
+    """What is said of a node that listens. Sizes in bytes; `fresh` where it made the person's first grid just now;
+    `invites` where the grid's root key is here."""
 
     name: str
     node: NodeId
@@ -63,6 +64,7 @@ class NodeReady:
     python: str
     trusts_grid: bool
     fresh: bool
+    invites: bool = True
     notices: tuple[str, ...] = ()
 
 
@@ -179,8 +181,8 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
             store.trim()
             path = places.socket_path(name)
             await stack.enter_async_context(_served_locally(path, node))
-            begin_at = grids.get(membership.fingerprint).addresses
-            await _look_for_others(stack, node, config, state, path, begin_at)
+            own = grids.get(membership.fingerprint)
+            await _look_for_others(stack, node, config, state, path, own.addresses)
             ready = NodeReady(
                 name=name,
                 node=identity.node,
@@ -197,6 +199,7 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
                 python=node.record.python,
                 trusts_grid=config.trust_grid,
                 fresh=fresh,
+                invites=own.root_key is not None,
             )
             yield OpenedNode(node, ready)
 
