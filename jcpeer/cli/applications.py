@@ -105,7 +105,9 @@ def wait(
             with deadline(timeout_s), screen_for(found.summary.name, as_json=False) as screen:
                 found, seen = follow(session, app, screen, from_now=True)
         except TimeoutError:
-            raise Leave(exits.LATER, f"{plain(found.summary.name)} still runs after {timeout}") from None
+            raise Leave(
+                exits.LATER, f"{plain(found.summary.name)} still runs after {duration(timeout_s or 0.0)}"
+            ) from None
         except KeyboardInterrupt:
             raise Leave(exits.INTERRUPTED, f"interrupted; {plain(found.summary.name)} goes on") from None
     if as_json:

@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 import heapq
+import time
+from collections.abc import Callable
 
 from attrs import define, field
 
 from jcpeer.cli.screens import Screen
+from jcpeer.cli.words import counted
 from jcpeer.client.blocking import iterate_blocking, run_blocking
 from jcpeer.client.session import Session
 from jcpeer.wire.requests import Happened, Progress, Status
 
 SLOWEST = 5
+IDLE_S = 3.0
+"""Tasks that could run and do not for this long are worth a word: most often no node has what they need."""
 
 
 @define
@@ -27,18 +32,43 @@ class Seen:
                 heapq.heappop(self.slowest)
 
 
+@define
+class Idle:
+    """Notices, once each time, that an application stands still though some of its tasks could run."""
+
+    clock_s: Callable[[], float] = time.monotonic
+    _since_s: float | None = None
+    _told: bool = False
+
+    def for_long(self, progress: Progress) -> bool:
+        if not progress.tasks.get("ready") or progress.tasks.get("running") or progress.tasks.get("assigned"):
+            self._since_s, self._told = None, False
+            return False
+        if self._since_s is None:
+            self._since_s = self.clock_s()
+        if self._told or self.clock_s() - self._since_s < IDLE_S:
+            return False
+        self._told = True
+        return True
+
+
 def follow(session: Session, app: str, screen: Screen, *, from_now: bool = False) -> tuple[Status, Seen]:
     """How the application ended, when it has. `from_now`: the screen is spared what happened before.
 
     Raises:
         NoNodeError: the local node went away for good; the text says how to come back.
     """
-    seen = Seen()
+    seen, idle = Seen(), Idle()
     past = from_now
     for event in iterate_blocking(session.events(app, progress=True)):
         if isinstance(event, Progress):
             past = False  # the node first catches up, and then tells how it stands
             screen.progress(event)
+            if idle.for_long(event):
+                screen.note(
+                    f"Nothing runs, though {counted(event.tasks['ready'], 'task')} could: "
+                    f"`jcpeer why {app[:8]} TASK` says what one waits for."
+                )
             continue
         seen.take(event)
         if not past:

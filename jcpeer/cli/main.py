@@ -63,10 +63,12 @@ def _dispatch(arguments: list[str]) -> None:
         print(f"jcpeer {__version__}")
     elif first in _WHERE:
         _invoke(f"jcpeer {first}", _WHERE[first], arguments[1:])
+    elif first.startswith("-"):
+        raise Leave(exits.USAGE, f"there is no option {first!r} before the command; see `jcpeer --help`")
     else:
         close = difflib.get_close_matches(first[:40], _WHERE, n=1, cutoff=0.7)
         remedy = f"did you mean `jcpeer {close[0]}`?" if close else "see `jcpeer --help`"
-        raise Leave(exits.USAGE, f"there is no {'option' if first.startswith('-') else 'command'} {first!r}; {remedy}")
+        raise Leave(exits.USAGE, f"there is no command {first!r}; {remedy}")
 
 
 def _invoke(path: str, where: str, arguments: list[str]) -> None:

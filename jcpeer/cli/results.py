@@ -76,7 +76,7 @@ def _show(
     for line in value_lines(values):
         show(line)
     if found.results and not files and not values:
-        say("It left no files, and no values but None.")
+        say("It left no files, and no value other than None.")
 
 
 def _nothing(found: Results, application: str, task: str | None) -> tuple[int, str]:

@@ -93,6 +93,10 @@ def run(
     """
     if output is not None and no_output:
         raise ConfigError("--output and --no-output contradict each other; leave one out")
+    if output is not None and detach:
+        raise ConfigError(
+            "--detach waits for no outputs: leave --output out, and later `jcpeer result APP --output DIR` brings them"
+        )
     loaded = load(file, variables=_variables(set_ or ()), scale=scale, burn=burn)
     wanted = _Wanted(output, leave=no_output or (output is None and loaded.recorded_makespan_s is not None))
     with _ended_by_signals(), _some_node(node, detach=detach) as place:

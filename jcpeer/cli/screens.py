@@ -191,7 +191,7 @@ def states_text(tasks: Mapping[str, int]) -> str:
 def progress_text(progress: Progress) -> str:
     """How it stands, in one line."""
     counts = Counts.of(progress.tasks)
-    parts = [f"{counts.done:,} of {counts.all:,} tasks done", states_text(progress.tasks), _pace(progress)]
+    parts = [f"{counts.done:,} of {counted(counts.all, 'task')} done", states_text(progress.tasks), _pace(progress)]
     return "; ".join(each for each in parts if each)
 
 

@@ -154,7 +154,7 @@ def test_waiting_has_an_end_where_one_was_given(jcpeer: Command, node_here: Node
         node.grid.take_ready = lambda: None  # type: ignore[method-assign]  # nobody works
         jcpeer("run", file("letters.toml", FILES), "--detach")
         said = jcpeer("wait", "letters", "--timeout", "50ms")
-        assert (said.status, said.err) == (75, "jcpeer: letters still runs after 50ms\n")
+        assert (said.status, said.err) == (75, "jcpeer: letters still runs after 0.05 s\n")
         assert jcpeer("result", "letters").status == 75
         assert jcpeer("status", "letters").out.startswith("letters is running, for ")
 

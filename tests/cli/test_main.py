@@ -51,7 +51,12 @@ def test_each_commands_help_has_an_example_and_fits_a_terminal(jcpeer: Command, 
     [
         (["nods"], "there is no command 'nods'; did you mean `jcpeer nodes`?"),
         (["frobnicate"], "there is no command 'frobnicate'; see `jcpeer --help`"),
-        (["--verbos"], "there is no option '--verbos'; see `jcpeer --help`"),
+        (["--verbos"], "there is no option '--verbos' before the command; see `jcpeer --help`"),
+        (["--node", "two", "nodes"], "there is no option '--node' before the command; see `jcpeer --help`"),
+        (
+            ["run", "a.toml", "--detach", "--output", "b"],
+            "--detach waits for no outputs: leave --output out, and later ",
+        ),
         (["nodes", "--bogus"], "No such option: --bogus; see `jcpeer nodes --help`"),
         (["wait"], "Missing argument 'APP'; see `jcpeer wait --help`"),
         (["grid", "create"], "Missing argument 'NAME'; see `jcpeer grid create --help`"),

@@ -8,8 +8,10 @@ import sys
 
 import pytest
 import structlog
+from attrs import evolve
 
 from jcpeer.cli import logs
+from jcpeer.cli.following import Idle
 from jcpeer.cli.node import ready_lines
 from jcpeer.cli.screens import PlainScreen, bar, live_screen, progress_text, screen_for, trouble, upload_text
 from jcpeer.client.session import Upload
@@ -30,7 +32,7 @@ def test_progress_is_one_line_of_what_is_done_what_runs_and_how_long_yet() -> No
     assert progress_text(STANDING) == (
         "41 of 61 tasks done; 4 running, 2 assigned, 14 waiting, 1 failed; 3.4 tasks/s, about 6 s left"
     )
-    assert progress_text(Progress({"waiting": 1}, {}, 0.0, None)) == "0 of 1 tasks done; 1 waiting"
+    assert progress_text(Progress({"waiting": 1}, {}, 0.0, None)) == "0 of 1 task done; 1 waiting"
 
 
 def test_an_upload_is_bytes_while_there_are_some_and_then_tasks() -> None:
@@ -140,3 +142,18 @@ def test_a_node_that_listens_says_who_it_is_and_what_to_do_next() -> None:
         "  add to it  `jcpeer grid invite` here, then `jcpeer grid join TOKEN` and `jcpeer node` on another machine",
         "  another grid is near",
     ]
+    guest = ready_lines(evolve(ready, fresh=False, invites=False))
+    assert "  add to it  `jcpeer grid invite` where the grid was created, then" in guest[6]
+
+
+def test_an_application_that_stands_still_is_noticed_once() -> None:
+    now_s = 0.0
+    idle = Idle(clock_s=lambda: now_s)
+    stuck, working = (
+        Progress(tasks, {}, 0.0, None) for tasks in ({"ready": 2, "running": 0}, {"ready": 2, "running": 1})
+    )
+    noticed = []
+    for progress in (stuck, stuck, stuck, stuck, working, stuck, stuck):
+        noticed.append(idle.for_long(progress))
+        now_s += 2
+    assert noticed == [False, False, True, False, False, False, False]
