@@ -55,7 +55,7 @@ def list_applications(as_json: AsJson = False, node: OnNode = None) -> None:
 def status(
     application: Annotated[
         str | None,
-        typer.Argument(metavar="[APP]", help="Its id, a unique beginning of the id, or its name.", show_default=False),
+        typer.Argument(metavar="APP", help="Its id, a unique beginning of the id, or its name.", show_default=False),
     ] = None,
     as_json: AsJson = False,
     node: OnNode = None,
@@ -120,7 +120,7 @@ def wait(
 
 def cancel(
     application: Application,
-    task: Annotated[str | None, typer.Argument(metavar="[TASK]", help="Only this task.", show_default=False)] = None,
+    task: Annotated[str | None, typer.Argument(metavar="TASK", help="Only this task.", show_default=False)] = None,
     as_json: AsJson = False,
     node: OnNode = None,
 ) -> None:

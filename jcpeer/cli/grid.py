@@ -33,7 +33,7 @@ LOOK_S = 0.05
 TOKEN_ADDRESSES_MAX = 12
 
 
-@grid.command()
+@grid.command(short_help="Create a grid, whose key stays on this machine.")
 def create(
     name: Annotated[str, typer.Argument(metavar="NAME", help="What people call it.", show_default=False)],
     user: Annotated[
@@ -120,7 +120,7 @@ def invite(
         )
 
 
-@grid.command()
+@grid.command(short_help="Enter the grid of a token.")
 def join(
     token: Annotated[
         str, typer.Argument(metavar="TOKEN", help="The whole line that `invite` printed.", show_default=False)
@@ -145,10 +145,10 @@ def join(
         say("`jcpeer node` starts a node in it.")
 
 
-@grid.command(name="show")
+@grid.command(name="show", short_help="Show the grids of this machine, and who let whom in.")
 def show_grid(
     name: Annotated[
-        str | None, typer.Argument(metavar="[GRID]", help="A name or fingerprint.  [all]", show_default=False)
+        str | None, typer.Argument(metavar="GRID", help="A name or fingerprint.  [all]", show_default=False)
     ] = None,
     as_json: AsJson = False,
 ) -> None:

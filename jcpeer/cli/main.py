@@ -90,7 +90,7 @@ def _invoke(path: str, where: str, arguments: list[str]) -> None:
     except typer.TyperException as error:
         path = getattr(getattr(error, "ctx", None), "command_path", path)
         what = " ".join(error.format_message().split()).rstrip(".")
-        raise Leave(exits.USAGE, f"{what}; see `{path} --help`") from None
+        raise Leave(exits.USAGE, f"{what}{' See' if what.endswith('?') else '; see'} `{path} --help`") from None
 
 
 def help_text() -> str:

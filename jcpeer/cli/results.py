@@ -25,7 +25,7 @@ from jcpeer.wire.requests import Results
 def result(
     application: Application,
     task: Annotated[
-        str | None, typer.Argument(metavar="[TASK]", help="Only what this task left.", show_default=False)
+        str | None, typer.Argument(metavar="TASK", help="Only what this task left.", show_default=False)
     ] = None,
     output: Annotated[
         Path | None,
