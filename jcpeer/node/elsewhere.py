@@ -262,3 +262,6 @@ class Elsewhere:
             log.warning("malformed question", node=node, reason=str(error))
         except JcpeerError as error:
             reply(Refusal("invalid", str(error)), last=True)
+        except Exception as error:  # a bug in answering one question is no reason to fail all else
+            log.exception("a bug in answering a node", node=node)
+            reply(Refusal("invalid", f"internal error: {error!r}"), last=True)

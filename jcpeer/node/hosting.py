@@ -28,7 +28,7 @@ from jcpeer.coordinator.events import (
     Tell,
 )
 from jcpeer.coordinator.machine import Coordinator
-from jcpeer.errors import RequestError, UnreachableError
+from jcpeer.errors import RequestError, StorageError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.parts import Parts
 from jcpeer.wire.facts import Entry, Finished, TasksAdded
@@ -86,19 +86,29 @@ class ApplicationHost:
         self.post(BatchAdded(batch, signed))
 
     async def run(self, first: list[Effect]) -> None:
-        """Until the end of the application is committed. A bug in the machine ends up here, and goes no further."""
-        async with trio.open_nursery() as nursery:
-            try:
+        """Until the end of the application is committed. A fault, be it the machine's or that of a full disk, ends up
+        here and goes no further."""
+        try:
+            async with trio.open_nursery() as nursery:
                 over = self._perform(first, nursery)
                 while not over:
                     over = self._perform(await self._next_effects(), nursery)
-            except Exception as error:
-                self.fault = f"internal error: {error!r}"
-                log.exception("application stalled", app=self.app, error=repr(error))
-                self._tell_watchers()
-            nursery.cancel_scope.cancel()
+                nursery.cancel_scope.cancel()
+        except Exception as error:
+            self._stall(error)
         self._posts.close()
         self._settle(at_the_end=True)
+
+    def _stall(self, error: Exception) -> None:
+        while isinstance(error, ExceptionGroup):
+            error = error.exceptions[0]
+        if isinstance(error, StorageError):
+            self.fault = f"{error}; then start the node again"
+            log.error("application stalled", app=self.app, error=str(error))
+        else:
+            self.fault = f"internal error: {error!r}"
+            log.error("application stalled", app=self.app, exc_info=error)
+        self._tell_watchers()
 
     async def _next_effects(self) -> list[Effect]:
         effects = self._handle(await self._events.receive())

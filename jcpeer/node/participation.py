@@ -121,11 +121,17 @@ class Participation:
     def assigned(self, node: NodeId, assign: Assign) -> None:
         """Store what the orders carry, and see what they still want."""
         store = self._parts.store
+        if self.machine.coordinator_of(assign.app) != node:
+            self.post(Assigned(node, assign, {}))  # which declines it; nothing of it is kept
+            return
         for digest, data in assign.blobs.items():
-            if digest_of(data) == digest:
-                store.put(data)
-            else:
+            if digest_of(data) != digest:
                 log.warning("a blob is not what its name says", node=node, digest=digest[:12])
+                continue
+            try:
+                store.put(data)
+            except StorageError as error:
+                log.warning("an input could not be stored", reason=str(error))
         absent: dict[AttemptName, tuple[OrderedInput, ...]] = {}
         wanted: set[Digest] = set()
         for order in assign.orders:
@@ -186,23 +192,35 @@ class Participation:
 
     async def _fetch(self, effect: Fetch, transfer: Transfer, under_way: _UnderWay) -> None:
         missing: dict[Digest, str] = {}
+        no_room = ""
         with under_way.scope:
-            missing = await self._bring(effect.inputs, transfer)
+            try:
+                missing = await self._bring(effect.inputs, transfer)
+            except StorageError as error:
+                no_room = str(error)
         self._under_way.pop(effect.key, None)
         if under_way.scope.cancelled_caught:
             return
-        fetched = tuple(each.blob.digest for each in effect.inputs if each.blob.digest not in missing)
+        here = self._parts.store.has
+        fetched = tuple(each.blob.digest for each in effect.inputs if here(each.blob.digest))
         coordinator = self.machine.coordinator_of(effect.key.app)
         if fetched and coordinator is not None:
             self._parts.network.send(coordinator, Fetched(effect.key.app, fetched))
-        if missing:
+        if no_room:
+            log.warning("the inputs of a task could not be stored", task=effect.key.name.task, reason=no_room)
+            self.post(InputsMissing(effect.key, (), no_room))
+        elif missing:
             self.post(InputsMissing(effect.key, tuple(missing), next(iter(missing.values()))))
         else:
             self.post(InputsHere(effect.key))
 
     async def _bring(self, inputs: tuple[OrderedInput, ...], transfer: Transfer) -> dict[Digest, str]:
         """Fetch these; returns why some cannot be had. A holder that has just come to the grid, or come back, may be
-        known to the coordinator a little sooner than to us, so for a while they are tried again."""
+        known to the coordinator a little sooner than to us, so for a while they are tried again.
+
+        Raises:
+            StorageError: there is no room for one.
+        """
         until_s = trio.current_time() + ACQUAINTANCE_S
         while True:
             missing: dict[Digest, str] = {}

@@ -58,7 +58,7 @@ class InputsHere:
 
 @frozen
 class InputsMissing:
-    """No holder gave these."""
+    """No holder gave these; where none is named, it is this node that could not take them."""
 
     key: AttemptKey
     digests: tuple[Digest, ...]

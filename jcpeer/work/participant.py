@@ -322,7 +322,9 @@ class ParticipantMachine:
         engagement = self._engagements.get(event.key.app)
         if engagement is None or engagement.attempts.pop(event.key.name, None) is None:
             return []
-        given_back = GivenBack(event.key.app, (event.key.name,), event.why, missing=event.digests)
+        # What this node cannot take counts as lost: with no other node to go to, it would come back again and again.
+        lost = not event.digests
+        given_back = GivenBack(event.key.app, (event.key.name,), event.why, missing=event.digests, lost=lost)
         return [Send(engagement.coordinator, given_back)]
 
     def _start_what_fits(self, *, now_s: float) -> list[Effect]:

@@ -148,6 +148,14 @@ def test_an_input_that_nobody_gives_is_told_by_name() -> None:
     assert messages(drive.settle(lost)) == [GivenBack(APP, (name("a"),), "nobody has it", (INPUT.blob.digest,))]
 
 
+def test_inputs_for_which_there_is_no_room_make_a_lost_attempt() -> None:
+    drive = Driver()
+    drive(called())
+    drive.settle(assigned(order("a"), absent=("a",)))
+    refused = work.InputsMissing(key("a"), (), "the disk is full")
+    assert messages(drive.settle(refused)) == [GivenBack(APP, (name("a"),), "the disk is full", lost=True)]
+
+
 def test_an_outcome_is_kept_until_it_is_acknowledged() -> None:
     drive = Driver()
     drive(called())
