@@ -113,7 +113,8 @@ def wait(
     if as_json:
         show_json(data.of_status(found))
     else:
-        for line in summary_lines(found, seen, [f"`jcpeer result {app[:8]}` shows what it left."]):
+        left = [] if found.summary.state == "cancelled" else [f"`jcpeer result {app[:8]}` shows what it left."]
+        for line in summary_lines(found, seen, left):
             show(line)
     raise Leave(status_of_end(found.summary.state))
 

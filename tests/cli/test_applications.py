@@ -146,6 +146,7 @@ def test_a_cancelled_application_ends_waiting_with_3(jcpeer: Command, node_here:
         said = jcpeer("wait", "letters")
         assert said.status == 3
         assert said.out.startswith("letters was cancelled: 0 of 2 tasks finished")
+        assert "jcpeer result" not in said.out  # it left nothing
         assert jcpeer("result", "letters").status == 3
 
 
