@@ -16,6 +16,7 @@ from jcpeer.errors import RequestError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
+from jcpeer.node.soundness import sound_report
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import Submitted
 from jcpeer.wire.messages import (
@@ -189,7 +190,7 @@ class Applications:
         if host is None:
             log.info("answer for an unknown application", node=node, app=message.app)
         elif message.app in self._running:
-            host.post(Heard(node, message))
+            host.post(Heard(node, sound_report(message) if isinstance(message, Report) else message))
         elif not isinstance(message, Decline):
             # It was out of reach when the end was told.
             self._parts.network.send(node, Release(host.app, host.machine.epoch, ended=True))

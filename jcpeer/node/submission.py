@@ -6,6 +6,7 @@ from attrs import evolve
 
 from jcpeer.application.graph import check_graph
 from jcpeer.application.manifest import Batch, Header, Placed, Seal, application_key
+from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import SealReceived
 from jcpeer.errors import GraphError, RemoteProtocolError, RequestError
 from jcpeer.ids import AppId, digest_of
@@ -71,6 +72,7 @@ class Submissions:
         key = (request.app, blob.digest)
         if request.offset == 0 and (stale := self._arriving.pop(key, None)) is not None:
             stale.discard()
+            stale.close()
         partial = self._arriving.get(key)
         try:
             if partial is None:
@@ -87,7 +89,8 @@ class Submissions:
                 with partial:
                     partial.finish()
         except RemoteProtocolError as error:
-            self._arriving.pop(key, None)
+            if (spoilt := self._arriving.pop(key, None)) is not None:
+                spoilt.close()
             raise RequestError(str(error)) from error
 
     async def add(self, request: AddTasks) -> None:
@@ -105,6 +108,7 @@ class Submissions:
                 check_graph(request.tasks, known=lambda task: state.tasks[task].spec if task in state.tasks else None)
             except GraphError as error:
                 raise RequestError(str(error)) from error
+            _check_named(request)
             for digest, data in request.data.items():
                 if digest_of(data) != digest:
                     raise RequestError(f"blob {digest[:12]} is not what its name says")
@@ -119,11 +123,18 @@ class Submissions:
                         small[blob.digest] = kept  # it was put, or came with another batch
                 if not store.has(blob.digest):
                     absent.append(blob.digest[:12])
+                elif store.size(blob.digest) != blob.size:
+                    raise RequestError(f"blob {blob.digest[:12]} has {store.size(blob.digest)} bytes, not {blob.size}")
             if absent:
                 raise RequestError(f"blobs {', '.join(absent[:3])} of batch {request.number} were not put first")
             batch = Batch(request.app, request.number, request.tasks, request.blobs)
             host.add_batch(batch, self._signed(batch), small)
         await host.settled()
+        if request.number not in state.batches:
+            # Another client, or a seal, was quicker by a moment; what was checked no longer held.
+            raise RequestError(
+                f"{state.header.name} took no batch {request.number}: it was sealed, or has one of these tasks"
+            )
 
     async def seal(self, app: AppId, batches: int) -> None:
         """No more batches; returns once that is journalled.
@@ -138,3 +149,15 @@ class Submissions:
                 raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
             host.post(SealReceived(self._signed(Seal(app, batches))))
         await host.settled()
+
+
+def _check_named(request: AddTasks) -> None:
+    """Raises: RequestError: a task reads a blob that the batch does not name, so that nobody would look after it."""
+    named = {(each.digest, each.size) for each in request.blobs}
+    for task in request.tasks:
+        for item in task.inputs:
+            source = item.source
+            if isinstance(source, BlobRef) and (source.digest, source.size) not in named:
+                raise RequestError(
+                    f"task {task.id}: input {item.name!r} is blob {source.digest[:12]!r}, which the batch does not name"
+                )

@@ -70,6 +70,10 @@ class BlobStore:
     def has(self, digest: Digest) -> bool:
         return digest in self._memory or digest in self._files
 
+    def size(self, digest: Digest) -> int:
+        """In bytes, of a blob that is held."""
+        return len(self._data[digest]) if digest in self._memory else self._files.size(digest)
+
     def content(self, digest: Digest) -> Content | None:
         """A small blob as its bytes, a large one as its file (or bytes, without a directory); None if not held.
 

@@ -138,7 +138,11 @@ class Transfer:
 
     async def _fetch_from_any(self, blob: BlobRef, holders: dict[NodeId, None]) -> NodeId:
         faults: dict[NodeId, str] = {}
-        with await self._store.receiving(blob) as partial:
+        try:
+            receiving = await self._store.receiving(blob)
+        except RemoteProtocolError as error:  # a peer made up the name; nobody can have such a blob
+            raise UnreachableError(str(error)) from error
+        with receiving as partial:
             while left := [holder for holder in holders if holder not in faults]:
                 async with self._turn(left) as holder:
                     try:

@@ -13,7 +13,7 @@ from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import RequestError, UnreachableError
-from jcpeer.ids import AppId, NodeId, TaskId, digest_of
+from jcpeer.ids import AppId, Digest, NodeId, TaskId, digest_of
 from jcpeer.net.network import ByteStream, NetworkEvent, StreamHandler
 from jcpeer.wire.codec import decode, encode
 from jcpeer.wire.messages import PeerMessage
@@ -142,6 +142,13 @@ async def test_blob_is_fetched_from_the_first_who_holds_it(network: FakeNetwork,
     assert store.content(BLOB.digest) == CONTENT
     assert await transfer.fetch(BLOB, [ANNA]) == ME
     assert network.opened == [ANNA, BERT, CARL]
+
+
+async def test_a_name_that_is_no_digest_cannot_be_had(network: FakeNetwork) -> None:
+    for name in ("", "zz", "../../key", "A" * 64):
+        with pytest.raises(UnreachableError, match="not the name of a blob"):
+            await Transfer(network, store_with()).fetch(BlobRef(Digest(name), 10**6), [ANNA])
+    assert not network.opened
 
 
 async def test_small_and_empty_blobs_come_the_same_way(network: FakeNetwork) -> None:

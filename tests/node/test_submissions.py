@@ -1,0 +1,96 @@
+"""What a node says to clients that hand over nonsense, or the same thing at the same time."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
+
+import pytest
+import trio
+from trio.testing import MockClock
+
+from jcpeer.application.manifest import Header
+from jcpeer.application.task import BlobRef, Input, Task, Timed
+from jcpeer.errors import JcpeerError, RequestError
+from jcpeer.ids import AppId, Digest, TaskId, digest_of
+from jcpeer.net.memory import MemoryWorld
+from jcpeer.node.core import Node
+from jcpeer.wire.requests import AddTasks, Opened, PutBlob, ReplyBody, RequestBody, SealApplication, Submit
+from simulations.grid import SimulatedGrid
+
+DATA = bytes(100_000)
+BLOB = BlobRef(digest_of(DATA), len(DATA))
+
+
+@asynccontextmanager
+async def node_with_application() -> AsyncIterator[tuple[Node, AppId]]:
+    world = MemoryWorld(seed=0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.run)
+        node = (await SimulatedGrid(world, nursery).start("alone")).running
+        opened = await ask(node, Submit(Header("nonsense", 0.0, b"n" * 16)))
+        assert isinstance(opened, Opened)
+        yield node, opened.app
+        nursery.cancel_scope.cancel()
+
+
+async def ask(node: Node, body: RequestBody) -> ReplyBody:
+    async with aclosing(node.service.handle(body)) as replies:
+        async for reply in replies:
+            return reply
+    raise AssertionError("no reply")
+
+
+def task(name: str, *inputs: BlobRef) -> Task:
+    return Task(TaskId(name), Timed(0.1), tuple(Input(f"in{at}", blob) for at, blob in enumerate(inputs)))
+
+
+async def test_a_batch_that_reads_what_nobody_has_is_refused(autojump_clock: MockClock) -> None:
+    async with node_with_application() as (node, app):
+        longer = BlobRef(BLOB.digest, BLOB.size + 1)
+        with pytest.raises(RequestError, match="which the batch does not name"):
+            await ask(node, AddTasks(app, 0, (task("a", BLOB),)))
+        with pytest.raises(RequestError, match="were not put first"):
+            await ask(node, AddTasks(app, 0, (task("a", BLOB),), (BLOB,)))
+        await ask(node, PutBlob(app, BLOB, 0, DATA))
+        with pytest.raises(RequestError, match="has 100000 bytes, not 100001"):
+            await ask(node, AddTasks(app, 0, (task("a", longer),), (longer,)))
+        await ask(node, AddTasks(app, 0, (task("a", BLOB),), (BLOB,)))
+
+
+async def test_of_two_clients_that_add_the_same_task_at_once_one_is_told_no(autojump_clock: MockClock) -> None:
+    async with node_with_application() as (node, app):
+        answers: list[ReplyBody | JcpeerError] = []
+
+        async def add(number: int, *tasks: Task) -> None:
+            try:
+                answers.append(await ask(node, AddTasks(app, number, tasks)))
+            except RequestError as error:
+                answers.append(error)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(add, 0, task("a"), task("b"))
+            nursery.start_soon(add, 1, task("b"), task("c"))
+        assert sum(isinstance(each, RequestError) for each in answers) == 1
+        host = node.applications.get(app)
+        assert host is not None
+        host.machine.check()
+        await ask(node, SealApplication(app, 0))
+        while host.machine.state.ended is None:
+            await trio.sleep(0.1)
+        assert host.machine.state.ended == "ok"
+
+
+async def test_pieces_that_do_not_fit_are_refused_and_the_blob_can_be_put_anew(autojump_clock: MockClock) -> None:
+    async with node_with_application() as (node, app):
+        for offset, data in ((7, b"x"), (-1, b"x"), (0, DATA + b"x"), (0, DATA[:-1] + b"x")):
+            with pytest.raises(RequestError):
+                await ask(node, PutBlob(app, BLOB, offset, data))
+        for digest in ("", "../../key", "Z" * 64):
+            with pytest.raises(RequestError):
+                await ask(node, PutBlob(app, BlobRef(Digest(digest), 100_000), 0, DATA))
+        with pytest.raises(RequestError):
+            await ask(node, PutBlob(app, BlobRef(BLOB.digest, -1), 0, b""))
+        await ask(node, PutBlob(app, BLOB, 0, DATA[:50]))
+        await ask(node, PutBlob(app, BLOB, 0, DATA))
+        assert node.parts.store.content(BLOB.digest) == DATA
