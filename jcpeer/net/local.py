@@ -49,7 +49,8 @@ OUTBOX_BYTES_MAX = 1024 * 1024
 CALLS_MAX = 4096
 """Open calls of one connection; more than any client of ours has, few enough for a node's memory."""
 
-BACKLOG = 64
+BACKLOG = 1024
+"""Clients that come while the node is held up for a moment wait; beyond this many they are told that it is overloaded."""
 
 _log = structlog.get_logger(__name__)
 

@@ -20,6 +20,8 @@ from jcpeer.wire.requests import AddTasks, PutBlob
 from jcpeer.work.partial import PartialBlob
 
 NAME_CHARACTERS_MAX = 200
+SUBMITTED_S_MAX = 2.0**36
+"""Beyond the year 4000; dates that no calendar shows would make every list of applications unreadable."""
 ONE_COPY = "One copy: it waits while this node is down, and is lost if this machine's disk is."
 
 
@@ -50,8 +52,12 @@ class Submissions:
             raise RequestError(
                 f"node {self._parts.name} was started with --no-coordinate; hand the application to another node"
             )
-        if not header.name or len(header.name) > NAME_CHARACTERS_MAX or not header.name.isprintable():
+        if not header.name.strip() or len(header.name) > NAME_CHARACTERS_MAX or not header.name.isprintable():
             raise RequestError(f"an application's name has 1 to {NAME_CHARACTERS_MAX} printable characters")
+        if not 0 <= header.submitted_s <= SUBMITTED_S_MAX:
+            raise RequestError(
+                f"an application cannot be submitted at {header.submitted_s} s since 1970: set the clock"
+            )
         header = evolve(header, user=self._parts.standing.membership.certificate.user)
         app = application_key(header, pack(header))
         if self._applications.get(app) is None:

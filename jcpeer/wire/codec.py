@@ -42,6 +42,8 @@ def _strict(kind: type) -> Callable[[Any, Any], Any]:
 def _structure_float(value: Any, _: Any) -> float:
     if type(value) not in (float, int):
         raise TypeError(f"expected a number, got {type(value).__name__}")
+    if value != value:
+        raise TypeError("expected a number, got NaN")  # with which nothing can be compared or sorted
     return float(value)
 
 

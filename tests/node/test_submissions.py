@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator
 from contextlib import aclosing, asynccontextmanager
 
@@ -94,3 +95,13 @@ async def test_pieces_that_do_not_fit_are_refused_and_the_blob_can_be_put_anew(a
         await ask(node, PutBlob(app, BLOB, 0, DATA[:50]))
         await ask(node, PutBlob(app, BLOB, 0, DATA))
         assert node.parts.store.content(BLOB.digest) == DATA
+
+
+async def test_a_header_that_no_list_could_show_is_refused(autojump_clock: MockClock) -> None:
+    async with node_with_application() as (node, _):
+        for name in ("", " ", "two\nlines", "\x00", "x" * 201):
+            with pytest.raises(RequestError, match="printable characters"):
+                await ask(node, Submit(Header(name, 0.0, b"")))
+        for submitted_s in (-1.0, 1e300, math.inf, math.nan):
+            with pytest.raises(RequestError, match="set the clock"):
+                await ask(node, Submit(Header("app", submitted_s, b"")))
