@@ -50,7 +50,7 @@ CALLS_MAX = 4096
 """Open calls of one connection; more than any client of ours has, few enough for a node's memory."""
 
 BACKLOG = 1024
-"""Clients that come while the node is held up for a moment wait; beyond this many they are told that it is overloaded."""
+"""So many clients wait while the node is held up for a moment; those beyond are told that it is overloaded."""
 
 _log = structlog.get_logger(__name__)
 
