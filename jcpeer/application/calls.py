@@ -12,6 +12,7 @@ import inspect
 import pickle
 import types
 from collections.abc import Callable, Mapping
+from pathlib import PurePosixPath
 from typing import Any
 from weakref import WeakKeyDictionary
 
@@ -136,8 +137,13 @@ class _Places:
         key = (reference.task, reference.name) if isinstance(reference, OutputRef) else reference
         slot = self._slots.get(key)
         if slot is None:
-            prefix = VALUE_PREFIX if isinstance(reference, TaskRef) else FILE_PREFIX
-            slot = self._slots[key] = Slot(f"{prefix}{len(self._slots)}")
+            number = len(self._slots)
+            if isinstance(reference, TaskRef):
+                slot = Slot(f"{VALUE_PREFIX}{number}")
+            else:  # under its own name, since libraries go by the suffix
+                path = reference.name if isinstance(reference, OutputRef) else reference.path.name
+                slot = Slot(f"{FILE_PREFIX}{number}/{PurePosixPath(path).name}")
+            self._slots[key] = slot
             self.references[slot.name] = reference
         return slot
 

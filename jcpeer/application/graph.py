@@ -37,6 +37,8 @@ class Graph:
     """The tasks that wait for none of the others."""
     sinks: tuple[TaskId, ...]
     """The tasks for which none of the others waits."""
+    unread: tuple[TaskId, ...]
+    """The tasks whose outputs none of the others reads: what they leave are the results."""
 
 
 def check_graph(tasks: Iterable[Task], *, known: Callable[[TaskId], Task | None] = lambda _: None) -> Graph:
@@ -68,11 +70,13 @@ def check_graph(tasks: Iterable[Task], *, known: Callable[[TaskId], Task | None]
     order = _order(missing, children)
     if len(order) < len(by_id):
         raise _cycle(by_id, set(by_id).difference(order))
+    read = {parent for task in by_id.values() for parent in task.sources()}
     return Graph(
         order=order,
         children=children,
         roots=tuple(each for each, count in missing.items() if count == 0),
         sinks=tuple(each for each in by_id if each not in children),
+        unread=tuple(each for each in by_id if each not in read),
     )
 
 

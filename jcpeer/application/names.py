@@ -16,7 +16,8 @@ from jcpeer.application.task import ARGUMENTS, FILE_PREFIX, FUNCTION, MODULES, V
 
 _TASK = re.compile(r"\w[\w.:=+,@-]{0,199}")
 _NOT_IN_TASK = re.compile(r"[^\w.:=+,@-]+")
-_SLOT = re.compile(rf"(?:{re.escape(VALUE_PREFIX)}|{re.escape(FILE_PREFIX)})[0-9]{{1,9}}", re.ASCII)
+_VALUE_SLOT = re.compile(rf"{re.escape(VALUE_PREFIX)}[0-9]{{1,9}}", re.ASCII)
+_FILE_SLOT = re.compile(rf"{re.escape(FILE_PREFIX)}[0-9]{{1,9}}/([^/]+)", re.ASCII)
 _COMPONENT_BYTES_MAX = 255
 _PATH_BYTES_MAX = 1024
 _CANDIDATES_MAX = 10_000
@@ -55,9 +56,10 @@ def file_name_fault(name: str) -> str | None:
 
 def input_name_fault(name: str) -> str | None:
     """Why no input can have this name, or None."""
-    if name in (FUNCTION, ARGUMENTS, MODULES) or _SLOT.fullmatch(name):
+    if name in (FUNCTION, ARGUMENTS, MODULES) or _VALUE_SLOT.fullmatch(name):
         return None
-    return file_name_fault(name)
+    slot = _FILE_SLOT.fullmatch(name)
+    return file_name_fault(slot[1] if slot else name)
 
 
 def output_name_fault(name: str) -> str | None:

@@ -296,7 +296,7 @@ class Application:
         added_ids = {task.id for task in tasks}
         # Parents are earlier tasks by construction; those taken already are gone, so they are not asked for again.
         graph = check_graph([_without_taken(task, added_ids) for task in tasks])
-        kept = {task.id for task in tasks if task.keep}.union(graph.sinks)
+        kept = {task.id for task in tasks if task.keep}.union(graph.unread)
         return LoadedApplication(
             name=self.name,
             tasks=tasks,

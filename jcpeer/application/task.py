@@ -28,7 +28,7 @@ MODULES = "@modules"
 VALUE_PREFIX = "@value."
 """Input `@value.N`: a value that another task returned, put in place of `Slot("@value.N")`."""
 FILE_PREFIX = "@file."
-"""Input `@file.N`: a file; its path is put in place of `Slot("@file.N")`."""
+"""Input `@file.N/NAME`: a file of that name; its path is put in place of `Slot("@file.N/NAME")`."""
 
 
 @frozen
@@ -123,7 +123,10 @@ class Task:
     keep: bool = False
     """Its outputs are results of the application even when other tasks read them."""
 
+    def sources(self) -> tuple[TaskId, ...]:
+        """The tasks whose outputs this one reads, each once."""
+        return tuple(dict.fromkeys(each.source.task for each in self.inputs if isinstance(each.source, OutputOf)))
+
     def parents(self) -> tuple[TaskId, ...]:
         """The tasks that must have finished before this one starts, each once, in order of first mention."""
-        from_inputs = (each.source.task for each in self.inputs if isinstance(each.source, OutputOf))
-        return tuple(dict.fromkeys((*from_inputs, *self.after)))
+        return tuple(dict.fromkeys((*self.sources(), *self.after)))

@@ -133,7 +133,7 @@ class _Reader:
         tasks = tuple(self._with_inputs(draft) for draft in drafts)
         with self._blamed(str(self._path)):
             graph = check_graph(tasks)
-        kept = {task.id for task in tasks if task.keep}.union(graph.sinks)
+        kept = {task.id for task in tasks if task.keep}.union(graph.unread)
         return LoadedApplication(
             name=name,
             tasks=tasks,

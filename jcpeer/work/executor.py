@@ -249,24 +249,37 @@ def _files_of(order: AttemptOrder, inputs: Mapping[str, Content]) -> list[InputF
 async def _lay_out_call(order: AttemptOrder, inputs: Mapping[str, Content], directory: Path) -> dict[str, str]:
     """Put a call's files in place; returns the paths of those that its arguments mention.
 
-    A large one of these is read where the store has it: it is read-only there, and a call gets a path, not a name.
+    A large one of these is a link to where the store has it: it is read-only there.
     """
     paths: dict[str, str] = {}
     small: list[InputFile] = []
+    large: dict[Path, Path] = {}
     for each in order.inputs:
         if each.name.startswith(FILE_PREFIX):
             content = inputs[each.name]
+            name = each.name.removeprefix("@")
+            path = directory / "files" / name
+            paths[each.name] = str(path)
             if isinstance(content, Path):
-                paths[each.name] = str(content)
+                large[path] = content
             else:
-                name = each.name.removeprefix("@")
-                paths[each.name] = str(directory / "files" / name)
                 small.append(InputFile(name, content, each.executable))
     if small:
         await _in_thread(place_inputs, directory / "files", small)
+    if large:
+        await _in_thread(_link, large)
     if files := _files_of(order, inputs):
         await _in_thread(partial(place_inputs, interrupt=trio.from_thread.check_cancelled), directory / "work", files)
     return paths
+
+
+def _link(targets: Mapping[Path, Path]) -> None:
+    for path, target in targets.items():
+        try:
+            path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            path.symlink_to(target)
+        except OSError as error:
+            raise unusable(path.parent, error) from error
 
 
 def _environment() -> dict[str, str]:

@@ -77,6 +77,7 @@ def _run_call(loaded: LoadedApplication, task: Task, directory: Path, outputs: O
         match value:
             case Slot(name) if name.startswith("@file."):
                 path = directory / name
+                path.parent.mkdir(parents=True)
                 path.write_bytes(content(loaded, by_name[name], outputs))
                 return str(path)
             case Slot(name):

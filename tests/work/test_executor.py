@@ -149,8 +149,8 @@ async def test_a_call_reads_values_and_files_and_leaves_files(
         with open(path) as source, open("joined.txt", "w") as target:
             return target.write(" ".join(texts) + source.read())
 
-    inputs = {"@value.0": pickle.dumps("one"), "@value.1": pickle.dumps("two"), "@file.0": b" three"}
-    args = ([Slot("@value.0"), Slot("@value.1")], Slot("@file.0"))
+    inputs = {"@value.0": pickle.dumps("one"), "@value.1": pickle.dumps("two"), "@file.0/three.txt": b" three"}
+    args = ([Slot("@value.0"), Slot("@value.1")], Slot("@file.0/three.txt"))
     execution = await executor.run(*call(join, *args, inputs=inputs, outputs=(VALUE, "joined.txt")), directory)
     assert execution.failure is None
     assert execution.outputs == {VALUE: pickle.dumps(13, protocol=5), "joined.txt": b"one two three"}
