@@ -522,7 +522,7 @@ class Coordinator:
         return effects
 
     def _is_needed(self, record: TaskRecord, output: str) -> bool:
-        if record.spec.keep or not record.children:
+        if record.is_final:
             return True
         source = OutputOf(record.spec.id, output)
         return any(
@@ -545,7 +545,7 @@ class Coordinator:
 
     def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
         """The application's results are brought here before it ends; those that reports carried are in the journal."""
-        if record.result is None or (record.children and not record.spec.keep):
+        if record.result is None or not record.is_final:
             return []
         if not self.state.sealed and not self.state.header.open_ended:
             self._finished_early[record.spec.id] = None  # its children may still be on their way

@@ -59,11 +59,18 @@ class TaskRecord:
     missing: int
     standing: TaskStanding = "pending"
     children: list[TaskId] = field(factory=list)
+    readers: int = 0
+    """How many of the children read its outputs; the others only wait for it."""
     result: Finished | None = None
     """The valid result; its outputs carry no data. Gone again when an output was lost."""
     failures: int = 0
     losses: int = 0
     past: tuple[PastAttempt, ...] = ()
+
+    @property
+    def is_final(self) -> bool:
+        """Its outputs are results of the application, as far as its readers have come."""
+        return self.spec.keep or self.readers == 0
 
     @property
     def runnable(self) -> bool:
@@ -162,7 +169,7 @@ class ApplicationState:
 
     def final_tasks(self) -> Iterator[TaskRecord]:
         """The tasks whose outputs are the application's results."""
-        return (each for each in self.tasks.values() if each.spec.keep or not each.children)
+        return (each for each in self.tasks.values() if each.is_final)
 
     # --- applying
 
@@ -226,9 +233,11 @@ class ApplicationState:
             self.counts["pending"] += 1
         for task in batch.tasks:  # a second pass: tasks of one batch may come in any order
             record = self.tasks[task.id]
+            sources = task.sources()
             for parent_id in task.parents():
                 parent = self.tasks[parent_id]
                 parent.children.append(task.id)
+                parent.readers += parent_id in sources
                 self._miss(record, parent.standing != "finished")
                 if parent.standing in ("failed", "cancelled", "skipped"):
                     self._skip(task.id)
