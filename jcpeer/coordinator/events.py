@@ -91,6 +91,11 @@ class CancelRequested:
 
 
 @frozen
+class Woke:
+    """This node was held up for a while: whom it now hears to be gone, it may itself have been silent to."""
+
+
+@frozen
 class Tick:
     """Time passed; a few times a second."""
 
@@ -110,6 +115,7 @@ Event = (
     | Collected
     | CollectFailed
     | CancelRequested
+    | Woke
     | Tick
     | Quiet
 )

@@ -44,6 +44,7 @@ from jcpeer.coordinator.events import (
     SendOrders,
     Tell,
     Tick,
+    Woke,
 )
 from jcpeer.coordinator.holdings import Holdings
 from jcpeer.coordinator.roster import Assigned, Participant, Roster, queued_last_first, slots_of, unmet_need
@@ -72,6 +73,7 @@ from jcpeer.wire.messages import (
     Failure,
     Fetched,
     GivenBack,
+    NodeRecord,
     OrderedInput,
     Outcome,
     Recruit,
@@ -85,6 +87,9 @@ LOST_ATTEMPTS_MAX = 3
 """A task whose attempts went with their nodes this often has probably felled them: it fails instead of going on."""
 REBALANCE_AFTER_S = 0.25
 """An attempt that has waited this long behind others is taken back when somebody is idle."""
+EXCUSED_S = 10.0
+"""After this node was held up (stopped, suspended) it waits so long for others to be in reach again before it counts
+them as lost, with all that they run and hold."""
 SETTLE_S = 2.0
 """After a takeover, time for participants to say what they still run before it is given to others."""
 ORDERS_PER_FRAME_MAX = 500
@@ -127,6 +132,10 @@ class Coordinator:
         self._shunned: dict[TaskId, set[NodeId]] = {}
         """Nodes that gave a task back of their own will: not asked again while another can run it."""
         self._dispatch_from_s = 0.0
+        self._excused_until_s = -math.inf
+        self._missed: dict[NodeId, str] = {}
+        """Nodes that left the directory when we had just been held up ourselves, and why: they may be back at once."""
+        self._to_compare: dict[NodeId, set[AttemptName]] = {}
         self._mean_run_s: float | None = None
         self._over = state.ended is not None
 
@@ -189,7 +198,9 @@ class Coordinator:
             case SealReceived():
                 return self._seal(event, now_s=now_s)
             case NodeSeen():
-                self.roster.see(event.record)
+                return self._see_node(event.record, now_s=now_s)
+            case NodeLost() if now_s < self._excused_until_s:
+                self._missed[event.node] = event.why
                 return []
             case NodeLost():
                 return self._lose_node(event.node, event.why, now_s=now_s)
@@ -203,8 +214,11 @@ class Coordinator:
                 return self._collect_elsewhere(event, now_s=now_s)
             case CancelRequested():
                 return self._cancel(event.task, now_s=now_s)
+            case Woke():
+                self._excused_until_s = now_s + EXCUSED_S
+                return []
             case Tick():
-                return [*self._acknowledge(), *self._rebalance(now_s=now_s)]
+                return [*self._lose_missed(now_s=now_s), *self._acknowledge(), *self._rebalance(now_s=now_s)]
             case Quiet():
                 return [
                     *self._call_up(now_s=now_s),
@@ -312,8 +326,10 @@ class Coordinator:
             return [Send(node, Release(self.app, self._epoch, ended=True))]
         known = node in self.roster.participants
         participant = self.roster.confirm(node, message.slots)
-        if participant is None or known:
+        if participant is None:
             return []
+        if known:
+            return self._compare(participant, message)
         stale = []
         for name in message.known:
             record = self.state.tasks.get(name.task)
@@ -325,6 +341,41 @@ class Coordinator:
             self._numbers[name.task] = max(self._numbers.get(name.task, 0), name.number)
             self._give(participant, Assigned(name, slots_of(record.spec.needs), given_s=0.0, state="running"))
         return [Send(node, CancelAttempts(self.app, self._epoch, tuple(stale)))] if stale else []
+
+    def _see_node(self, record: NodeRecord, *, now_s: float) -> list[Effect]:
+        node = record.node
+        effects: list[Effect] = []
+        if (why := self._missed.pop(node, None)) is not None:
+            candidate = self.roster.candidates.get(node)
+            if candidate is not None and candidate.record.incarnation != record.incarnation:
+                effects = self._lose_node(node, why, now_s=now_s)
+            elif (participant := self.roster.participants.get(node)) is not None:
+                # The same process as before. What we sent last may be lost, which its answer will show.
+                self._sent_small.pop(node, None)
+                self._to_compare[node] = set(participant.assigned)
+                effects = self._recruit([node])
+        self.roster.see(record)
+        return effects
+
+    def _compare(self, participant: Participant, message: Confirm) -> list[Effect]:
+        """What a participant has of the attempts that we gave it before it was out of reach."""
+        node = participant.record.node
+        to_cancel = []
+        for name in sorted(self._to_compare.pop(node, set()) & participant.assigned.keys()):
+            attempt = participant.assigned[name]
+            if name not in message.known:
+                self._free(name)
+            elif attempt.state == "cancelling":
+                to_cancel.append(name)
+            else:
+                attempt.state = "running"
+        return [Send(node, CancelAttempts(self.app, self._epoch, tuple(to_cancel)))] if to_cancel else []
+
+    def _lose_missed(self, *, now_s: float) -> list[Effect]:
+        if not self._missed or now_s < self._excused_until_s:
+            return []
+        missed, self._missed = self._missed, {}
+        return [effect for node, why in missed.items() for effect in self._lose_node(node, why, now_s=now_s)]
 
     def _decline(self, node: NodeId, message: Decline, *, now_s: float) -> list[Effect]:
         if message.epoch != self._epoch:

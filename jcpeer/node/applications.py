@@ -9,7 +9,7 @@ import trio
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
-from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, Tick
+from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, Tick, Woke
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.errors import RequestError
@@ -36,6 +36,9 @@ from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
 
+PAUSE_S = 1.0
+"""Ticks come ten times a second; one that is late by so much was held up."""
+
 Answer = Confirm | Decline | Started | Report | GivenBack | Fetched
 
 
@@ -57,6 +60,7 @@ class Applications:
         self._known_nodes = known_nodes
         self._changed = changed
         self._hosts: dict[AppId, ApplicationHost] = {}
+        self._awake_s = parts.clock_s()
         self._running: dict[AppId, None] = {}
 
     # --- beginnings and ends
@@ -200,13 +204,24 @@ class Applications:
             self._hosts[app].post(Committed(index))
 
     def node_seen(self, record: NodeRecord) -> None:
+        self._note_pause()
         self._post_all(NodeSeen(record))
 
     def node_lost(self, node: NodeId, why: str) -> None:
+        self._note_pause()
         self._post_all(NodeLost(node, why))
 
     def tick(self) -> None:
+        self._note_pause()
         self._post_all(Tick())
+
+    def _note_pause(self) -> None:
+        """The clock on the wall runs on while the process is stopped, and while the machine is suspended. That it can
+        be set does no harm here: whoever seems to have slept is only slower to give others up."""
+        now_s = self._parts.clock_s()
+        if now_s - self._awake_s > PAUSE_S:
+            self._post_all(Woke())
+        self._awake_s = now_s
 
     def _post_all(self, event: Event) -> None:
         for app in list(self._running):

@@ -167,6 +167,12 @@ class LittleWorld:
             self.post(Quiet())
         self.crash(node)
 
+    def hold_up_coordinator(self) -> None:
+        """It is stopped for so long that all take it for dead, and then goes on."""
+        self.post(coordinator_events.Woke())
+        for node in list(self.nodes):
+            self.disconnect(node)
+
     def disconnect(self, node: NodeId) -> None:
         """Both ways lose what was on its way, and the coordinator takes the node for dead, then sees it again."""
         self.to_node[node].clear()

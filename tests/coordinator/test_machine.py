@@ -7,7 +7,7 @@ import random
 import pytest
 
 from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
-from jcpeer.coordinator.events import CancelRequested, Committed, Heard, Quiet, Record, Send, SendOrders, Tick
+from jcpeer.coordinator.events import CancelRequested, Committed, Heard, Quiet, Record, Send, SendOrders, Tick, Woke
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Cancelled, Ended, Failed, Finished, OutputLost, TookOver
 from jcpeer.wire.messages import Acknowledge, Outcome, Report
@@ -155,6 +155,32 @@ def test_what_a_leaving_node_hands_back_runs_elsewhere_and_counts_as_no_loss(see
     world.leave(world.random.choice([each for each, node in world.nodes.items() if node.running]))
     assert world.run() == "ok"
     assert not [entry for entry in world.journal if isinstance(entry.fact, AttemptLost)]
+
+
+@pytest.mark.parametrize("seed", range(15))
+def test_a_coordinator_that_was_stopped_loses_nothing_to_its_own_silence(seed: int) -> None:
+    world = LittleWorld(layered(layers=4, width=8, seed=seed), seed=seed, large=True)
+    for _ in range(4):
+        for _ in range(world.random.randrange(20, 80)):
+            world.step()
+        if world.over is None:
+            world.hold_up_coordinator()
+    assert world.run() == "ok"
+    assert not [entry for entry in world.journal if isinstance(entry.fact, (AttemptLost, OutputLost))]
+    assert set(world.executions.values()) == {1}
+
+
+def test_who_does_not_come_back_to_a_coordinator_that_was_stopped_is_lost_after_all() -> None:
+    world = LittleWorld(layered(layers=1, width=6, seed=0), seed=0)
+    while not (running := [each for each, node in world.nodes.items() if node.running]):
+        world.step()
+    world.post(Woke())
+    world.crash(running[0])
+    for other in list(world.nodes):
+        world.disconnect(other)
+    assert not [entry for entry in world.journal if isinstance(entry.fact, AttemptLost)]
+    assert world.run() == "ok"
+    assert {entry.fact.node for entry in world.journal if isinstance(entry.fact, AttemptLost)} == {running[0]}
 
 
 def test_a_task_that_no_node_can_run_holds_up_no_other() -> None:
