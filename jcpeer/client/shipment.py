@@ -126,7 +126,7 @@ def described_bytes(task: Task) -> int:
     """About how many bytes the task takes in a frame; packing it to find out would cost more than sending it."""
     size = 200 + len(task.id)
     size += sum(150 + len(each.name) for each in task.inputs)
-    size += sum(10 + len(each) for each in task.outputs)
+    size += sum(150 + len(each) for each in task.outputs)  # with their digests, once they are reported
     size += sum(10 + len(each) for each in task.after)
     size += sum(10 + len(key) + len(value) for key, value in task.needs.labels.items())
     if isinstance(task.work, Command):

@@ -14,6 +14,7 @@ It leaves to others: the journal, fetching and storing blobs, checking signature
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
 from collections.abc import Collection
@@ -93,6 +94,8 @@ them as lost, with all that they run and hold."""
 SETTLE_S = 2.0
 """After a takeover, time for participants to say what they still run before it is given to others."""
 ORDERS_PER_FRAME_MAX = 500
+HOLDERS_TOLD_MAX = 4
+"""Of a blob that many have. An order with thousands of inputs must still fit a frame."""
 UNLIKE_THE_TASK = Failure("missing_output", "its node reports other outputs than the task declares", "update that node")
 
 
@@ -713,8 +716,11 @@ class Coordinator:
         return AttemptOrder(task.id, number, task.work, tuple(inputs), task.outputs, task.needs, task.timeout_s)
 
     def _best_holders(self, holders: frozenset[NodeId], node: NodeId) -> tuple[NodeId, ...]:
-        """Participants before ourselves, so that bulk data does not all pass through the coordinator."""
-        return tuple(sorted(holders - {node}, key=lambda each: (each == self._me, each)))
+        """A few, and others for each node that asks, so that an order stays short and nobody is asked by all. They come
+        before ourselves, so that bulk data does not all pass through the coordinator."""
+        others = holders - {node, self._me}
+        told = heapq.nsmallest(HOLDERS_TOLD_MAX, others, key=lambda each: (each < node, each))
+        return (*told, self._me) if self._me in holders and node != self._me else tuple(told)
 
     def _orders_for(self, node: NodeId, orders: tuple[AttemptOrder, ...]) -> SendOrders:
         sent = self._sent_small.setdefault(node, set())

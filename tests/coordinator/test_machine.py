@@ -10,7 +10,7 @@ from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
 from jcpeer.coordinator.events import CancelRequested, Committed, Heard, Quiet, Record, Send, SendOrders, Tick, Woke
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Cancelled, Ended, Failed, Finished, OutputLost, TookOver
-from jcpeer.wire.messages import Acknowledge, Outcome, Report
+from jcpeer.wire.messages import Acknowledge, Assign, Fetched, Outcome, Report
 from tests.coordinator.little_world import APP, ME, LittleWorld
 
 
@@ -181,6 +181,26 @@ def test_who_does_not_come_back_to_a_coordinator_that_was_stopped_is_lost_after_
     assert not [entry for entry in world.journal if isinstance(entry.fact, AttemptLost)]
     assert world.run() == "ok"
     assert {entry.fact.node for entry in world.journal if isinstance(entry.fact, AttemptLost)} == {running[0]}
+
+
+def test_an_order_names_a_few_of_many_holders_and_others_to_each_node() -> None:
+    make, gate = TaskId("make"), TaskId("gate")
+    reads = (Input("in", OutputOf(make, "out")),)
+    tasks = [Task(make, Command(("true",)), outputs=("out",)), Task(gate, Command(("true",)), after=(make,))]
+    tasks += [Task(TaskId(f"use{number}"), Command(("true",)), reads, after=(gate,)) for number in range(12)]
+    world = LittleWorld(tasks, seed=0, nodes=12, slots=1, large=True)
+    while make not in world.results():
+        world.step()
+    (digest,) = world.results()[make]
+    for node in world.nodes:
+        world.post(Heard(node, Fetched(APP, (digest,))))
+    told: dict[TaskId, tuple[NodeId, ...]] = {}
+    while len(told) < 12:
+        world.step()
+        frames = [each for queue in world.to_node.values() for each in queue if isinstance(each, Assign)]
+        told |= {order.task: order.inputs[0].holders for each in frames for order in each.orders if order.inputs}
+    assert {len(each) for each in told.values()} == {4}
+    assert len({holder for each in told.values() for holder in each}) == 12
 
 
 def test_a_task_that_no_node_can_run_holds_up_no_other() -> None:
