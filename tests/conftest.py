@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 from collections.abc import Awaitable, Callable
 
 import pytest
@@ -15,6 +16,10 @@ from simulations.virtual_time import deterministic_scheduling
 # The same examples each time, on however slow a machine: a test that fails now and then teaches to look away.
 settings.register_profile("jcpeer", derandomize=True, deadline=None)
 settings.load_profile("jcpeer")
+
+# A shell without job control starts what runs in the background with Ctrl-C ignored, and children inherit that: the
+# tests of Ctrl-C must not depend on how the tests were started.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
