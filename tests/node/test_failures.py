@@ -83,6 +83,20 @@ def test_a_stopped_participant_is_done_without_and_is_back_when_it_goes_on(nodes
         assert {each.node.name for each in ended_well(grid.run(again)).shares} == {"b"}
 
 
+def test_a_coordinator_that_was_stopped_goes_on_as_if_nothing_had_been(nodes: Three, gate: Gate) -> None:
+    a, b, c = nodes
+    with a.connect() as grid:
+        handle = grid.run(gate.application("held up", tasks=6))
+        eventually(lambda: len(b.attempts()) == len(c.attempts()) == 2, within_s=10, what="all work")
+        a.send_signal(signal.SIGSTOP)
+        eventually(lambda: "a" not in b.seen(), within_s=8, what="a is missed")
+        a.send_signal(signal.SIGCONT)
+        eventually(lambda: {"b", "c"} <= a.seen().keys(), within_s=5, what="they have each other again")
+        gate.open()
+        status = ended_well(handle)
+    assert (status.attempts, status.failures) == (6, ())
+
+
 def test_a_client_outlives_the_death_of_its_coordinator(world: RealGrid, nodes: Three, gate: Gate) -> None:
     a, b, _ = nodes
     application = jcpeer.Application("outlives")

@@ -5,9 +5,13 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
+import jcpeer
 from tests.real_grid import Gate, RealGrid, RealNode, eventually
 
 pytestmark = pytest.mark.real
@@ -106,15 +110,50 @@ def test_what_makes_a_beginning_impossible_is_one_line(world: RealGrid) -> None:
     assert a.seen() is not None, "it did not suffer"
 
 
-@pytest.mark.root
-@pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a small file system is mounted")
-def test_a_full_disk_makes_a_beginning_impossible(world: RealGrid) -> None:
-    place = world.machine("full") / "state"
+@contextmanager
+def small_disk(place: Path, *, mebibytes: int) -> Iterator[None]:
     place.mkdir()
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=4m", "tmpfs", str(place)], check=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={mebibytes}m", "tmpfs", str(place)], check=True)
     try:
-        (line,) = refused(world.launch("full"))
+        yield
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="needs root: a small file system is mounted")
+
+
+@pytest.mark.root
+@needs_root
+def test_a_full_disk_makes_a_beginning_impossible(world: RealGrid) -> None:
+    place = world.machine("full") / "state"
+    with small_disk(place, mebibytes=4):
+        (line,) = refused(world.launch("full"))
     assert "full" in line
     assert str(place) in line
+
+
+@pytest.mark.root
+@needs_root
+def test_a_node_whose_disk_is_too_small_for_a_task_goes_on_without_it(world: RealGrid, tmp_path: Path) -> None:
+    large = tmp_path / "large"
+    large.write_bytes(os.urandom(2**20) * 32)
+    application = jcpeer.Application("large")
+    labels = {"disk": "small"}
+    application.command(["wc", "-c", jcpeer.File(large)], name="reads", labels=labels)
+    application.command("head -c 32000000 /dev/zero > out", outputs=["out"], name="writes", labels=labels)
+    application.command(["true"], name="modest", labels=labels)
+    (a,) = world.ensure("a", slots=2)
+    with small_disk(world.machine("small") / "state", mebibytes=24):
+        small = world.launch("small", "--label", "disk=small")
+        world.await_ready(small)
+        try:
+            with a.connect() as grid:
+                handle = grid.run(application)
+                status = handle.wait(timeout=20)
+                modest = handle.task("modest").state
+        finally:
+            small.stop()
+    assert dict(status.summary.tasks).items() >= {"failed": 2, "finished": 1}.items(), status.failures
+    assert modest == "finished"
+    assert any("reads" in line and "no space left" in line for line in status.failures)
