@@ -95,11 +95,6 @@ class Leave:
 
 
 @frozen
-class Drain:
-    """Take nothing new; what runs may end."""
-
-
-@frozen
 class Tick:
     """Time passed; a few times a second."""
 
@@ -117,9 +112,7 @@ class AttemptKey:
     name: AttemptName
 
 
-Event = (
-    CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Reunited | Leave | Drain | Tick | Quiet
-)
+Event = CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Reunited | Leave | Tick | Quiet
 
 # --- effects
 

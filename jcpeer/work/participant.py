@@ -33,7 +33,6 @@ from jcpeer.work.events import (
     Assigned,
     AttemptKey,
     CalledUp,
-    Drain,
     DropBlobs,
     Effect,
     Event,
@@ -152,9 +151,6 @@ class ParticipantMachine:
                 return []
             case Leave():
                 return self._leave(event.reason)
-            case Drain():
-                self._closed = "the node is draining"
-                return []
             case Tick():
                 return self._tell_started(now_s=now_s)
             case Quiet():
