@@ -63,7 +63,18 @@ class Heartbeat:
 
 @frozen
 class Goodbye:
-    """I leave on purpose: forget me at once, do not redial."""
+    """I close this connection on purpose: do not redial. `stays`: for want of use only, and I live on; otherwise I
+    leave, and am to be forgotten at once."""
+
+    stays: bool = False
+
+
+@frozen
+class Need:
+    """Whether I need this connection for more than what is being said. One that neither end needs, and over which
+    nothing was said for a while, is closed."""
+
+    needed: bool
 
 
 # --- the directory
@@ -90,6 +101,43 @@ class NodeRecord:
     addresses: tuple[str, ...] = ()
     coordinates: bool = True
     trusts_grid: bool = False
+    gpus: int = 0
+    disk_bytes: int = 0
+    """Free for tasks when the record was made."""
+    cost: float = 0.0
+    """What its owner charges for an hour of one slot, in whatever unit the grid has agreed upon."""
+    dialable: bool = True
+    """Others can connect to it; False once it was found that they cannot."""
+
+
+@frozen
+class News:
+    """A node's record as that node signed it, so that anybody can pass it on; named beside it is what must be known to
+    see whether it is news at all."""
+
+    node: NodeId
+    incarnation: int
+    version: int
+    record: Signed
+
+
+@frozen
+class Obituary:
+    """A node was lost by one that was connected to it, when its record had this (incarnation, version); a record of a
+    higher one refutes it."""
+
+    node: NodeId
+    incarnation: int
+    version: int
+    proof: Literal["refused", "silent", "left"]
+
+
+@frozen
+class Gossip:
+    """Who is there, and who no longer is, as the sender has lately heard."""
+
+    news: tuple[News, ...] = ()
+    deaths: tuple[Obituary, ...] = ()
 
 
 @frozen
@@ -113,6 +161,70 @@ class Introduce:
     """Some whom I know, for one who has just come: without multicast nobody else would tell."""
 
     nodes: tuple[Introduction, ...]
+
+
+# --- finding by key (Kademlia); keys are 40 hexadecimal digits
+
+
+@frozen
+class Contact:
+    """A node and where it can be dialled. Its key follows from its id, and the handshake proves the id, so a contact is
+    no more than a reason to ask there."""
+
+    node: NodeId
+    addresses: tuple[str, ...]
+
+
+@frozen
+class Ping:
+    """Answered by `Pong` of the same call."""
+
+    call: int
+
+
+@frozen
+class Pong:
+    call: int
+
+
+@frozen
+class FindNode:
+    """Whom do you know nearest to this key? Answered by `FoundNodes` of the same call.
+
+    `record`: and the record that you keep under that very key. `introduce`: and your own news.
+    """
+
+    call: int
+    key: str
+    record: bool = False
+    introduce: bool = False
+
+
+@frozen
+class FoundNodes:
+    """The nearest that the sender knows, itself left out, nearest first."""
+
+    call: int
+    contacts: tuple[Contact, ...]
+    record: Signed | None = None
+    news: News | None = None
+
+
+@frozen
+class StoreRecord:
+    """Keep this under that key for as long as it says of itself. Answered by `RecordStored` of the same call."""
+
+    call: int
+    key: str
+    record: Signed
+
+
+@frozen
+class RecordStored:
+    """`refusal` is empty where it was kept; otherwise why not, in words."""
+
+    call: int
+    refusal: str = ""
 
 
 # --- orders of a coordinator
@@ -337,8 +449,16 @@ class Answer:
 PeerMessage = (
     Heartbeat
     | Goodbye
+    | Need
     | Announce
     | Introduce
+    | Gossip
+    | Ping
+    | Pong
+    | FindNode
+    | FoundNodes
+    | StoreRecord
+    | RecordStored
     | Recruit
     | Assign
     | Withdraw
