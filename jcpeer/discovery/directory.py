@@ -251,9 +251,10 @@ class Directory:
         up = self._up.pop(event.peer, None)
         if up is None:
             return []
-        left = up.left or event.proof == "left"
+        proof: Proof = "left" if event.proof == "parted" else event.proof
+        left = up.left or proof == "left"
         return [
-            *self._leave(event.peer, up, event.why, event.proof),
+            *self._leave(event.peer, up, event.why, proof),
             *self._dialling.lost(event.peer, now_s, incarnation=up.incarnation, left=left),
         ]
 

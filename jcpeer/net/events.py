@@ -13,6 +13,11 @@ from jcpeer.ids import NodeId
 from jcpeer.membership.certificates import Certificate
 from jcpeer.wire.messages import Hello, PeerMessage
 
+PARTED = "nothing needed the connection"
+"""Why a peer is down that parted."""
+
+Proof = Literal["refused", "silent", "left", "parted"]
+
 
 @frozen
 class PeerUp:
@@ -26,10 +31,13 @@ class PeerUp:
 
 @frozen
 class PeerDown:
-    """The peer is out of reach: "refused" is proof that its process is gone, "silent" a guess, "left" its own word."""
+    """The peer is out of reach: "refused" is proof that its process is gone, "silent" a guess, "left" its own word.
+
+    With "parted" one end closed the connection for want of use, which says nothing about the other's life.
+    """
 
     peer: NodeId
-    proof: Literal["refused", "silent", "left"]
+    proof: Proof
     why: str
 
 

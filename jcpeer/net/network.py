@@ -7,8 +7,13 @@ The contract, which every carrier keeps and `tests/net/contract.py` checks on ea
 - `send` and `dial` never block and never raise for a peer's fault: a queue over its limit means `PeerDown`.
 - `PeerUp` comes only after both ends found the other's certificate good; its `certificate` is the checked one, and
   `peer` the identity that the handshake proved.
-- `PeerDown.proof` says whether the death is proven (a redial was refused) or guessed (silence). After a connection
-  broke, the carrier redials once by itself before it speaks.
+- `PeerDown.proof` says whether the death is proven (a redial was refused) or guessed (silence), or that the connection
+  was closed on purpose ("left", "parted"). After a connection broke, the carrier redials once by itself before it
+  speaks; after one that was closed on purpose nobody redials.
+- A dial is accepted unless `expected` is up, the same dial is under way, or this node is closing. Of each accepted dial
+  that names whom it expects, exactly one event tells the end: `PeerUp` of that peer, whoever dialled and to whichever
+  address, which ends all dials to it at once, or `DialFailed` with its address and name. A dial without a name that
+  finds a peer which is up ends without an event, since there is nothing to add.
 - Heartbeats are sent and counted by the carrier, and then delivered like any message, for whoever tells people when a
   peer was last heard; a simulation that models them delivers none. A `Goodbye` is never delivered: it is `PeerDown`.
 - A message sent to oneself is delivered to oneself, in order, without `PeerUp`.
@@ -72,13 +77,22 @@ class Network(Protocol):
         """Everything that happens, in order; read by one child of the node."""
 
     def dial(self, address: str, expected: NodeId | None = None) -> None:
-        """Connect if not connected; ends in `PeerUp` or `DialFailed`."""
+        """Connect if not connected; ends in `PeerUp` or `DialFailed`, as the contract says."""
 
     def send(self, peer: NodeId, message: PeerMessage) -> None:
         """Queue a message; dropped where the peer is not up."""
 
     def disconnect(self, peer: NodeId, why: str) -> None:
         """Close the connection; `PeerDown` follows."""
+
+    def part(self, peer: NodeId) -> None:
+        """Close the connection for want of use, after all that is queued; both ends are told `PeerDown` "parted".
+
+        Byte streams that are open break off: see `streams`. What the peer sent meanwhile is lost.
+        """
+
+    def streams(self, peer: NodeId) -> int:
+        """How many byte streams with this peer are open at this end, whoever opened them."""
 
     async def open_stream(self, peer: NodeId) -> ByteStream:
         """A new byte stream to a peer that is up. Raises: UnreachableError."""

@@ -40,11 +40,17 @@ def message(number: int) -> PeerMessage:
 
 async def expect(network: Network, kind: type[Event]) -> Event:
     """The next event but for heartbeats, which must be of this kind."""
+    event = await expect_any(network)
+    assert isinstance(event, kind), event
+    return event
+
+
+async def expect_any(network: Network) -> NetworkEvent:
+    """The next event but for heartbeats."""
     with trio.fail_after(PATIENCE_S):
         event = await network.events.receive()
         while is_heartbeat(event):
             event = await network.events.receive()
-    assert isinstance(event, kind), event
     return event
 
 
@@ -193,6 +199,69 @@ class NetworkContract:
             await connect(b, a)
             await assert_connected(a, b)
 
+    async def test_a_connection_that_is_parted_ends_after_what_was_sent_and_nobody_died(self, world: World) -> None:
+        async with world.open("a") as a, world.open("b") as b:
+            for here, there in ((a, b), (b, a)):
+                await connect(a, b)
+                for number in range(100):
+                    here.send(there.me, message(number))
+                here.part(there.me)
+                here.send(there.me, message(100))
+                assert (await expect(here, PeerDown)).proof == "parted"
+                assert [(await expect(there, Received)).message for _ in range(100)] == [message(n) for n in range(100)]
+                down = await expect(there, PeerDown)
+                assert (down.peer, down.proof) == (here.me, "parted")
+            await connect(b, a)
+            await assert_connected(a, b)
+
+    async def test_both_ends_may_part_at_once(self, world: World) -> None:
+        async with world.open("a") as a, world.open("b") as b:
+            for _ in range(3):
+                await connect(a, b)
+                a.part(b.me)
+                b.part(a.me)
+                assert (await expect(a, PeerDown)).proof == "parted"
+                assert (await expect(b, PeerDown)).proof == "parted"
+
+    async def test_who_parted_may_dial_again_at_once(self, world: World) -> None:
+        async with world.open("a") as a, world.open("b") as b:
+            await connect(a, b)
+            a.part(b.me)
+            await expect(a, PeerDown)
+            a.dial(b.addresses[-1], b.me)
+            await expect(a, PeerUp)
+            await expect(b, PeerDown)
+            await expect(b, PeerUp)
+            await assert_connected(a, b)
+
+    async def test_each_dial_is_told_once_how_it_ended(self, world: World) -> None:
+        async with world.open("a") as a, world.open("b") as b, world.open("c") as c:
+            async with world.open("d") as d:
+                nobodys = d.addresses[-1]
+            for from_there_too in (False, True):
+                dials = {(b.addresses[-1], b.me), (c.addresses[-1], b.me), (nobodys, b.me), (nobodys, d.me)}
+                for address, expected in dials:
+                    a.dial(address, expected)
+                    a.dial(address, expected)
+                if from_there_too:
+                    b.dial(a.addresses[-1], a.me)
+                up = False
+                while dials:
+                    match await expect_any(a):
+                        case PeerUp(peer):
+                            assert not up
+                            up = True
+                            dials = {(address, expected) for address, expected in dials if expected != peer}
+                        case DialFailed(address, sought):
+                            assert sought is not None
+                            dials.remove((address, sought))
+                assert up
+                await expect(b, PeerUp)
+                await assert_connected(a, b)
+                a.part(b.me)
+                await expect(a, PeerDown)
+                await expect(b, PeerDown)
+
     async def test_a_stranger_is_turned_away_and_told_nothing(self, world: World) -> None:
         async with world.open("a") as a, world.open("x", grid="another") as x:
             x.dial(a.addresses[-1], a.me)
@@ -233,6 +302,8 @@ class NetworkContract:
         async with world.open("a") as a:
             a.send(NodeId("nobody"), message(1))
             a.disconnect(NodeId("nobody"), "never mind")
+            a.part(NodeId("nobody"))
+            assert a.streams(NodeId("nobody")) == 0
             a.send(a.me, message(2))
             assert (await expect(a, Received)).message == message(2)
 
@@ -256,6 +327,37 @@ class NetworkContract:
                     await stream.aclose()
                     await stream.aclose()
             await assert_connected(a, b)
+
+    async def test_byte_streams_are_counted_at_each_end_until_they_are_closed_there(self, world: World) -> None:
+        reads, read = trio.open_memory_channel[int](9)
+
+        async def count(stream: ByteStream) -> None:
+            await stream.receive_some(1)
+            await reads.send(b.streams(a.me))
+            await stream.receive_some(1)
+
+        async with world.open("a") as a, world.open("b") as b:
+            b.serve_streams(count)
+            await connect(a, b)
+            with trio.fail_after(PATIENCE_S):
+                one, two = [await a.open_stream(b.me) for _ in range(2)]
+                for opened, stream in enumerate((one, two), start=1):
+                    await stream.send_all(b".")
+                    assert await read.receive() >= opened
+                assert (a.streams(b.me), b.streams(a.me)) == (2, 2)
+                for stream in (one, two):
+                    await stream.aclose()
+                    await stream.aclose()
+                assert a.streams(b.me) == 0
+                while b.streams(a.me):
+                    await trio.sleep(0.001)
+                await a.open_stream(b.me)
+                a.part(b.me)
+                assert a.streams(b.me) == 0
+                await expect(a, PeerDown)
+                await expect(b, PeerDown)
+                await connect(a, b)
+                assert (a.streams(b.me), b.streams(a.me)) == (0, 0)
 
     async def test_a_byte_stream_carries_more_than_any_buffer_holds(self, world: World) -> None:
         payload = bytes(range(256)) * 16 * 1024 * 2

@@ -113,6 +113,31 @@ async def expect_after(network: Network, kind: type[NetworkEvent], least_s: floa
     return event
 
 
+async def test_nobody_redials_who_parted_and_no_dial_is_told_of_twice(nodes: Nodes) -> None:
+    async with nodes.connected("a", "b", "c") as (a, b, c):
+        a.part(b.me)
+        assert (await expect(a, PeerDown)).proof == (await expect(b, PeerDown)).proof == "parted"
+        a.dial(c.addresses[0], b.me)  # fails after the peer has come up from the other side
+        nodes.world.pause(c.me)
+        b.dial(a.addresses[0], a.me)
+        await expect(a, PeerUp)
+        await expect(b, PeerUp)
+        nodes.world.resume(c.me)
+        await trio.sleep(60)
+        assert nothing_waits(a)
+        assert nothing_waits(b)
+
+
+async def test_parting_with_a_peer_that_is_being_looked_for_ends_the_search(nodes: Nodes) -> None:
+    async with nodes.connected("a", "b") as (a, b):
+        nodes.world.cut([a.me], [b.me])
+        await trio.sleep(CONFIG.silence_s + CONFIG.redial_s / 2)
+        a.part(b.me)
+        assert (await expect(a, PeerDown)).proof == "parted"
+        await trio.sleep(60)
+        assert nothing_waits(a)
+
+
 # --- faults
 
 

@@ -74,6 +74,11 @@ class FakeNetwork:
 
     def disconnect(self, peer: NodeId, why: str) -> None: ...
 
+    def part(self, peer: NodeId) -> None: ...
+
+    def streams(self, peer: NodeId) -> int:
+        return 0
+
     def serve_streams(self, handler: StreamHandler) -> None: ...
 
     async def open_stream(self, peer: NodeId) -> ByteStream:

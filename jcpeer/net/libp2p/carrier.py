@@ -24,7 +24,6 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Literal
 
 import structlog
 import trio
@@ -37,8 +36,9 @@ from jcpeer.membership.handshake import judge_hello, make_hello
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
 from jcpeer.net.detector import Detector
+from jcpeer.net.events import PARTED, Proof
 from jcpeer.net.libp2p.addresses import Endpoint, parse_address
-from jcpeer.net.libp2p.link import BulkStream, Frames, Link, Peer
+from jcpeer.net.libp2p.link import BulkStream, End, Frames, Link, Peer
 from jcpeer.net.libp2p.secured import BULK, MESSAGES, Keys, Stream, Streams, Wire
 from jcpeer.net.libp2p.sockets import RefusedError, connect, listen, reachable_addresses, remote_of
 from jcpeer.net.libp2p.sparing import SparingLog
@@ -143,7 +143,7 @@ class Carrier:
         self._handler: StreamHandler | None = None
         self._links: dict[NodeId, Link] = {}  # up, or broken and being looked for
         self._open: set[Link] = set()  # every connection that was let in and still stands, those that leave included
-        self._dials: set[tuple[str, NodeId | None]] = set()
+        self._dials: dict[tuple[str, NodeId | None], object] = {}  # of which the end is still to be told
         self._in_handshake: dict[NodeId, trio.Event] = {}
         self._strangers: dict[trio.SocketStream, trio.CancelScope] = {}  # in the order in which they came
         self._strangers_log = SparingLog()
@@ -170,8 +170,8 @@ class Carrier:
         if self._closing.is_set():
             return
         if (expected is None or not self._is_up(expected)) and (address, expected) not in self._dials:
-            self._dials.add((address, expected))
-            self._nursery.start_soon(self._dial, address, expected)
+            dial = self._dials[address, expected] = object()
+            self._nursery.start_soon(self._dial, address, expected, dial)
 
     def send(self, peer: NodeId, message: PeerMessage) -> None:
         if peer == self._me:
@@ -185,11 +185,20 @@ class Carrier:
             link.leave()
             self._drop(link, "silent", why)
 
+    def part(self, peer: NodeId) -> None:
+        if (link := self._links.get(peer)) is not None:
+            link.leave(stays=True)
+            self._drop(link, "parted", PARTED)
+
+    def streams(self, peer: NodeId) -> int:
+        link = self._links.get(peer)
+        return 0 if link is None else link.byte_streams
+
     async def open_stream(self, peer: NodeId) -> ByteStream:
         link = self._links.get(peer)
         if link is None or not link.alive:
             raise UnreachableError(f"node …{short(peer)} is not connected")
-        return BulkStream(peer, await link.streams.open(BULK))
+        return BulkStream(link, await link.streams.open(BULK))
 
     def serve_streams(self, handler: StreamHandler) -> None:
         self._handler = handler
@@ -277,8 +286,8 @@ class Carrier:
         if link is not None:
             await link.ended.wait()
 
-    async def _dial(self, address: str, expected: NodeId | None) -> None:
-        why = ""
+    async def _dial(self, address: str, expected: NodeId | None, dial: object) -> None:
+        why = None
         turned = False
         try:
             endpoint = parse_address(address)
@@ -291,9 +300,10 @@ class Carrier:
             why = str(error)
         except trio.TooSlowError:
             why = f"no answer within {DIAL_S:.0f} s"
-        finally:
-            self._dials.discard((address, expected))
-        if why and not self._closing.is_set():
+        if self._dials.get((address, expected)) is not dial:
+            return  # whom it sought came up meanwhile, and that was told
+        del self._dials[address, expected]
+        if why is not None and not self._closing.is_set():
             self._emit(DialFailed(address, expected, why, turned))
 
     async def _reach(self, endpoint: Endpoint, expected: NodeId | None) -> None:
@@ -435,7 +445,7 @@ class Carrier:
         """Announce a peer that both ends let in. Never waits, so that nothing comes between."""
         if (old := self._links.get(peer.node)) is not None:
             end = old.fail("closed", "it connected anew")
-            self._drop(old, "left" if end.how == "left" else "silent", end.why)
+            self._drop(old, _proof(end), end.why)
         link = Link(
             peer,
             streams,
@@ -451,6 +461,8 @@ class Carrier:
         self._open.add(link)
         self._detector.heard(peer.node, trio.current_time())
         streams.wire.heard = lambda: self._heard(link)
+        for sought in [each for each in self._dials if each[1] == peer.node]:
+            del self._dials[sought]
         self._emit(PeerUp(peer.node, peer.certificate, peer.hello, peer.address))
         self._changed.set()
         self._changed = trio.Event()
@@ -472,8 +484,8 @@ class Carrier:
         if end is None or self._links.get(link.node) is not link or self._closing.is_set():
             return
         self._detector.forget(link.node)
-        if end.how == "left":
-            self._drop(link, "left", end.why)
+        if end.how in ("left", "parted"):
+            self._drop(link, _proof(end), end.why)
         elif await self._redial(link):
             self._drop(link, "refused", f"{end.why}, and its port refuses: its process is gone")
         else:
@@ -509,7 +521,7 @@ class Carrier:
                     nursery.start_soon(look, endpoint, proves, turn * REDIAL_STAGGER_S)
         return refused
 
-    def _drop(self, link: Link, proof: Literal["refused", "silent", "left"], why: str) -> None:
+    def _drop(self, link: Link, proof: Proof, why: str) -> None:
         if self._links.get(link.node) is link:
             del self._links[link.node]
             self._detector.forget(link.node)
@@ -527,7 +539,7 @@ class Carrier:
         self._nursery.start_soon(self._serve_bulk, link, stream)
 
     async def _serve_bulk(self, link: Link, stream: Stream) -> None:
-        byte_stream = BulkStream(link.node, stream)
+        byte_stream = BulkStream(link, stream)
         open_before = self._bulk_streams.get(link.node, 0)
         self._bulk_streams[link.node] = open_before + 1
         try:
@@ -544,6 +556,11 @@ class Carrier:
             self._bulk_streams[link.node] -= 1
             if not self._bulk_streams[link.node]:
                 del self._bulk_streams[link.node]
+
+
+def _proof(end: End) -> Proof:
+    """What the end of a link says of the peer before anything more is found out."""
+    return end.how if end.how in ("left", "parted") else "silent"
 
 
 async def _say(stream: Stream, message: Hello | Turned | Heartbeat) -> None:

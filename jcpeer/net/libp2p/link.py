@@ -18,6 +18,7 @@ from jcpeer.config import Config
 from jcpeer.errors import ConfigError, RemoteProtocolError, UnreachableError
 from jcpeer.ids import NodeId, short
 from jcpeer.membership.certificates import Certificate
+from jcpeer.net.events import PARTED
 from jcpeer.net.libp2p.addresses import Endpoint, format_address, is_loopback, parse_address
 from jcpeer.net.libp2p.secured import FRAME_BYTES, Stream, Streams
 from jcpeer.net.libp2p.sockets import is_here
@@ -32,16 +33,17 @@ REDIAL_ENDPOINTS_MAX = 8
 
 MESSAGE_KINDS = {name: kind for name, kind in PEER_KINDS.items() if name not in ("Hello", "Turned")}
 _HEARTBEAT = encode(Heartbeat())
-_GOODBYE = encode(Goodbye())
+
+EndedBy = Literal["broke", "left", "parted", "closed"]
 
 log = structlog.get_logger()
 
 
 @frozen
 class End:
-    """How a link ended: it broke, the peer left by its own word, or this node closed it."""
+    """How a link ended: it broke, the peer left or parted by its own word, or this node closed it."""
 
-    how: Literal["broke", "left", "closed"]
+    how: EndedBy
     why: str
 
 
@@ -137,6 +139,7 @@ class Link:
         self.since_s = since_s
         self.end: End | None = None
         self.ended = trio.Event()
+        self.byte_streams = 0
         self._stream = stream
         self._frames = frames
         self._config = config
@@ -160,13 +163,13 @@ class Link:
         if self._queued_bytes > self._config.peer_queue_bytes_max:
             self.fail("broke", f"{self._queued_bytes} bytes wait to be sent, more than peer_queue_bytes_max")
 
-    def leave(self) -> None:
-        """Say goodbye after all that is queued, and close."""
+    def leave(self, *, stays: bool = False) -> None:
+        """Say goodbye after all that is queued, and close. `stays`: for want of use only."""
         if self.alive:
             self._leaving = True
-            self._enqueue(_GOODBYE)
+            self._enqueue(encode(Goodbye(stays)))
 
-    def fail(self, how: Literal["broke", "left", "closed"], why: str) -> End:
+    def fail(self, how: EndedBy, why: str) -> End:
         """End it now, whatever the socket does; the first reason stands, and is returned."""
         if self.end is None:
             self.end = End(how, why)
@@ -191,10 +194,13 @@ class Link:
         try:
             while self.end is None:
                 message = decode(await self._frames.next(), MESSAGE_KINDS)
-                if isinstance(message, Goodbye):
-                    self.fail("left", "it said goodbye")
-                else:
-                    self._deliver(self, message)
+                match message:
+                    case Goodbye(stays=True):
+                        self.fail("parted", PARTED)
+                    case Goodbye():
+                        self.fail("left", "it said goodbye")
+                    case _:
+                        self._deliver(self, message)
         except RemoteProtocolError as error:
             log.warning("peer sent nonsense; connection closed", peer=self.node, why=str(error))
             self.fail("broke", f"it sent nonsense: {error}")
@@ -252,11 +258,13 @@ class Link:
 
 
 class BulkStream:
-    """A `ByteStream` over Yamux."""
+    """A `ByteStream` over Yamux, counted by its link until it is closed here."""
 
-    def __init__(self, peer: NodeId, stream: Stream) -> None:
-        self._peer = peer
+    def __init__(self, link: Link, stream: Stream) -> None:
+        self._link: Link | None = link
+        self._peer = link.node
         self._stream = stream
+        link.byte_streams += 1
 
     @property
     def peer(self) -> NodeId:
@@ -275,6 +283,9 @@ class BulkStream:
             raise UnreachableError(f"the stream from node …{short(self._peer)} broke") from error
 
     async def aclose(self) -> None:
+        if self._link is not None:
+            self._link.byte_streams -= 1
+            self._link = None
         with trio.move_on_after(WRITE_S, shield=True):
             try:
                 await self._stream.end()

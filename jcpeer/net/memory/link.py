@@ -53,8 +53,8 @@ class End:
         """Nothing from the peer arrives at present."""
         return self.node.world.path(self.other.node, self.node).blocked
 
-    def send(self, message: PeerMessage) -> None:
-        """Queue a message; if too much is queued, the connection ends.
+    def send(self, message: PeerMessage, *, last: bool = False) -> None:
+        """Queue a message; if too much is queued, the connection ends, unless it is the last one anyway.
 
         Raises:
             LocalProtocolError: it is too long for a frame, where messages are encoded at all.
@@ -66,7 +66,7 @@ class End:
             self._way.put(frame, size=len(frame))
         else:
             self._way.put(message, size=MESSAGE_BYTES)
-        if self._way.waiting_bytes > world.config.peer_queue_bytes_max:
+        if not last and self._way.waiting_bytes > world.config.peer_queue_bytes_max:
             self.node.lost(self, f"more than {world.config.peer_queue_bytes_max} bytes are queued for it")
 
     def admit(self) -> None:
@@ -122,8 +122,8 @@ class End:
             return
         message = decode(item[HEADER_BYTES:], PEER_KINDS) if isinstance(item, bytes) else cast(PeerMessage, item)
         match message:
-            case Goodbye():
-                self.node.left(self)
+            case Goodbye(stays):
+                self.node.left(self, stays=stays)
             case _:
                 self.node.receive(self.peer, message)
 

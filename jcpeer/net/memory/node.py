@@ -15,7 +15,7 @@ from jcpeer.membership.handshake import make_hello
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
 from jcpeer.net.detector import Detector
-from jcpeer.net.events import DialFailed, NetworkEvent, PeerDown, Received
+from jcpeer.net.events import PARTED, DialFailed, NetworkEvent, PeerDown, Received
 from jcpeer.net.memory.dial import Dial
 from jcpeer.net.memory.link import End, Link
 from jcpeer.net.memory.stream import MemoryStream
@@ -99,11 +99,21 @@ class MemoryNetwork:
 
     def disconnect(self, peer: NodeId, why: str) -> None:
         if end := self.ends.get(peer):
-            end.send(Goodbye())  # so that it does not look for us
-            self._part(end)
+            self._let_go(end, Goodbye())  # so that it does not look for us
             self._emit(PeerDown(peer, "silent", why))
         elif self._broken.pop(peer, None) is not None:
             self._emit(PeerDown(peer, "silent", why))
+
+    def part(self, peer: NodeId) -> None:
+        if end := self.ends.get(peer):
+            self._let_go(end, Goodbye(stays=True))
+            self._emit(PeerDown(peer, "parted", PARTED))
+        elif self._broken.pop(peer, None) is not None:
+            self._emit(PeerDown(peer, "parted", PARTED))
+
+    def streams(self, peer: NodeId) -> int:
+        end = self.ends.get(peer)
+        return 0 if end is None else sum(stream.open for stream in end.streams)
 
     async def open_stream(self, peer: NodeId) -> ByteStream:
         await trio.lowlevel.checkpoint()
@@ -138,7 +148,7 @@ class MemoryNetwork:
             self._emit(PeerDown(end.peer, "silent", broken))
         self.ends[end.peer] = end
         self._emit(end.introduction)
-        for dial in [each for each in self._dials if each.link is end.link]:
+        for dial in [each for each in self._dials if each.link is end.link or each.expected == end.peer]:
             self.dial_ended(dial)
         self.heard(end)
         self.world.listen_for(end)
@@ -153,16 +163,16 @@ class MemoryNetwork:
 
     def lost(self, end: End, why: str) -> None:
         """The connection is no good any more: a redial finds out whether the peer is gone."""
-        self._part(end)
+        self._drop(end)
         self._broken[end.peer] = why
         address = end.introduction.address
         redial = Dial(self, address, end.peer, timeout_s=self.world.config.redial_s, redial=True)
         self._start(redial)
 
-    def left(self, end: End) -> None:
+    def left(self, end: End, *, stays: bool) -> None:
         """The peer said goodbye."""
-        self._part(end)
-        self._emit(PeerDown(end.peer, "left", "it said goodbye"))
+        self._drop(end)
+        self._emit(PeerDown(end.peer, "parted", PARTED) if stays else PeerDown(end.peer, "left", "it said goodbye"))
 
     def dial_ended(self, dial: Dial) -> None:
         """Its connection is up."""
@@ -194,8 +204,7 @@ class MemoryNetwork:
     def leave(self) -> None:
         """Say goodbye."""
         for end in [*self.ends.values()]:
-            end.send(Goodbye())
-            self._part(end)
+            self._let_go(end, Goodbye())
 
     def die(self) -> None:
         """From now on it neither hears nor says anything; its connections are left to the world."""
@@ -219,7 +228,11 @@ class MemoryNetwork:
         self._dials[dial] = None
         dial.start()
 
-    def _part(self, end: End) -> None:
+    def _let_go(self, end: End, goodbye: Goodbye) -> None:
+        end.send(goodbye, last=True)
+        self._drop(end)
+
+    def _drop(self, end: End) -> None:
         if self.ends.get(end.peer) is end:
             del self.ends[end.peer]
             self._detector.forget(end.peer)

@@ -49,6 +49,7 @@ class MemoryStream:
         self._credit = WINDOW_BYTES
         self._owed = 0
         self._changed = trio.Event()
+        self._arrived = accept is None
         self._ended = False
         self._closed = False
         self._broken: str | None = None
@@ -98,6 +99,11 @@ class MemoryStream:
         self._way.resume()
 
     @property
+    def open(self) -> bool:
+        """It is there and was not closed here."""
+        return self._arrived and not self._closed and self._broken is None
+
+    @property
     def over(self) -> bool:
         """Nothing can come of it any more at this end."""
         return self._broken is not None or (self._closed and self._ended)
@@ -122,6 +128,7 @@ class MemoryStream:
         match item:
             case _Opened():
                 assert self._accept is not None
+                self._arrived = True
                 self._accept(self)
             case _Data(data):
                 self._unread += data
