@@ -83,7 +83,7 @@ class Roster:
     """The candidates and participants of one application."""
 
     def __init__(self, *, user: str) -> None:
-        self._user = user
+        self.user = user
         self.candidates: dict[NodeId, Candidate] = {}
         self.participants: dict[NodeId, Participant] = {}
 
@@ -166,7 +166,7 @@ class Roster:
     def objection(self, candidate: Candidate, *, now_s: float) -> str | None:
         """Why this node is not asked, in words; None if it may be."""
         record = candidate.record
-        if record.user != self._user and not record.trusts_grid:
+        if record.user != self.user and not record.trusts_grid:
             return f"runs tasks of its own user only ({record.user}); start it with --trust-grid"
         if record.slots == 0:
             return "offers no slots"

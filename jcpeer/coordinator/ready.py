@@ -1,4 +1,4 @@
-"""The dispatch policy `assign`: the coordinator places each ready task itself, by data and by free slots.
+"""The tasks that wait to be placed.
 
 Tasks with the same needs wait in one queue, so that a task that no node can run holds up nobody else, and so that an
 event costs what it changes, not what waits.
@@ -7,10 +7,9 @@ event costs what it changes, not what waits.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 
 from jcpeer.application.task import Call, Task
-from jcpeer.coordinator.roster import Participant, prefetch_slots, slots_of, unmet_need
 from jcpeer.ids import NodeId, TaskId
 
 NeedsKey = tuple[int, int, tuple[tuple[str, str], ...], str]
@@ -75,36 +74,3 @@ class ReadyQueues:
     def holds(self, task: TaskId) -> bool:
         """Whether this task waits here; for checks, since it looks at everything."""
         return any(queue.holds(task) for queue in self._queues.values())
-
-
-def able_to_run(
-    task: Task, participants: Mapping[NodeId, Participant], *, avoid: frozenset[NodeId]
-) -> dict[NodeId, Participant]:
-    """The participants that offer what this task, and so each task of its queue, needs."""
-    return {
-        node: each for node, each in participants.items() if node not in avoid and unmet_need(task, each.record) is None
-    }
-
-
-def choose(
-    task: Task,
-    able: Mapping[NodeId, Participant],
-    *,
-    local_bytes: Callable[[Task, NodeId], int],
-    mean_run_s: float | None,
-) -> NodeId | None:
-    """The participant that is to run this task, or None while none has room.
-
-    A free slot comes before a place in a queue; then the node that holds most of the task's input bytes; then the one
-    with the most free slots.
-    """
-    wanted = slots_of(task.needs)
-    best: tuple[tuple[bool, int, float], NodeId] | None = None
-    for node, participant in able.items():
-        free = participant.slots_free
-        if free + prefetch_slots(participant.slots, mean_run_s) < wanted:
-            continue
-        score = (free >= wanted, local_bytes(task, node), free / participant.slots)
-        if best is None or score > best[0]:
-            best = (score, node)
-    return best[1] if best else None

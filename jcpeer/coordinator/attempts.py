@@ -1,0 +1,108 @@
+"""Which attempts of one application are under way where, and which tasks wait for one.
+
+Soft knowledge, learnt again after a takeover. Invariants (`check`): an attempt is under way at exactly the participant
+that was given it; a runnable task is under way or ready.
+"""
+
+from __future__ import annotations
+
+import math
+
+from jcpeer.coordinator.ready import ReadyQueues
+from jcpeer.coordinator.roster import Assigned, Participant, Roster
+from jcpeer.coordinator.state import ApplicationState
+from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
+
+
+class Attempts:
+    """Everything under way, and everything ready."""
+
+    def __init__(self, state: ApplicationState, roster: Roster) -> None:
+        self.ready = ReadyQueues(self.is_ready)
+        self.mean_run_s: float | None = None
+        """How long the attempts ran of late."""
+        self._state = state
+        self._roster = roster
+        self._under_way: dict[TaskId, dict[AttemptName, NodeId]] = {}
+        self._numbers: dict[TaskId, int] = {}
+        self._shunned: dict[TaskId, set[NodeId]] = {}
+        """Nodes that gave a task back of their own will: not asked again while another can run it."""
+
+    def __len__(self) -> int:
+        """How many tasks are under way."""
+        return len(self._under_way)
+
+    def of(self, task: TaskId) -> dict[AttemptName, NodeId]:
+        """The attempts of this task that are under way; not to be changed."""
+        return self._under_way.get(task, {})
+
+    def tasks(self) -> list[TaskId]:
+        """Those under way."""
+        return list(self._under_way)
+
+    def node_of(self, name: AttemptName) -> NodeId | None:
+        return self.of(name.task).get(name)
+
+    # --- ready
+
+    def is_ready(self, task: TaskId) -> bool:
+        return self._state.tasks[task].runnable and task not in self._under_way
+
+    def make_ready(self, task: TaskId, *, first: bool = False) -> None:
+        self.ready.add(self._state.tasks[task].spec, avoid=self._to_avoid(task), first=first)
+
+    def requeue(self, task: TaskId) -> None:
+        if self.is_ready(task):
+            self.make_ready(task, first=True)
+
+    def shun(self, task: TaskId, node: NodeId) -> None:
+        self._shunned.setdefault(task, set()).add(node)
+
+    def _to_avoid(self, task: TaskId) -> frozenset[NodeId]:
+        failed = (each.node for each in self._state.tasks[task].past)
+        return frozenset((*failed, *self._shunned.get(task, ())))
+
+    # --- under way
+
+    def next_name(self, task: TaskId, epoch: Epoch) -> AttemptName:
+        """A name that no attempt of this task has had in this epoch."""
+        number = self._numbers[task] = self._numbers.get(task, 0) + 1
+        return AttemptName(task, epoch.counter, number)
+
+    def note_number(self, task: TaskId, number: int) -> None:
+        """Attempts up to this number are known of."""
+        self._numbers[task] = max(self._numbers.get(task, 0), number)
+
+    def give(self, participant: Participant, attempt: Assigned) -> None:
+        participant.give(attempt)
+        self._under_way.setdefault(attempt.name.task, {})[attempt.name] = participant.record.node
+
+    def forget(self, name: AttemptName) -> Assigned | None:
+        """The attempt is no longer under way; returns it as it was."""
+        attempts = self._under_way.get(name.task)
+        node = attempts.pop(name, None) if attempts else None
+        if attempts is not None and not attempts:
+            del self._under_way[name.task]
+        participant = self._roster.participants.get(node) if node else None
+        return participant.take_back(name) if participant else None
+
+    def free(self, name: AttemptName) -> None:
+        """The attempt ended without telling anything of its task."""
+        self.forget(name)
+        self.requeue(name.task)
+
+    def ran(self, seconds: float) -> None:
+        """An attempt has run for so long."""
+        if 0 <= seconds < math.inf:
+            mean_s = seconds if self.mean_run_s is None else self.mean_run_s
+            self.mean_run_s = 0.8 * mean_s + 0.2 * seconds
+
+    def check(self) -> None:
+        """Assert what holds after each event; for tests and simulations, since it looks at everything."""
+        given = {name: node for node, each in self._roster.participants.items() for name in each.assigned}
+        assert given == {name: node for attempts in self._under_way.values() for name, node in attempts.items()}
+        for participant in self._roster.participants.values():
+            assert participant.slots_given == sum(each.slots for each in participant.assigned.values())
+        for task, record in self._state.tasks.items():
+            if record.runnable and self._state.ended is None:
+                assert task in self._under_way or self.ready.holds(task)

@@ -1,0 +1,110 @@
+"""The orders of a coordinator in its epoch; most of all what an attempt is told: its task, the content of its inputs,
+and who has them."""
+
+from __future__ import annotations
+
+import heapq
+
+from jcpeer.application.task import BlobRef, OutputOf, Task
+from jcpeer.coordinator.attempts import Attempts
+from jcpeer.coordinator.events import Effect, Send, SendOrders
+from jcpeer.coordinator.recorder import Recorder
+from jcpeer.coordinator.results import Results
+from jcpeer.coordinator.roster import Assigned, Participant, Roster, slots_of
+from jcpeer.ids import AttemptName, Digest, NodeId, TaskId
+from jcpeer.wire.messages import AttemptOrder, CancelAttempts, OrderedInput, Recruit, Withdraw
+
+ORDERS_PER_FRAME_MAX = 500
+HOLDERS_TOLD_MAX = 4
+"""Of a blob that many have. An order with thousands of inputs must still fit a frame."""
+
+
+class Orders:
+    """Makes orders, and remembers which small inputs each participant was sent with them."""
+
+    def __init__(self, recorder: Recorder, roster: Roster, attempts: Attempts, results: Results, *, me: NodeId) -> None:
+        self._recorder = recorder
+        self._roster = roster
+        self._attempts = attempts
+        self._holdings = results.holdings
+        self._me = me
+        self._sent_small: dict[NodeId, set[Digest]] = {}
+
+    def recruit(self, nodes: list[NodeId]) -> list[Effect]:
+        """Call these up."""
+        state = self._recorder.state
+        assert state.placed is not None
+        recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed)
+        return [Send(node, recruit) for node in nodes]
+
+    def make(self, task: Task, participant: Participant, *, now_s: float) -> AttemptOrder:
+        """The order of a ready task, which is then under way at this participant."""
+        name = self._attempts.next_name(task.id, self._recorder.epoch)
+        self._attempts.give(participant, Assigned(name, slots_of(task.needs), given_s=now_s))
+        inputs = []
+        for each in task.inputs:
+            blob = self._input_blob(each.source)
+            holders = self._best_holders(self._holdings.of(blob.digest), participant.record.node)
+            inputs.append(OrderedInput(each.name, blob, holders, each.executable))
+        return AttemptOrder(task.id, name.number, task.work, tuple(inputs), task.outputs, task.needs, task.timeout_s)
+
+    def to_send(self, node: NodeId, orders: list[AttemptOrder]) -> list[SendOrders]:
+        """These, as many to a frame as fit, each small input with the first that needs it."""
+        return [
+            self._frame(node, tuple(orders[start : start + ORDERS_PER_FRAME_MAX]))
+            for start in range(0, len(orders), ORDERS_PER_FRAME_MAX)
+        ]
+
+    def withdraw(self, node: NodeId, names: list[AttemptName]) -> list[Effect]:
+        return [Send(node, Withdraw(self._recorder.app, self._recorder.epoch, tuple(names)))] if names else []
+
+    def stop(self, node: NodeId, names: list[AttemptName]) -> list[Effect]:
+        """Have these cancelled, whether or not they are known to be under way there."""
+        return [Send(node, CancelAttempts(self._recorder.app, self._recorder.epoch, tuple(names)))] if names else []
+
+    def cancel(self, task: TaskId | None) -> list[Effect]:
+        """Stop all attempts of this task, or of all where none is named."""
+        effects: list[Effect] = []
+        for each in self._attempts.tasks() if task is None else [task]:
+            for name, node in self._attempts.of(each).items():
+                attempt = self._roster.participants[node].assigned[name]
+                if attempt.state != "cancelling":
+                    attempt.state = "cancelling"
+                    effects += self.stop(node, [name])
+        return effects
+
+    def forget_sent(self, node: NodeId) -> None:
+        """What was sent to it may not have arrived."""
+        self._sent_small.pop(node, None)
+
+    def local_bytes(self, task: Task, node: NodeId) -> int:
+        """How many bytes of the task's large inputs this node holds."""
+        return sum(
+            blob.size
+            for each in task.inputs
+            if not (blob := self._input_blob(each.source)).small and self._holdings.holds(node, blob.digest)
+        )
+
+    def _input_blob(self, source: BlobRef | OutputOf) -> BlobRef:
+        if isinstance(source, BlobRef):
+            return source
+        output = self._recorder.state.output(source)
+        assert output is not None, "a ready task's parents are finished, and a success has all declared outputs"
+        return output.blob
+
+    def _best_holders(self, holders: frozenset[NodeId], node: NodeId) -> tuple[NodeId, ...]:
+        """A few, and others for each node that asks, so that an order stays short and nobody is asked by all. They come
+        before ourselves, so that bulk data does not all pass through the coordinator."""
+        others = holders - {node, self._me}
+        told = heapq.nsmallest(HOLDERS_TOLD_MAX, others, key=lambda each: (each < node, each))
+        return (*told, self._me) if self._me in holders and node != self._me else tuple(told)
+
+    def _frame(self, node: NodeId, orders: tuple[AttemptOrder, ...]) -> SendOrders:
+        sent = self._sent_small.setdefault(node, set())
+        attach = []
+        for order in orders:
+            for each in order.inputs:
+                if each.blob.small and each.blob.digest not in sent:
+                    sent.add(each.blob.digest)
+                    attach.append(each.blob.digest)
+        return SendOrders(node, orders, tuple(attach))

@@ -1,0 +1,156 @@
+"""What finished tasks left: who holds it, what is brought here before the end, and what has to be made anew.
+
+A finished task whose output has no holder left runs again if somebody still needs that output, and so do its ancestors
+as far as theirs are gone, too. The application's results are collected by this node, but for those that reports carried
+and the journal has.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from jcpeer.application.task import BlobRef, OutputOf
+from jcpeer.coordinator.events import Collect, CollectFailed, Effect
+from jcpeer.coordinator.holdings import Holdings
+from jcpeer.coordinator.recorder import Recorder
+from jcpeer.coordinator.state import TaskRecord
+from jcpeer.ids import AttemptName, Digest, NodeId, TaskId
+from jcpeer.wire.facts import Finished, OutputLost
+
+
+class Results:
+    """Blobs of one application, as far as its coordinator has to care for them."""
+
+    def __init__(self, recorder: Recorder, *, me: NodeId) -> None:
+        self.holdings = Holdings(me=me)
+        self._recorder = recorder
+        self._state = recorder.state
+        self._me = me
+        self._collecting: dict[Digest, TaskId] = {}
+        self._finished_early: dict[TaskId, None] = {}
+        """Tasks without children that had finished before the application was sealed."""
+
+    @property
+    def on_their_way(self) -> bool:
+        """Some are being brought here."""
+        return bool(self._collecting)
+
+    def learn_again(self, *, absent: Collection[Digest], now_s: float) -> list[Effect]:
+        """Of an application whose journal was read. `absent` are outputs that this node held and does not any more."""
+        finished = []
+        for record in self._state.tasks.values():
+            for each in record.spec.inputs:
+                if isinstance(each.source, BlobRef):
+                    self.holdings.add(self._me, each.source.digest)
+            if record.result is not None:
+                self._note_holders(record.result)
+                finished.append(record)
+        for digest in absent:
+            self.holdings.remove((self._me,), digest)
+        effects: list[Effect] = []
+        for record in finished:
+            if absent and record.result and any(each.blob.digest in absent for each in record.result.outcome.outputs):
+                why = "it was in the memory of a process that is gone"
+                effects += self._restore_if_needed(record.spec.id, why, now_s=now_s)
+        for record in finished:
+            effects += self._collect_if_final(record)
+        return effects
+
+    def finished(self, record: TaskRecord) -> list[Effect]:
+        """This task has just got its result."""
+        assert record.result is not None
+        self._note_holders(record.result)
+        return self._collect_if_final(record)
+
+    def sealed(self) -> list[Effect]:
+        """No further task comes that could read what is there."""
+        effects = [each for task in self._finished_early for each in self._collect_if_final(self._state.tasks[task])]
+        self._finished_early.clear()
+        return effects
+
+    # --- making anew
+
+    def lose_holder(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
+        lost = self.holdings.lose(node)
+        concerned = [
+            record.spec.id
+            for record in self._state.tasks.values()
+            if record.result is not None and any(each.blob.digest in lost for each in record.result.outcome.outputs)
+        ]
+        return [effect for task in concerned for effect in self._restore_if_needed(task, why, now_s=now_s)]
+
+    def doubt(self, digest: Digest, attempts: tuple[AttemptName, ...], why: str, *, now_s: float) -> list[Effect]:
+        """Nobody gave this blob to these attempts, though no holder is known to be gone."""
+        if not self.holdings.doubt(digest):
+            return []
+        return [
+            effect
+            for name in attempts
+            if name.task in self._state.tasks
+            for each in self._state.tasks[name.task].spec.inputs
+            if isinstance(each.source, OutputOf)
+            for effect in self._restore_if_needed(each.source.task, why, now_s=now_s)
+        ]
+
+    def _restore_if_needed(self, task: TaskId, why: str, *, now_s: float) -> list[Effect]:
+        """Run a finished task again if an output of it has no holder left and somebody still needs it; and, as the
+        second run needs its own inputs, its ancestors as far as theirs are gone too."""
+        effects: list[Effect] = []
+        doubtful = [task]  # not by recursion: a chain of tasks may be longer than Python's stack
+        while doubtful:
+            record = self._state.tasks[doubtful.pop()]
+            if record.result is None or self._state.ended is not None or self._state.stopped:
+                continue
+            gone = [each for each in record.result.outcome.outputs if not self.holdings.of(each.blob.digest)]
+            if not any(self._is_needed(record, each.name) for each in gone):
+                continue
+            for each in gone:
+                self._collecting.pop(each.blob.digest, None)
+            effects += self._recorder.record(OutputLost(record.spec.id, why), now_s=now_s)
+            doubtful += reversed(record.spec.parents())
+        return effects
+
+    def _is_needed(self, record: TaskRecord, output: str) -> bool:
+        if record.is_final:
+            return True
+        source = OutputOf(record.spec.id, output)
+        return any(
+            self._state.tasks[child].standing == "pending"
+            and any(each.source == source for each in self._state.tasks[child].spec.inputs)
+            for child in record.children
+        )
+
+    # --- collecting
+
+    def _note_holders(self, result: Finished) -> None:
+        for output in result.outcome.outputs:
+            self.holdings.add(self._me if output.carried else result.node, output.blob.digest)
+
+    def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
+        if record.result is None or not record.is_final:
+            return []
+        if not self._state.sealed and not self._state.header.open_ended:
+            self._finished_early[record.spec.id] = None  # its children may still be on their way
+            return []
+        effects: list[Effect] = []
+        for output in record.result.outcome.outputs:
+            if output.carried or output.blob.digest in self._collecting:
+                continue
+            holders = self.holdings.of(output.blob.digest)
+            if self._me not in holders:
+                self._collecting[output.blob.digest] = record.spec.id
+                effects.append(Collect(output.blob, tuple(sorted(holders))))
+        return effects
+
+    def collected(self, digest: Digest) -> None:
+        self.holdings.add(self._me, digest)
+        self._collecting.pop(digest, None)
+
+    def collect_elsewhere(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
+        task = self._collecting.pop(event.digest, None)
+        self.holdings.remove(event.holders, event.digest)
+        if task is None:
+            return []
+        if self.holdings.of(event.digest):
+            return self._collect_if_final(self._state.tasks[task])
+        return self._restore_if_needed(task, "no holder gave it", now_s=now_s)
