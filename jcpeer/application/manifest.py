@@ -67,7 +67,7 @@ def application_key(header: Header, packed_header: bytes) -> AppId:
     """The application's key: SHA-256 over name, submission time, user, header digest and nonce, first 160 bits."""
     key = key_of(
         header.name.encode(),
-        repr(header.submitted_s).encode(),
+        repr(float(header.submitted_s)).encode(),
         header.user.encode(),
         hashlib.sha256(packed_header).digest(),
         header.nonce,

@@ -32,6 +32,9 @@ CLOCK_TOLERANCE_S = 300.0
 
 EVERY_RIGHT = ("*",)
 """Rights are words, compared and never interpreted here; this one stands for all, those to come included."""
+TO_SUBMIT = "submit"
+TO_COORDINATE = "coordinate"
+"""To hand over applications; to keep journals of them, and to decide for them."""
 
 FINGERPRINT_CHARACTERS = 16
 
@@ -82,6 +85,11 @@ class Certificate:
     expires_s: float | None
     invitation: str
     grid: str
+
+
+def grants(statement: Invitation | Certificate, right: str) -> bool:
+    """Whether its holder has this right."""
+    return _covered((right,), by=statement.rights)
 
 
 def fingerprint_of(root: bytes) -> str:

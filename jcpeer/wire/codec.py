@@ -159,6 +159,18 @@ def unpack(data: bytes, kind: type[T]) -> T:
         raise RemoteProtocolError(f"malformed {getattr(kind, '__name__', kind)}: {error}") from error
 
 
+def packed_field(data: bytes, name: str) -> bytes:
+    """One field of a packed value, byte for byte as its packer has it: what this version does not know is still in it.
+
+    Raises:
+        RemoteProtocolError: the bytes are not a packed value with that field.
+    """
+    plain = _unpack_plain(data)
+    if type(plain) is not dict or name not in plain:
+        raise RemoteProtocolError(f"a packed value without its {name}")
+    return _pack_plain(plain[name], plain)
+
+
 def _unpack_plain(data: bytes) -> object:
     try:
         return msgpack.unpackb(data, raw=False, strict_map_key=False)
