@@ -10,6 +10,8 @@ set aside and come back when the connection goes.
   addresses, such as those of its bridges, that lead nowhere from elsewhere and cost seconds to find out.
 - A round without success is repeated after a delay that doubles. What the user named is never given up.
 - A sighting proves nothing. It adds addresses and can make a dial come sooner; it never removes what was known.
+- Whom the directory has *met* (by whatever way) is dialled only if a connection is *wanted*: in a large grid nobody is
+  connected to all. Of a crowd that is seen at once only a few are dialled a moment; the others are met meanwhile.
 """
 
 from __future__ import annotations
@@ -31,6 +33,11 @@ DIAL_S_MAX = 10.0
 """A dial of which nothing was heard for so long has failed."""
 SPACING_S = 0.05
 """Between dials to many at once: the address book can hold a thousand addresses that lead nowhere any more."""
+CROWD = 8
+"""So many who are seen at once are dialled at once, the others `CROWD_SPACING_S` after each other."""
+CROWD_SPACING_S = 0.02
+NAMED_REST_S = 300.0
+"""After a connection to one whom the user named was closed for want of use: it may be the bridge to others."""
 TARGETS_MAX = 4096
 """Anybody on the local network can announce any number of nodes; over this the oldest is forgotten."""
 ADDRESSES_MAX = 8
@@ -56,6 +63,8 @@ SEEN = Pace(1.0, 30.0)
 BOOTSTRAP = Pace(2.0, 30.0)
 SLOW = Pace(2.0, 300.0)
 """For what is only remembered, has turned us away, or has not been reached for long."""
+WANTED = Pace(1.0, 30.0)
+"""For whom nobody has seen: forgotten when no longer wanted."""
 ATTEMPTS_MAX = 100
 """Rounds at the pace of `SEEN`, most of an hour; then it is tried slowly."""
 
@@ -69,6 +78,7 @@ class _Target:
     pace: Pace
     due_s: float = math.inf
     attempts: int = 0
+    wanted: bool = False
     turned: bool = False
     """In this round somebody would not have us, or we not them: that seldom changes, and is a line in both logs."""
     waiting: list[str] = field(factory=list)
@@ -86,6 +96,10 @@ class Dialling:
         self._heap: list[tuple[float, int, _Target]] = []
         self._pushed = 0
         self._from_book = 0
+        self._met: dict[NodeId, int] = {}
+        """Whom the directory has, with the incarnation."""
+        self._crowd_s = -math.inf
+        self._vain: list[NodeId] = []
 
     def sighted(self, sighting: Sighting, now_s: float) -> list[Dial]:
         """Somebody was seen; dials those for whom it is time."""
@@ -100,16 +114,58 @@ class Dialling:
             return []
         target = self._targets.get(sighting.node)
         if target is None:
+            if self._has_met(sighting.node, sighting.incarnation) and sighting.source != "bootstrap":
+                return []
             target = _Target(sighting.node, sighting.node, (), sighting.incarnation, _pace_of(sighting))
             _learn(target, sighting)
             self._add(target)
-            return self._begin(target, now_s + self._first_delay_s(sighting), now_s)
+            return self._begin(target, self._first_dial_s(sighting, now_s), now_s)
         restarted, new = _learn(target, sighting)
         if restarted:
             return self._begin(target, now_s, now_s)
         if new and not target.dialling and not target.waiting:
             return self._begin(target, min(target.due_s, now_s + self._first_delay_s(sighting)), now_s)
         return []
+
+    def meet(self, node: NodeId, incarnation: int) -> None:
+        """The directory has this node: that it is seen is no reason to dial any more."""
+        self._met[node] = incarnation
+
+    def lose_sight(self, node: NodeId) -> None:
+        """The directory no longer has this node."""
+        self._met.pop(node, None)
+
+    def want(self, node: NodeId, addresses: tuple[str, ...], incarnation: int, now_s: float) -> list[Dial]:
+        """A connection to this node is wanted, at one of these addresses if it is known at no other."""
+        if node == self._me or node in self._connected:
+            return []
+        target = self._targets.get(node)
+        if target is None:
+            if not addresses:
+                return []
+            target = _Target(node, node, (), incarnation, WANTED)
+            self._add(target)
+        if addresses:
+            _learn(target, Sighting("peer", node, addresses, incarnation=incarnation))
+        target.wanted = True
+        return [] if target.dialling or target.waiting else self._begin(target, now_s, now_s)
+
+    def no_longer_want(self, node: NodeId) -> None:
+        """As `want` had never been said."""
+        target = self._targets.get(node)
+        for each in (target,) if target is not None else self._connected.get(node, ()):
+            each.wanted = False
+        if target is not None and target.pace is WANTED:
+            del self._targets[node]
+
+    def seeks(self, node: NodeId) -> bool:
+        """Whether this node is being looked for."""
+        return node in self._targets
+
+    def take_vain(self) -> list[NodeId]:
+        """Those of whom every address has been tried in vain since the last call."""
+        vain, self._vain = self._vain, []
+        return vain
 
     def said_farewell(self, node: NodeId, incarnation: int) -> None:
         """A node stops being announced. It says nothing about a connection that stands."""
@@ -141,11 +197,20 @@ class Dialling:
             restarted = target.node is not None and target.incarnation > incarnation
             if left and not restarted and target.pace is not BOOTSTRAP:
                 continue
-            target.pace = BOOTSTRAP if target.pace is BOOTSTRAP else SEEN
+            if target.pace is WANTED and not target.wanted:
+                continue
+            target.pace = target.pace if target.pace in (BOOTSTRAP, WANTED) else SEEN
             target.attempts = 0 if restarted else 1
             self._add(target)
             dials += self._begin(target, now_s if restarted else now_s + self._delay_s(target), now_s)
         return dials
+
+    def parted(self, node: NodeId, now_s: float) -> None:
+        """The connection was closed for want of use."""
+        for target in self._connected.pop(node, ()):
+            if target.pace is BOOTSTRAP:
+                self._add(target)
+                self._begin(target, now_s + NAMED_REST_S, now_s)
 
     def failed(self, address: str, expected: NodeId | None, now_s: float, *, turned: bool) -> tuple[list[Dial], bool]:
         """A dial came to nothing.
@@ -180,6 +245,9 @@ class Dialling:
             due_s, _, target = heapq.heappop(self._heap)
             if due_s != target.due_s or self._targets.get(target.key) is not target:
                 continue  # a later word of this target's has its own place in the heap
+            if self._is_met(target):
+                del self._targets[target.key]
+                continue
             if target.waiting:
                 dials += self._dial_next(target, now_s)
             elif target.dialling:
@@ -222,6 +290,19 @@ class Dialling:
             if target.node == node:
                 _learn(target, sighting)
 
+    def _has_met(self, node: NodeId, incarnation: int) -> bool:
+        return self._met.get(node, -1) >= incarnation
+
+    def _is_met(self, target: _Target) -> bool:
+        """Only a sighting made it a target, and the directory has met the node since."""
+        if target.node is None or target.wanted or target.pace is BOOTSTRAP or target.waiting or target.dialling:
+            return False
+        return self._has_met(target.node, target.incarnation)
+
+    def _first_dial_s(self, sighting: Sighting, now_s: float) -> float:
+        self._crowd_s = max(self._crowd_s, now_s - CROWD * CROWD_SPACING_S) + CROWD_SPACING_S
+        return max(now_s + self._first_delay_s(sighting), self._crowd_s)
+
     def _first_delay_s(self, sighting: Sighting) -> float:
         match sighting.source:
             case "bootstrap":
@@ -260,6 +341,8 @@ class Dialling:
     def _end_round(self, target: _Target, now_s: float) -> None:
         target.dialling.clear()
         target.attempts += 1
+        if target.node is not None:
+            self._vain.append(target.node)
         if target.pace is SEEN and target.attempts > ATTEMPTS_MAX:
             target.pace = SLOW
         self._schedule(target, now_s + self._delay_s(target))
@@ -303,7 +386,7 @@ def _learn(target: _Target, sighting: Sighting) -> tuple[bool, bool]:
     target.incarnation = max(target.incarnation, sighting.incarnation)
     if sighting.source == "bootstrap":
         target.pace = BOOTSTRAP
-    elif sighting.source != "book" and target.pace is SLOW:
+    elif sighting.source not in ("book", "peer") and target.pace in (SLOW, WANTED):
         target.pace = SEEN
     if restarted:
         target.attempts = 0

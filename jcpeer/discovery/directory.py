@@ -1,44 +1,73 @@
-"""Who is in the grid now, as one node sees it.
+"""Who is in the grid now, as one node sees it, connected or not.
 
-A node is in the directory from the moment when its certificate was checked (`PeerUp`) and its own record came over that
-connection (`Announce`), until the connection is lost (`PeerDown`) or it says goodbye. Everything else that hears of
-nodes (mDNS, the runtime directory, the address book, other nodes) only introduces: it is a reason to dial
-(`discovery.dialling`), never a reason to believe.
+A node is in the directory once its own signed record was heard, from itself or from others that pass it on, until it
+is lost: by those connected to it from a broken connection, by all others from what those tell. Other ways of hearing of
+nodes (mDNS, the runtime directory, the address book) are reasons to dial (`discovery.connections`), never to believe.
 
-- One entry a node; while its connection stands the highest (incarnation, version) wins.
-- User and host of an entry are those of the certificate, whatever the record says.
+- One entry a node; the highest (incarnation, version) of its record wins, whoever brought it.
+- Who is connected to a node knows best: what others say of its death is passed on to it, so that it can refute it, by a
+  record of a higher version. A death that somebody only guessed (silence) counts after `SUSPECT_S`, to leave time.
+- What is new of who is there is passed on at once, to a few; what a node is doing at present is told to those connected
+  to it, and reaches the others when two nodes compare what they know. So an idle grid is silent but for that.
 - `Joined`, `Changed`... and `Left` of a node alternate, so that whoever listens needs no memory of its own.
 
-Left to others: connections and heartbeats (`net`), what is done about a node that left (coordinator, participant).
+Left to others: connections and heartbeats, what is done about a node that left (coordinator, participant).
+
+Source: incarnations, suspicion and refutation are those of SWIM (Das, Gupta and Motivala 2002); comparing now and then
+is the anti-entropy of Demers et al. (1987).
 """
 
 from __future__ import annotations
 
 import math
+import zlib
+from bisect import bisect_left, insort
+from collections.abc import Callable, Iterable, Iterator
+from hashlib import sha256
 from typing import Literal, assert_never
 
 from attrs import define, evolve, field, frozen
 
-from jcpeer.discovery.dialling import Dial, Dialling
-from jcpeer.discovery.sighting import Farewell, Sighting
-from jcpeer.ids import NodeId, short
-from jcpeer.membership.certificates import Certificate
-from jcpeer.net.events import DialFailed, PeerDown, PeerUp, Received
-from jcpeer.wire.messages import Announce, Goodbye, Introduce, Introduction, NodeRecord
+from jcpeer.discovery.neighbours import EVERYBODY_MAX, neighbours
+from jcpeer.errors import MembershipError
+from jcpeer.ids import NodeId, node_key
+from jcpeer.net.events import PeerDown, PeerUp, Received
+from jcpeer.wire.messages import (
+    Compare,
+    Gossip,
+    Known,
+    KnownNode,
+    News,
+    NodeRecord,
+    Obituary,
+    Wanted,
+)
 from jcpeer.wire.requests import SeenNode
 
 TELL_INTERVAL_S = 0.2
-"""Changes of load and slots within it are told as one; a change of state is told at once."""
-INTRODUCED_MAX = 64
-"""Those introduced to a newcomer, the latest to join: they introduce it to their own in turn."""
-OTHER_GRIDS_MAX = 16
-"""Other grids of which a person is told; anybody on the local network can make up more."""
-OTHER_GRID_NODES_MAX = 64
-"""Nodes by which another grid is known to be there still."""
+"""Changes of load and slots within it are told as one; in a small grid a change of state is told at once."""
+TELL_INTERVAL_S_PER_MEMBER = 0.05
+"""The same in a large grid, so that what all tell together does not grow with its square."""
+PASS_ON_S = 0.1
+"""What is new is passed on so much later, together with what else came."""
+FANOUT = 4
+"""To so many. That leaves a few per cent of the nodes out, to whom it comes when nodes compare."""
+SUSPECT_S = 3.0
+COMPARE_S = 20.0
+"""Between comparisons, give or take a quarter."""
+COMPARED_AT_FIRST = 3
+"""Of a newcomer to a large grid so many connections begin with a comparison."""
+GOSSIP_MAX = 64
+"""News in one frame: each is about a kilobyte."""
+REMEMBERED_S = 3600.0
+"""How long a dead node is known to be dead: no older news is on its way then."""
+REMEMBERED_MAX = 4096
+MEMBERS_MAX = 8192
+"""More nodes than this are not taken in; they are found by key."""
 
 Proof = Literal["refused", "silent", "left"]
 
-# --- events, beside those of `net.events` and `discovery.sighting`
+# --- events, beside those of `net.events`
 
 
 @frozen
@@ -53,9 +82,9 @@ class Tick:
     """Time passed."""
 
 
-Event = PeerUp | PeerDown | Received | DialFailed | Sighting | Farewell | RecordChanged | Tick
+Event = PeerUp | PeerDown | Received | RecordChanged | Tick
 
-# --- effects, beside `Dial`
+# --- effects
 
 
 @frozen
@@ -63,7 +92,7 @@ class Tell:
     """Send a peer a message."""
 
     peer: NodeId
-    message: Announce | Introduce
+    message: Gossip | Compare | Known | Wanted
 
 
 @frozen
@@ -95,25 +124,10 @@ class Left:
 
 
 @frozen
-class Remember:
-    """A checked member can be dialled there: keep it for the next start."""
+class Neighbours:
+    """With these the grid's sake wants a connection kept, and with no others."""
 
-    node: NodeId
-    addresses: tuple[str, ...]
-
-
-@frozen
-class Forget:
-    """This node is no member any more: drop it from the address book."""
-
-    node: NodeId
-
-
-@frozen
-class Notice:
-    """One line for a person."""
-
-    text: str
+    nodes: frozenset[NodeId]
 
 
 @frozen
@@ -124,153 +138,168 @@ class Disconnect:
     why: str
 
 
-Effect = Dial | Tell | Publish | Joined | Changed | Left | Remember | Forget | Notice | Disconnect
+Effect = Tell | Publish | Joined | Changed | Left | Neighbours | Disconnect
+
+
+@define(eq=False)
+class _Member:
+    """Somebody who is there. `suspected` is a death that was heard of and may still be refuted."""
+
+    record: NodeRecord
+    news: News
+    heard_s: float
+    suspected: Obituary | None = None
 
 
 @define(eq=False)
 class _Up:
-    """A connected, checked member; in the directory once its record came, and until it says goodbye."""
+    """A connection that stands."""
 
-    certificate: Certificate
     incarnation: int
     address: str
-    addresses: tuple[str, ...]
     heard_s: float
-    record: NodeRecord | None = None
-    left: bool = False
 
 
 @define(eq=False)
-class _OtherGrid:
-    """A grid that is not ours, within sight as long as one of its nodes is."""
+class _Dead:
+    obituary: Obituary
+    since_s: float
 
-    text: str
-    nodes: set[NodeId] = field(factory=set)
+
+@define(eq=False)
+class _Outbox:
+    """What is to be passed on, the latest of each node."""
+
+    due_s: float = math.inf
+    news: dict[NodeId, News] = field(factory=dict)
+    deaths: dict[NodeId, Obituary] = field(factory=dict)
 
 
 class Directory:
-    """The nodes of a grid that one of them is connected to, and the search for the others.
+    """The nodes of a grid, as far as one of them has heard.
 
     Feed every event to `handle`, in order, and perform the effects in order; tick at least when `wake_s` says so.
     Invariants: see `check`.
     """
 
-    def __init__(self, me: NodeRecord, grid: str) -> None:
-        """`grid` is the fingerprint of the node's own."""
+    def __init__(
+        self, me: NodeRecord, *, sign: Callable[[NodeRecord], News], read: Callable[[News], NodeRecord]
+    ) -> None:
+        """`sign` makes news of our record; `read` checks those of others, and raises MembershipError."""
         self._me = me
-        self._grid = grid
-        self._up: dict[NodeId, _Up] = {}
-        self._dialling = Dialling(me.node)
-        self._told = me
+        self._sign = sign
+        self._read = read
+        self._my_news = sign(me)
         self._told_s = -math.inf
-        self._other_grids: dict[str, _OtherGrid] = {}
+        self._members: dict[NodeId, _Member] = {}
+        self._dead: dict[NodeId, _Dead] = {}
+        self._up: dict[NodeId, _Up] = {}
+        self._suspects: dict[NodeId, float] = {}
+        """When each suspicion becomes a certainty, the first one first."""
+        self._ring = [(node_key(me.node), me.node)]
+        self._neighbours: frozenset[NodeId] = frozenset()
+        self._ring_changed = False
+        self._digest = _mark(me)
+        self._outbox = _Outbox()
+        self._compared = 0
+        self._compare_s = math.inf
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
         match event:
             case Received():
-                return self._receive(event, now_s)
+                effects += self._receive(event, now_s)
             case PeerUp():
-                return self._peer_up(event, now_s)
+                effects += self._peer_up(event, now_s)
             case PeerDown():
-                return self._peer_down(event, now_s)
-            case DialFailed():
-                return self._dial_failed(event, now_s)
-            case Sighting():
-                return self._sighted(event, now_s)
-            case Farewell():
-                self._dialling.said_farewell(event.node, event.incarnation)
-                self._lose_sight(event.node)
-                return []
+                effects += self._peer_down(event, now_s)
             case RecordChanged():
-                return self._record_changed(event.record, now_s)
+                effects += self._record_changed(event.record, now_s)
             case Tick():
-                told = self._tell_change(now_s) if now_s >= self._told_s + TELL_INTERVAL_S else []
-                return [*told, *self._dialling.due(now_s)]
+                effects += self._tick(now_s)
             case _:
                 assert_never(event)
+        if self._ring_changed and len(self._ring) <= EVERYBODY_MAX:
+            effects += self._choose_neighbours()  # in a small grid at once, in a large one with the next tick
+        return effects
 
     def view(self, now_s: float) -> tuple[SeenNode, ...]:
         """Everybody in the directory for a person's eyes: this node first, then by name."""
-        others = [
-            SeenNode(up.record, age_s=max(0.0, now_s - up.heard_s), address=up.address)
-            for up in self._up.values()
-            if up.record is not None and not up.left
-        ]
+        others = [self._seen(node, member, now_s) for node, member in self._members.items()]
         others.sort(key=lambda seen: (seen.record.name, seen.record.node))
         myself = SeenNode(self._me, age_s=0.0, address=next(iter(self._me.addresses), ""), myself=True)
         return (myself, *others)
 
-    def notices(self) -> tuple[str, ...]:
-        """Lines for a person, as long as they are true: other grids within sight, and how to join them."""
-        return tuple(other.text for other in self._other_grids.values() if other.nodes)
+    def records(self) -> Iterator[NodeRecord]:
+        """Everybody in the directory, this node first, the others in the order in which they came."""
+        yield self._me
+        yield from (member.record for member in self._members.values())
+
+    def record_of(self, node: NodeId) -> NodeRecord | None:
+        """What is known of a node that is in the directory."""
+        if node == self._me.node:
+            return self._me
+        member = self._members.get(node)
+        return member.record if member is not None else None
+
+    def news_of(self, node: NodeId) -> News | None:
+        """The same as that node signed it."""
+        if node == self._me.node:
+            return self._my_news
+        member = self._members.get(node)
+        return member.news if member is not None else None
+
+    def __len__(self) -> int:
+        """The members, this node included."""
+        return len(self._ring)
 
     def wake_s(self) -> float:
         """When a `Tick` may have something to do."""
-        tell_s = self._told_s + TELL_INTERVAL_S if self._told != self._me else math.inf
-        return min(tell_s, self._dialling.wake_s())
+        tell_s = self._told_s + self._tell_interval_s if self._my_news.version != self._me.version else math.inf
+        suspect_s = next(iter(self._suspects.values()), math.inf)
+        compare_s = self._compare_s if self._up else math.inf
+        return min(tell_s, suspect_s, self._outbox.due_s, compare_s)
 
     def check(self) -> None:
         """Asserts the invariants."""
         assert self._me.node not in self._up, "connected to itself"
-        for node, up in self._up.items():
-            assert up.certificate.node == node, "certificate of somebody else"
-            assert up.record is None or up.record.node == node, "record of somebody else"
-        assert self._told.version <= self._me.version, "told of a version to come"
-        assert len(self._other_grids) <= OTHER_GRIDS_MAX
-        assert self._grid not in self._other_grids
-        self._dialling.check()
+        assert self._me.node not in self._members, "a member of its own view"
+        assert not self._members.keys() & self._dead.keys(), "dead and alive"
+        assert [node for _, node in self._ring] == sorted((self._me.node, *self._members), key=node_key)
+        digest = _mark(self._me_as_told)
+        for node, member in self._members.items():
+            assert member.record.node == node, "record of somebody else"
+            assert (member.suspected is not None) == (node in self._suspects)
+            digest ^= _mark(member.record)
+        assert digest == self._digest, "the digest is that of what is known"
+        assert self._my_news.version <= self._me.version, "told of a version to come"
 
     # --- connections
 
     def _peer_up(self, event: PeerUp, now_s: float) -> list[Effect]:
         if event.peer == self._me.node:
             return []
+        if not self._up:
+            self._compare_s = now_s + self._compare_interval_s()
+        self._up[event.peer] = _Up(event.hello.incarnation, event.address, now_s)
         effects: list[Effect] = []
-        before = self._up.get(event.peer)
-        if before is not None:
-            if event.hello.incarnation < before.incarnation:
-                return []  # a connection of a process that is gone was announced late
-            if event.hello.incarnation > before.incarnation:
-                effects += self._leave(event.peer, before, "it started anew", "refused")
-                before = None
-        addresses = tuple(dict.fromkeys((event.address, *event.hello.addresses)))
-        addresses = tuple(address for address in addresses if address)
-        self._up[event.peer] = _Up(
-            certificate=event.certificate,
-            incarnation=event.hello.incarnation,
-            address=event.address,
-            addresses=addresses,
-            heard_s=now_s,
-            record=before.record if before is not None and not before.left else None,
-        )
-        self._dialling.connected(event.peer, addresses, event.hello.incarnation)
-        effects.append(Tell(event.peer, Announce(self._me)))
+        member = self._members.get(event.peer)
+        if member is not None and member.record.incarnation < event.hello.incarnation:
+            effects += self._bury(event.peer, "it started anew", "refused", now_s, tell=False)
+        dead = self._dead.get(event.peer)
+        deaths = (dead.obituary,) if dead is not None else ()
+        effects.append(Tell(event.peer, Gossip((self._my_news,), deaths)))
+        small = len(self._ring) <= EVERYBODY_MAX
+        if self._compared < COMPARED_AT_FIRST or (small and self._me.node < event.peer):
+            effects.append(self._compare_with(event.peer))
         return effects
 
     def _peer_down(self, event: PeerDown, now_s: float) -> list[Effect]:
         up = self._up.pop(event.peer, None)
-        if up is None:
+        member = self._members.get(event.peer)
+        if up is None or member is None or event.proof == "parted" or member.record.incarnation > up.incarnation:
             return []
-        proof: Proof = "left" if event.proof == "parted" else event.proof
-        left = up.left or proof == "left"
-        return [
-            *self._leave(event.peer, up, event.why, proof),
-            *self._dialling.lost(event.peer, now_s, incarnation=up.incarnation, left=left),
-        ]
-
-    def _leave(self, node: NodeId, up: _Up, why: str, proof: Proof) -> list[Effect]:
-        if up.record is None or up.left:
-            return []  # nobody was told that it had joined, or everybody that it left
-        return [Left(node, why, proof)]
-
-    def _dial_failed(self, event: DialFailed, now_s: float) -> list[Effect]:
-        dials, news = self._dialling.failed(event.address, event.expected, now_s, turned=event.turned)
-        effects: list[Effect] = [*dials]
-        if event.turned and event.expected is not None:
-            effects.append(Forget(event.expected))
-        if news and not event.turned:  # of that the carrier has told
-            effects.append(Notice(f"no node of this grid at {event.address} yet, trying again: {event.why}"))
-        return effects
+        return self._bury(event.peer, event.why, event.proof, now_s)
 
     # --- what peers say
 
@@ -280,119 +309,283 @@ class Directory:
             return []
         up.heard_s = now_s
         match event.message:
-            case Announce(record):
-                return self._announced(event.peer, up, record)
-            case Goodbye():
-                effects = self._leave(event.peer, up, "it said goodbye", "left")
-                up.left = True
+            case Gossip(news, deaths):
+                effects: list[Effect] = []
+                for each in news:
+                    effects += self._hear_news(event.peer, each, now_s)
+                for death in deaths:
+                    effects += self._hear_death(event.peer, death, now_s)
                 return effects
-            case Introduce(nodes):
-                return [dial for each in nodes[:INTRODUCED_MAX] for dial in self._introduced(each, now_s)]
+            case Compare(digest):
+                return [self._list_for(event.peer)] if digest != self._shown_digest else []
+            case Known(nodes):
+                return self._answer_list(event.peer, nodes)
+            case Wanted(nodes):
+                return self._tell_of(event.peer, nodes)
             case _:
                 return []
 
-    def _announced(self, peer: NodeId, up: _Up, record: NodeRecord) -> list[Effect]:
-        if record.node != peer:
-            return [Disconnect(peer, f"it announced the record of another node, …{short(record.node)!r:.20}")]
-        if up.left:
+    def _hear_news(self, via: NodeId, news: News, now_s: float) -> list[Effect]:
+        node, rank = news.node, (news.incarnation, news.version)
+        known = self._members.get(node)
+        if known is not None and rank <= (known.news.incarnation, known.news.version):
+            if via == node and known.suspected is not None:
+                self._clear(node, known)
             return []
-        before = up.record
-        if before is not None and (record.incarnation, record.version) <= (before.incarnation, before.version):
+        if node == self._me.node:
             return []
-        # A name is the node's own to choose; who owns it, and where it is, its certificate says.
-        record = evolve(record, user=up.certificate.user, host=up.certificate.host)
-        up.record = record
-        effects: list[Effect] = [Joined(record) if before is None else Changed(record)]
-        if before is None or record.addresses != before.addresses:
-            up.addresses = record.addresses or up.addresses
-            self._dialling.reachable_at(peer, up.addresses, up.incarnation)
-            if up.addresses:
-                effects.append(Remember(peer, up.addresses))
-        if before is None:
-            effects += self._introduce_others(peer)
+        dead = self._dead.get(node)
+        if dead is not None and rank <= _rank(dead.obituary) and via != node:
+            return [Tell(via, Gossip(deaths=(dead.obituary,)))]
+        if known is None and len(self._members) >= MEMBERS_MAX:
+            return []
+        try:
+            record = self._read(news)
+        except MembershipError as error:
+            # Whoever passes on what we cannot read may be able to read it, by its clock or its version.
+            return [Disconnect(via, str(error))] if via == node else []
+        return self._take(news, record, now_s)
+
+    def _take(self, news: News, record: NodeRecord, now_s: float) -> list[Effect]:
+        """A record that is newer than what was known of its node."""
+        node = record.node
+        known = self._members.get(node)
+        effects: list[Effect] = []
+        if known is not None and known.record.incarnation < record.incarnation:
+            effects += self._bury(node, "it started anew", "refused", now_s, tell=False)
+            known = None
+        was_dead = self._dead.pop(node, None) is not None
+        if known is None:
+            self._members[node] = _Member(record, news, now_s)
+            insort(self._ring, (node_key(node), node))
+            self._ring_changed = True
+            self._outbox.due_s = min(self._outbox.due_s, now_s + PASS_ON_S)
+            effects.append(Joined(record))
+        else:
+            self._digest ^= _mark(known.record)
+            was_dead = known.suspected is not None
+            if was_dead:
+                self._clear(node, known)
+            is_same_offer = _offer(known.record) == _offer(record)
+            known.record, known.news, known.heard_s = record, news, now_s
+            effects.append(Changed(record))
+        self._digest ^= _mark(record)
+        if known is None or was_dead or not is_same_offer:
+            self._pass_on(news, now_s)
         return effects
 
-    def _introduce_others(self, newcomer: NodeId) -> list[Effect]:
-        """To the newcomer only: it will dial them, so they need not be told of it."""
-        others: list[Introduction] = []
-        for node, up in reversed(self._up.items()):
-            if len(others) == INTRODUCED_MAX:
-                break
-            if node != newcomer and up.record is not None and not up.left and up.addresses:
-                others.append(Introduction(node, up.addresses, up.incarnation))
-        return [Tell(newcomer, Introduce(tuple(others)))] if others else []
-
-    def _introduced(self, other: Introduction, now_s: float) -> list[Dial]:
-        return self._dialling.sighted(
-            Sighting("peer", other.node, other.addresses, incarnation=other.incarnation), now_s
-        )
-
-    # --- what is seen
-
-    def _sighted(self, sighting: Sighting, now_s: float) -> list[Effect]:
-        if sighting.grid and sighting.grid != self._grid:
-            return self._see_other_grid(sighting)
-        if sighting.node is not None:
-            self._lose_sight(sighting.node)  # it may have moved to our grid
-        return [*self._dialling.sighted(sighting, now_s)]
-
-    def _see_other_grid(self, sighting: Sighting) -> list[Effect]:
-        if sighting.node is None:
+    def _hear_death(self, via: NodeId, obituary: Obituary, now_s: float) -> list[Effect]:
+        node = obituary.node
+        if node == self._me.node:
+            return self._refute(obituary, now_s)
+        member = self._members.get(node)
+        if member is None:
+            dead = self._dead.get(node)
+            if dead is None or _rank(dead.obituary) < _rank(obituary):
+                self._remember_dead(obituary, now_s)
             return []
-        self._dialling.said_farewell(sighting.node, sighting.incarnation)  # it moved to the other grid
-        self._lose_sight(sighting.node)
-        other = self._other_grids.get(sighting.grid)
-        if other is not None:
-            if len(other.nodes) < OTHER_GRID_NODES_MAX:
-                other.nodes.add(sighting.node)
-            return []
-        if len(self._other_grids) >= OTHER_GRIDS_MAX and not self._forget_a_grid_out_of_sight():
-            return []
-        text = _how_to_join(sighting)
-        self._other_grids[sighting.grid] = _OtherGrid(text, {sighting.node})
-        return [Notice(text)]
+        if _rank(obituary) < (member.news.incarnation, member.news.version):
+            return [Tell(via, Gossip((member.news,)))]
+        if node in self._up:
+            return [Tell(node, Gossip(deaths=(obituary,)))]  # it lives, and is the one who can say so
+        if obituary.proof != "silent":
+            return self._bury(node, f"others say so ({obituary.proof})", obituary.proof, now_s)
+        if member.suspected is None:
+            member.suspected = obituary
+            self._suspects[node] = now_s + SUSPECT_S
+            self._pass_on(obituary, now_s)
+        return []
 
-    def _lose_sight(self, node: NodeId) -> None:
-        """Of a node in another grid: it ended, or went elsewhere."""
-        for other in self._other_grids.values():
-            other.nodes.discard(node)
+    def _refute(self, obituary: Obituary, now_s: float) -> list[Effect]:
+        if obituary.incarnation != self._me.incarnation or obituary.version < self._my_news.version:
+            return []
+        self._me = evolve(self._me, version=max(self._me.version, obituary.version) + 1)
+        effects = self._tell_change(now_s)
+        self._pass_on(self._my_news, now_s)
+        return effects
 
-    def _forget_a_grid_out_of_sight(self) -> bool:
-        gone = next((grid for grid, other in self._other_grids.items() if not other.nodes), None)
-        return gone is not None and self._other_grids.pop(gone, None) is not None
+    # --- life and death
+
+    def _bury(self, node: NodeId, why: str, proof: Proof, now_s: float, *, tell: bool = True) -> list[Effect]:
+        member = self._members.pop(node)
+        if member.suspected is not None:
+            self._clear(node, member)
+        key = (node_key(node), node)
+        del self._ring[bisect_left(self._ring, key)]
+        self._ring_changed = True
+        self._digest ^= _mark(member.record)
+        obituary = Obituary(node, member.news.incarnation, member.news.version, proof)
+        if tell:
+            self._remember_dead(obituary, now_s)
+            self._pass_on(obituary, now_s)
+        return [Left(node, why, proof)]
+
+    def _clear(self, node: NodeId, member: _Member) -> None:
+        member.suspected = None
+        del self._suspects[node]
+
+    def _remember_dead(self, obituary: Obituary, now_s: float) -> None:
+        self._dead.pop(obituary.node, None)
+        self._dead[obituary.node] = _Dead(obituary, now_s)
+        if len(self._dead) > REMEMBERED_MAX:
+            del self._dead[next(iter(self._dead))]
+
+    # --- spreading
+
+    def _pass_on(self, what: News | Obituary, now_s: float) -> None:
+        if isinstance(what, News):
+            self._outbox.deaths.pop(what.node, None)
+            self._outbox.news[what.node] = what
+        else:
+            self._outbox.news.pop(what.node, None)
+            self._outbox.deaths[what.node] = what
+        self._outbox.due_s = min(self._outbox.due_s, now_s + PASS_ON_S)
+
+    def _empty_outbox(self, now_s: float) -> list[Effect]:
+        outbox, self._outbox = self._outbox, _Outbox()
+        frames = _frames(outbox.news.values(), outbox.deaths.values())
+        return [Tell(peer, frame) for peer in self._some_peers(now_s) for frame in frames] if frames else []
+
+    def _some_peers(self, now_s: float, *, count: int = FANOUT) -> list[NodeId]:
+        """A few of those connected, others each time; drawn from the time, since the same world is the same again."""
+        peers = list(self._up)
+        if len(peers) <= count:
+            return peers
+        first = _drawn(self._me.node, now_s) % len(peers)
+        step = len(peers) // count
+        return [peers[(first + number * step) % len(peers)] for number in range(count)]
+
+    def _compare_with(self, peer: NodeId) -> Tell:
+        self._compared += 1
+        return Tell(peer, Compare(self._shown_digest))
+
+    def _compare_interval_s(self) -> float:
+        return COMPARE_S * (0.75 + _drawn(self._me.node, self._compared) % 1000 / 2000)
+
+    @property
+    def _shown_digest(self) -> str:
+        return f"{self._digest:032x}"
+
+    def _list_for(self, peer: NodeId) -> Tell:
+        news = (self._my_news, *(member.news for member in self._members.values()))
+        return Tell(peer, Known(tuple(KnownNode(each.node, each.incarnation, each.version) for each in news)))
+
+    def _answer_list(self, peer: NodeId, nodes: tuple[KnownNode, ...]) -> list[Effect]:
+        theirs = {each.node: (each.incarnation, each.version) for each in nodes}
+        lacking = [
+            news
+            for news in (self._my_news, *(member.news for member in self._members.values()))
+            if theirs.get(news.node, (-1, -1)) < (news.incarnation, news.version)
+        ]
+        wanted, deaths = [], []
+        for node, rank in theirs.items():
+            mine, dead = self.news_of(node), self._dead.get(node)
+            if dead is not None and rank <= _rank(dead.obituary):
+                deaths.append(dead.obituary)
+            elif mine is None or (mine.incarnation, mine.version) < rank:
+                wanted.append(node)
+        effects: list[Effect] = [Tell(peer, frame) for frame in _frames(lacking, deaths)]
+        return [*effects, Tell(peer, Wanted(tuple(wanted)))] if wanted else effects
+
+    def _tell_of(self, peer: NodeId, nodes: tuple[NodeId, ...]) -> list[Effect]:
+        news = [news for node in nodes[:MEMBERS_MAX] if (news := self.news_of(node)) is not None]
+        return [Tell(peer, frame) for frame in _frames(news, ())]
 
     # --- this node's own record
+
+    @property
+    def _tell_interval_s(self) -> float:
+        if len(self._ring) <= EVERYBODY_MAX:
+            return TELL_INTERVAL_S
+        return TELL_INTERVAL_S_PER_MEMBER * len(self._ring)
+
+    @property
+    def _me_as_told(self) -> NodeRecord:
+        return evolve(self._me, version=self._my_news.version)
 
     def _record_changed(self, record: NodeRecord, now_s: float) -> list[Effect]:
         before = self._me
         if evolve(record, version=before.version) == before:
             return []
         self._me = evolve(record, version=max(record.version, before.version + 1))
-        elsewhere = set(record.addresses) - set(before.addresses)
-        dials = self._dialling.hurry(now_s) if elsewhere else []
-        if record.state != self._told.state or now_s >= self._told_s + TELL_INTERVAL_S:
-            return [*self._tell_change(now_s), *dials]
-        return [*dials]  # the next tick after the interval tells it
+        if _offer(record) != _offer(before):
+            self._me = evolve(self._me, version=max(self._me.version, self._my_news.version + 1))
+            effects = self._tell_change(now_s)
+            self._pass_on(self._my_news, now_s)
+            return effects
+        small = len(self._ring) <= EVERYBODY_MAX
+        if now_s >= self._told_s + self._tell_interval_s or (small and record.state != before.state):
+            return self._tell_change(now_s)
+        return []  # the next tick after the interval tells it
 
     def _tell_change(self, now_s: float) -> list[Effect]:
-        if self._told == self._me:
+        if self._my_news.version == self._me.version:
             return []
-        self._told = self._me
+        self._digest ^= _mark(self._me_as_told)
+        self._my_news = self._sign(self._me)
+        self._digest ^= _mark(self._me)
         self._told_s = now_s
-        announce = Announce(self._me)
-        return [Publish(self._me), *(Tell(peer, announce) for peer in self._up)]
+        gossip = Gossip((self._my_news,))
+        return [Publish(self._me), *(Tell(peer, gossip) for peer in self._up)]
+
+    # --- time
+
+    def _tick(self, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        if now_s >= self._told_s + self._tell_interval_s:
+            effects += self._tell_change(now_s)
+        while self._suspects and next(iter(self._suspects.values())) <= now_s:
+            node = next(iter(self._suspects))
+            effects += self._bury(node, "others say it fell silent", "silent", now_s)
+        if now_s >= self._outbox.due_s:
+            effects += self._empty_outbox(now_s)
+            if self._ring_changed:
+                effects += self._choose_neighbours()
+        if self._up and now_s >= self._compare_s:
+            self._compare_s = now_s + self._compare_interval_s()
+            effects += [self._compare_with(peer) for peer in self._some_peers(now_s, count=1)[:1]]
+            while self._dead and next(iter(self._dead.values())).since_s < now_s - REMEMBERED_S:
+                del self._dead[next(iter(self._dead))]
+        return effects
+
+    def _choose_neighbours(self) -> list[Effect]:
+        self._ring_changed = False
+        chosen = neighbours((node_key(self._me.node), self._me.node), self._ring)
+        if chosen == self._neighbours:
+            return []
+        self._neighbours = chosen
+        return [Neighbours(chosen)]
+
+    def _seen(self, node: NodeId, member: _Member, now_s: float) -> SeenNode:
+        up = self._up.get(node)
+        heard_s = max(member.heard_s, up.heard_s) if up is not None else member.heard_s
+        address = up.address if up is not None else next(iter(member.record.addresses), "")
+        return SeenNode(member.record, age_s=max(0.0, now_s - heard_s), address=address)
 
 
-def _how_to_join(sighting: Sighting) -> str:
-    name = f"{_printable(sighting.grid_name)!r} ({_printable(sighting.grid)})"
-    where = "on this machine" if sighting.source == "machine" else "on this network"
-    host = f", on {_printable(sighting.host)}" if sighting.host else ""
-    return (
-        f"another grid is {where}: {name}{host}; to join it, `jcpeer grid invite` there "
-        "and `jcpeer grid join TOKEN` here"
-    )
+def _rank(obituary: Obituary) -> tuple[int, int]:
+    return (obituary.incarnation, obituary.version)
 
 
-def _printable(text: str) -> str:
-    """What strangers call themselves, fit for a terminal."""
-    return "".join(each if each.isprintable() else "?" for each in text[:64])
+def _offer(record: NodeRecord) -> NodeRecord:
+    """The record without what the node is doing at present."""
+    return evolve(record, version=0, state="idle", slots_used=0, load=0.0, disk_bytes=0)
+
+
+def _mark(record: NodeRecord) -> int:
+    """128 bits that stand for a record in a digest, which is the exclusive or of them all."""
+    text = f"{record.node} {record.incarnation} {record.version}"
+    return int.from_bytes(sha256(text.encode()).digest()[:16], "big")
+
+
+def _drawn(node: NodeId, turn: float) -> int:
+    return zlib.crc32(f"{node} {turn}".encode())
+
+
+def _frames(news: Iterable[News], deaths: Iterable[Obituary]) -> list[Gossip]:
+    all_news, all_deaths = tuple(news), tuple(deaths)
+    frames = [Gossip(all_news[at : at + GOSSIP_MAX]) for at in range(0, len(all_news), GOSSIP_MAX)]
+    deaths_in_one = GOSSIP_MAX * 8
+    return frames + [
+        Gossip(deaths=all_deaths[at : at + deaths_in_one]) for at in range(0, len(all_deaths), deaths_in_one)
+    ]

@@ -141,26 +141,31 @@ class Gossip:
 
 
 @frozen
-class Announce:
-    """My record as it now is; on each new connection and at each change."""
+class Compare:
+    """A digest of all that the sender knows of nodes; who knows something else answers `Known`."""
 
-    record: NodeRecord
+    digest: str
 
 
 @frozen
-class Introduction:
-    """Where a node can be dialled, by the word of one that is connected to it; nothing more is believed of it."""
-
+class KnownNode:
     node: NodeId
-    addresses: tuple[str, ...]
-    incarnation: int = 0
+    incarnation: int
+    version: int
 
 
 @frozen
-class Introduce:
-    """Some whom I know, for one who has just come: without multicast nobody else would tell."""
+class Known:
+    """Of whom the sender knows how much. Answered by `Gossip` of what is newer here, and by `Wanted`."""
 
-    nodes: tuple[Introduction, ...]
+    nodes: tuple[KnownNode, ...]
+
+
+@frozen
+class Wanted:
+    """The sender lacks these; answered by `Gossip`."""
+
+    nodes: tuple[NodeId, ...]
 
 
 # --- finding by key (Kademlia); keys are 40 hexadecimal digits
@@ -450,9 +455,10 @@ PeerMessage = (
     Heartbeat
     | Goodbye
     | Need
-    | Announce
-    | Introduce
     | Gossip
+    | Compare
+    | Known
+    | Wanted
     | Ping
     | Pong
     | FindNode
