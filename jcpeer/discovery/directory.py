@@ -255,7 +255,7 @@ class Directory:
 
     def wake_s(self) -> float:
         """When a `Tick` may have something to do."""
-        tell_s = self._told_s + self._tell_interval_s if self._my_news.version != self._me.version else math.inf
+        tell_s = self._told_s + self.tell_interval_s if self._my_news.version != self._me.version else math.inf
         suspect_s = next(iter(self._suspects.values()), math.inf)
         compare_s = self._compare_s if self._up else math.inf
         return min(tell_s, suspect_s, self._outbox.due_s, compare_s)
@@ -494,7 +494,8 @@ class Directory:
     # --- this node's own record
 
     @property
-    def _tell_interval_s(self) -> float:
+    def tell_interval_s(self) -> float:
+        """So often at most is told what this node is doing."""
         if len(self._ring) <= EVERYBODY_MAX:
             return TELL_INTERVAL_S
         return TELL_INTERVAL_S_PER_MEMBER * len(self._ring)
@@ -514,7 +515,7 @@ class Directory:
             self._pass_on(self._my_news, now_s)
             return effects
         small = len(self._ring) <= EVERYBODY_MAX
-        if now_s >= self._told_s + self._tell_interval_s or (small and record.state != before.state):
+        if now_s >= self._told_s + self.tell_interval_s or (small and record.state != before.state):
             return self._tell_change(now_s)
         return []  # the next tick after the interval tells it
 
@@ -532,7 +533,7 @@ class Directory:
 
     def _tick(self, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
-        if now_s >= self._told_s + self._tell_interval_s:
+        if now_s >= self._told_s + self.tell_interval_s:
             effects += self._tell_change(now_s)
         while self._suspects and next(iter(self._suspects.values())) <= now_s:
             node = next(iter(self._suspects))

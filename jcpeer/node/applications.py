@@ -62,6 +62,7 @@ class Applications:
         self._hosts: dict[AppId, ApplicationHost] = {}
         self._awake_s = parts.clock_s()
         self._running: dict[AppId, None] = {}
+        self._begun = trio.Event()
 
     # --- beginnings and ends
 
@@ -113,6 +114,9 @@ class Applications:
         return ApplicationHost(machine, self._parts, self._transfer)
 
     def _start(self, host: ApplicationHost, first: list[Effect]) -> None:
+        if not self._running:
+            self._awake_s = self._parts.clock_s()  # nobody ticked before
+            self._begun.set()
         self._running[host.app] = None
         for record in self._known_nodes():
             host.post(NodeSeen(record))
@@ -158,6 +162,12 @@ class Applications:
     @property
     def coordinating(self) -> bool:
         return bool(self._running)
+
+    async def coordinates(self) -> None:
+        """Return while an application runs here."""
+        while not self._running:
+            self._begun = trio.Event()
+            await self._begun.wait()
 
     def get(self, app: AppId) -> ApplicationHost | None:
         return self._hosts.get(app)

@@ -2,11 +2,15 @@
 
 The same composition runs on a machine and in a simulated world; `node.opening` makes the real parts.
 
-    network events → directory, participation, applications → their effects → network
+    network events → reach, directory, participation, applications → their effects → reach → network
+
+Nothing here polls: each machine says when it wants to be called again (`node.alarm`), so that an idle node costs little
+and a simulation jumps from one event to the next.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 
@@ -15,16 +19,19 @@ import trio
 from attrs import evolve
 
 from jcpeer.discovery import directory as found
-from jcpeer.discovery.dialling import Dial
 from jcpeer.discovery.directory import Directory, RecordChanged
-from jcpeer.discovery.sighting import Discovery, Sighting
+from jcpeer.discovery.news import news_of, read_news
+from jcpeer.discovery.other_grids import OtherGrids
+from jcpeer.discovery.sighting import Discovery, Farewell, Sighting
 from jcpeer.errors import RequestError
 from jcpeer.ids import NodeId, short
-from jcpeer.net.network import PeerDown, PeerUp, Received
+from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
+from jcpeer.node.alarm import Alarm
 from jcpeer.node.applications import Applications
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
+from jcpeer.node.reach import Reach
 from jcpeer.node.service import Service
 from jcpeer.wire.messages import (
     Acknowledge,
@@ -36,21 +43,23 @@ from jcpeer.wire.messages import (
     Decline,
     Fetched,
     GivenBack,
+    News,
     NodeRecord,
     NodeState,
+    PeerMessage,
     Recruit,
     Release,
     Report,
     Started,
     Withdraw,
 )
-from jcpeer.work import events as work
 from jcpeer.work.events import Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
 
 TICK_S = 0.1
+"""While applications are coordinated here."""
 LOAD_S = 2.0
 """Between looks at the machine's load."""
 HOUR_S = 3600.0
@@ -62,13 +71,19 @@ class Node:
     """One running node. Opened by `open_core`, or with real parts by `node.opening`."""
 
     def __init__(self, parts: Parts, nursery: trio.Nursery, *, join_grid: Callable[[str], Awaitable[None]]) -> None:
-        self.parts = parts
+        self.reach = Reach(parts.network, undelivered=self._undelivered, turned_away=self._turned_away)
+        self.parts = parts = evolve(parts, network=self.reach)
         self._users: dict[NodeId, str] = {}
         self._names: dict[NodeId, str] = {parts.identity.node: parts.name}
         self._record = _first_record(parts)
         self._addresses = self._record.addresses
         self._load = 0.0
-        self.directory = Directory(self._record, parts.standing.membership.fingerprint)
+        self._refresh_s = math.inf
+        self._refreshing = Alarm(lambda: self._refresh_s, self._refresh_record)
+        self._coordinators: frozenset[NodeId] = frozenset()
+        self._other_grids = OtherGrids(parts.standing.membership.fingerprint)
+        self.directory = Directory(self._record, sign=self._sign, read=self._read)
+        self._telling = Alarm(self.directory.wake_s, lambda: self._tell_directory(found.Tick()))
         self.participation = Participation(
             parts,
             user=self._record.user,
@@ -95,6 +110,7 @@ class Node:
             self.transfer,
             self.elsewhere,
             name_of=self.name_of,
+            notices=self._other_grids.notices,
             join_grid=join_grid,
         )
         self._nursery: trio.Nursery | None = None
@@ -116,7 +132,7 @@ class Node:
 
     def known_nodes(self) -> Iterator[NodeRecord]:
         """Everybody in the directory, this node first."""
-        return (each.record for each in self.directory.view(trio.current_time()))
+        return self.directory.records()
 
     def other_nodes(self) -> Iterator[NodeRecord]:
         return (each for each in self.known_nodes() if each.node != self.id)
@@ -135,7 +151,9 @@ class Node:
         self.parts.network.serve_streams(self.transfer.serve)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participation.run, self.transfer)
-            nursery.start_soon(self._tick)
+            for alarm in (self.reach, self._telling, self._refreshing):
+                nursery.start_soon(alarm.run)
+            nursery.start_soon(self._tick_applications)
             nursery.start_soon(self._watch_load)
             nursery.start_soon(self._forget_old_applications)
             self._nursery = nursery
@@ -143,22 +161,24 @@ class Node:
                 nursery.start_soon(self._take_sightings, discovery)
             self.applications.recover()
             task_status.started()
-            async for event in self.parts.network.events:
-                match event:
-                    case PeerUp():
-                        self._users[event.peer] = event.certificate.user
-                        self._names[event.peer] = event.hello.name
-                    case PeerDown():
-                        self.elsewhere.lost(event.peer)
-                    case _:
-                        pass
-                if isinstance(event, Received) and self._hear(event):
-                    continue
-                self._tell_directory(event)
-                if isinstance(event, PeerUp):
-                    self.participation.post(
-                        Reunited(event.peer)
-                    )  # after our record, without which we count for nothing
+            async for event in self.reach.events:
+                self._take(event)
+
+    def _take(self, event: NetworkEvent) -> None:
+        match event:
+            case PeerUp():
+                self._users[event.peer] = event.certificate.user
+                self._names[event.peer] = event.hello.name
+            case PeerDown():
+                self.elsewhere.lost(event.peer)
+            case _:
+                pass
+        if self.reach.take(event) or (isinstance(event, Received) and self._hear(event)):
+            return
+        assert not isinstance(event, DialFailed), "that concerns connections only"
+        self._tell_directory(event)
+        if isinstance(event, PeerUp):
+            self.participation.post(Reunited(event.peer))  # after our record, without which we count for nothing
 
     def _hear(self, event: Received) -> bool:
         """Pass a message on; False if it is for the directory."""
@@ -183,30 +203,46 @@ class Node:
     def _tell_directory(self, event: found.Event) -> None:
         for effect in self.directory.handle(event, now_s=trio.current_time()):
             match effect:
-                case Dial():
-                    self.parts.network.dial(effect.address, effect.expected)
                 case found.Tell():
-                    self.parts.network.send(effect.peer, effect.message)
+                    self.reach.send(effect.peer, effect.message)
                 case found.Publish():
                     for discovery in self.parts.discoveries:
                         discovery.announce(effect.record)
                 case found.Joined():
                     log.info("node joined", node=effect.record.name, id=short(effect.record.node))
                     self._names[effect.record.node] = effect.record.name
-                    self.applications.node_seen(effect.record)
+                    self._know(effect.record)
                 case found.Changed():
-                    self.applications.node_seen(effect.record)
+                    self._know(effect.record)
                 case found.Left():
                     log.info("node left", node=self.name_of(effect.node), id=short(effect.node), why=effect.why)
+                    self.reach.lost_sight(effect.node)
                     self.applications.node_lost(effect.node, effect.why)
-                case found.Remember():
-                    self._remember(effect.node, effect.addresses)
-                case found.Forget():
-                    self._forget(effect.node)
+                case found.Neighbours():
+                    self.reach.hold("neighbours", effect.nodes)
                 case found.Disconnect():
-                    self.parts.network.disconnect(effect.peer, effect.why)
-                case found.Notice():
-                    log.warning(effect.text)
+                    self.reach.disconnect(effect.peer, effect.why)
+        self._telling.look()
+
+    def _know(self, record: NodeRecord) -> None:
+        """A record is new in the directory."""
+        self.reach.met(record)
+        if record.addresses:
+            self._remember(record.node, record.addresses)
+        self.applications.node_seen(record)
+
+    def _sign(self, record: NodeRecord) -> News:
+        return news_of(record, self.parts.identity, self.parts.standing.membership.chain)
+
+    def _read(self, news: News) -> NodeRecord:
+        return read_news(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
+
+    def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
+        if isinstance(message, Ask):
+            self.elsewhere.lost(node)
+
+    def _turned_away(self, node: NodeId) -> None:
+        self._forget(node)
 
     def look_by(self, discovery: Discovery) -> None:
         """Find nodes, and be found, in one more way."""
@@ -217,18 +253,26 @@ class Node:
 
     async def _take_sightings(self, discovery: Discovery) -> None:
         async for sighting in discovery.sightings:
-            self._tell_directory(sighting)
+            self.sighted(sighting)
 
-    def sighted(self, sighting: Sighting) -> None:
-        """Somebody may be at an address, the user or an earlier start says."""
-        self._tell_directory(sighting)
+    def sighted(self, sighting: Sighting | Farewell) -> None:
+        """Somebody may be at an address, or no longer is: so a way of discovery, the user or an earlier start says."""
+        if isinstance(sighting, Farewell):
+            self._other_grids.lose_sight(sighting.node)
+            self.reach.sighted(sighting)
+            return
+        is_other, notice = self._other_grids.see(sighting)
+        if notice is not None:
+            log.warning(notice)
+        if not is_other:
+            self.reach.sighted(sighting)
+        elif sighting.node is not None:  # it may have moved there from our grid
+            self.reach.sighted(Farewell(sighting.node, sighting.incarnation))
 
-    async def _tick(self) -> None:
+    async def _tick_applications(self) -> None:
         while True:
+            await self.applications.coordinates()
             await trio.sleep(TICK_S)
-            self._refresh_record()
-            self._tell_directory(found.Tick())
-            self.participation.post(work.Tick())
             self.applications.tick()
 
     async def _watch_load(self) -> None:
@@ -236,6 +280,7 @@ class Node:
             # Looking up the machine's addresses costs a millisecond, so it is done here, not at each change.
             self._addresses = self.parts.network.addresses
             self._load = round(self.parts.machine.load(), 1)
+            self._refresh_record()
             await trio.sleep(LOAD_S)
 
     async def _forget_old_applications(self) -> None:
@@ -251,11 +296,21 @@ class Node:
         return "participant" if self.participation.machine.engaged else "idle"
 
     def _show_state(self) -> None:
-        """Called at each step of what runs here: a change of state is told at once, of slots with the next tick."""
+        """Called at each step of what runs here: a change of state is told at once, of slots a little later."""
+        machine = self.participation.machine
+        coordinators = machine.coordinators - {self.id}
+        if coordinators != self._coordinators:
+            self._coordinators = coordinators
+            self.reach.hold("coordinators", coordinators)
         if self._state() != self._record.state:
             self._refresh_record()
+        elif self._refresh_s == math.inf and machine.slots_used != self._record.slots_used:
+            self._refresh_s = trio.current_time() + self.directory.tell_interval_s
+            self._refreshing.look()
 
     def _refresh_record(self) -> None:
+        self._refresh_s = math.inf
+        before = self._record.addresses
         record = evolve(
             self._record,
             state=self._state(),
@@ -266,6 +321,8 @@ class Node:
         if record != self._record:
             self._record = record
             self._tell_directory(RecordChanged(record))
+            if set(record.addresses) - set(before):
+                self.reach.moved()
             self.applications.node_seen(record)
 
     # --- the end

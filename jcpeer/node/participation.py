@@ -45,6 +45,7 @@ from jcpeer.work.events import (
     Ran,
     Send,
     Start,
+    Tick,
 )
 from jcpeer.work.execution import Content, Execution
 from jcpeer.work.participant import ParticipantMachine
@@ -149,8 +150,10 @@ class Participation:
         async with trio.open_nursery() as nursery:
             while True:
                 effects: list[Effect] = []
-                with trio.move_on_at(self.machine.wake_s()):
+                with trio.move_on_at(self.machine.wake_s()) as scope:
                     effects = self.machine.handle(await self._events.receive(), now_s=trio.current_time())
+                if scope.cancelled_caught:
+                    effects = self.machine.handle(Tick(), now_s=trio.current_time())
                 while True:
                     try:
                         event = self._events.receive_nowait()

@@ -1,11 +1,10 @@
 """The network as the rest of the node sees it: whomever one speaks to is connected to on demand.
 
-    parts of the node → Reach → `discovery.connections` → carrier → its events → Reach → the node
+parts of the node → Reach → `discovery.connections` → carrier → its events → Reach → the node
 """
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import count
@@ -127,9 +126,7 @@ class Reach:
 
     def met(self, record: NodeRecord) -> None:
         """The directory has this node."""
-        self._perform(
-            self.machine.met(record.node, record.addresses, record.incarnation, now_s=trio.current_time())
-        )
+        self._perform(self.machine.met(record.node, record.addresses, record.incarnation, now_s=trio.current_time()))
 
     def lost_sight(self, node: NodeId) -> None:
         """The directory no longer has this node."""

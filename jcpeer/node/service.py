@@ -86,6 +86,7 @@ class Service:
         elsewhere: Elsewhere,
         *,
         name_of: Callable[[NodeId], str],
+        notices: Callable[[], tuple[str, ...]],
         join_grid: Callable[[str], Awaitable[None]],
     ) -> None:
         self._parts = parts
@@ -95,6 +96,7 @@ class Service:
         self._transfer = transfer
         self._elsewhere = elsewhere
         self._name_of = name_of
+        self._notices = notices
         self._join_grid = join_grid
         self._submissions = Submissions(parts, applications)
         elsewhere.answer_with(self.answer, self.summaries)
@@ -161,7 +163,7 @@ class Service:
         )
 
     def _nodes(self) -> Nodes:
-        return Nodes(self._directory.view(trio.current_time()), self._directory.notices())
+        return Nodes(self._directory.view(trio.current_time()), self._notices())
 
     async def _watch_nodes(self) -> AsyncGenerator[Nodes, None]:
         last: Nodes | None = None

@@ -70,7 +70,6 @@ class Attempt:
     came_s: float
     state: Literal["fetching", "queued", "running", "stopping"]
     started_s: float = 0.0
-    told: bool = False
 
 
 @define
@@ -102,6 +101,9 @@ class ParticipantMachine:
         self._slots_used = 0
         self._memory_used = 0
         self._closed: str | None = None
+        self._to_tell: deque[tuple[float, AttemptKey]] = deque()
+        """Attempts that were not told as started, and when they are to be if they still run."""
+        self._look_at_kept_s = math.inf
         self._unsent: dict[AppId, None] = {}
         """Applications with outcomes that were not reported yet."""
         self._fenced: dict[AppId, Epoch] = {}
@@ -120,6 +122,11 @@ class ParticipantMachine:
     def idle(self) -> bool:
         """Nothing runs, waits, or is kept for a coordinator."""
         return not any(each.attempts or each.kept for each in self._engagements.values())
+
+    @property
+    def coordinators(self) -> frozenset[NodeId]:
+        """For whom the node works, or keeps something."""
+        return frozenset(each.coordinator for each in self._engagements.values())
 
     def attempt_of(self, app: AppId, name: AttemptName) -> Attempt | None:
         engagement = self._engagements.get(app)
@@ -154,6 +161,8 @@ class ParticipantMachine:
             case Tick():
                 return self._tell_started(now_s=now_s)
             case Quiet():
+                while self._to_tell and self.attempt_of(self._to_tell[0][1].app, self._to_tell[0][1].name) is None:
+                    self._to_tell.popleft()  # it was over sooner: its outcome says all
                 return [*self._start_what_fits(now_s=now_s), *self._report(now_s=now_s)]
             case _:
                 assert_never(event)
@@ -346,7 +355,9 @@ class ParticipantMachine:
             attempt.state, attempt.started_s = "running", now_s
             self._slots_used += slots
             self._memory_used += memory
-            effects.append(Start(AttemptKey(app, name), attempt.epoch, attempt.order, now_s - attempt.came_s))
+            key = AttemptKey(app, name)
+            self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
+            effects.append(Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s))
         self._turns.extendleft(reversed(blocked))
         return effects
 
@@ -369,6 +380,7 @@ class ParticipantMachine:
         engagement, _ = ended
         if event.key.app in self._engagements:
             engagement.kept[event.key.name] = (event.outcome, now_s)
+            self._look_at_kept_s = min(self._look_at_kept_s, now_s + OUTCOME_KEPT_S)
             if not engagement.unsent:
                 engagement.unsent_since_s = now_s
                 self._unsent[event.key.app] = None
@@ -387,9 +399,10 @@ class ParticipantMachine:
     # --- reports
 
     def wake_s(self) -> float:
-        """When a `Quiet` is due at the latest, since outcomes wait to be reported."""
+        """When a `Tick` and a `Quiet` are due at the latest: outcomes wait to be reported, or starts to be told."""
         waiting = (self._engagements[app].unsent_since_s for app in self._unsent if app in self._engagements)
-        return min(waiting, default=math.inf) + REPORT_HOLD_S
+        tell_s = self._to_tell[0][0] if self._to_tell else math.inf
+        return min(min(waiting, default=math.inf) + REPORT_HOLD_S, tell_s, self._look_at_kept_s)
 
     def _report(self, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -429,24 +442,29 @@ class ParticipantMachine:
         for app, engagement in self._engagements.items():
             if engagement.coordinator == coordinator:
                 self._report_again(app, engagement)
-                for attempt in engagement.attempts.values():
-                    attempt.told = False
+                self._to_tell.extendleft((-math.inf, AttemptKey(app, name)) for name in engagement.attempts)
 
     def _tell_started(self, *, now_s: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for app, engagement in self._engagements.items():
-            started = []
-            for name, attempt in engagement.attempts.items():
-                lasts = now_s - attempt.started_s >= TELL_STARTED_AFTER_S
-                if attempt.state == "running" and lasts and not attempt.told:
-                    attempt.told = True
-                    started.append(name)
-            if started:
-                effects.append(Send(engagement.coordinator, Started(app, tuple(started))))
+        started: dict[AppId, list[AttemptName]] = {}
+        while self._to_tell and self._to_tell[0][0] <= now_s:
+            _, key = self._to_tell.popleft()
+            attempt = self.attempt_of(key.app, key.name)
+            if attempt is None or attempt.state != "running":
+                continue
+            if now_s - attempt.started_s >= TELL_STARTED_AFTER_S:
+                started.setdefault(key.app, []).append(key.name)
+        if now_s >= self._look_at_kept_s:
+            self._drop_old_outcomes(now_s)
+        return [Send(self._engagements[app].coordinator, Started(app, tuple(names))) for app, names in started.items()]
+
+    def _drop_old_outcomes(self, now_s: float) -> None:
+        self._look_at_kept_s = math.inf
+        for engagement in self._engagements.values():
             for name, (_, since_s) in list(engagement.kept.items()):
-                if now_s - since_s > OUTCOME_KEPT_S:
+                if now_s - since_s >= OUTCOME_KEPT_S:
                     del engagement.kept[name]
-        return effects
+                else:
+                    self._look_at_kept_s = min(self._look_at_kept_s, since_s + OUTCOME_KEPT_S)
 
     def check(self) -> None:
         """Assert what holds after each event."""
