@@ -9,10 +9,12 @@ environment it stands for `state_dir` = that directory / name.
 from __future__ import annotations
 
 import difflib
+import math
 import os
 import re
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,9 @@ class Config:
     listen: str = field(default="0.0.0.0:0", metadata={"help": "HOST:PORT for other nodes; port 0 takes a free one"})
     slots: int = field(default=0, metadata={"help": "tasks at once; 0 means one a CPU"})
     memory: int = field(default=0, metadata={"help": "memory for tasks, as in 8GiB; 0 means all of the machine's"})
+    gpus: int | None = field(default=None, metadata={"help": "GPUs for tasks; those that are found if not given"})
+    disk: int = field(default=0, metadata={"help": "free disk for tasks at most, as in 100GiB; 0 means all of it"})
+    cost: float = field(default=0.0, metadata={"help": "price of an hour of a slot, for tasks that have a max_cost"})
     labels: Mapping[str, str] = field(factory=dict, metadata={"help": "KEY=VALUE that tasks can ask for"})
     bootstrap: tuple[str, ...] = field(default=(), metadata={"help": "HOST:PORT or multiaddress of a known node"})
     mdns: bool = field(default=True, metadata={"help": "announce and look for nodes on the local network"})
@@ -237,6 +242,16 @@ def _count(value: object) -> int:
     return value
 
 
+def _price(value: object) -> float:
+    number = value
+    if isinstance(value, str):
+        with suppress(ValueError):
+            number = float(value)
+    if isinstance(number, bool) or not isinstance(number, int | float) or not 0 <= number < math.inf:
+        raise ValueError(f"{value!r:.60} is no price; write a number, 0 or more")
+    return float(number)
+
+
 def _positive_size(value: object) -> int:
     size = parse_bytes(value)
     if size <= 0:
@@ -295,6 +310,9 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "listen": _address,
     "slots": _count,
     "memory": parse_bytes,
+    "gpus": _count,
+    "disk": parse_bytes,
+    "cost": _price,
     "labels": _labels,
     "bootstrap": _known_nodes,
     "mdns": _flag_value,

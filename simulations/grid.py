@@ -25,6 +25,8 @@ class Hardware:
     cpus: int = 2
     memory_bytes: int = 8 * 2**30
     slowness: float = 1.0
+    gpus: int = 0
+    disk_bytes: int = 100 * 2**30
 
 
 @define
@@ -102,7 +104,14 @@ class SimulatedGrid:
                     identity=identity,
                     standing=standing,
                     incarnation=simulated.starts,
-                    machine=Machine(simulated.name, simulated.hardware.cpus, simulated.hardware.memory_bytes, "3.11"),
+                    machine=Machine(
+                        simulated.name,
+                        simulated.hardware.cpus,
+                        simulated.hardware.memory_bytes,
+                        "3.11",
+                        gpus=tuple(map(str, range(simulated.hardware.gpus))),
+                        disk_free=lambda: simulated.hardware.disk_bytes,
+                    ),
                     network=network,
                     executor=SimulatedExecutor(clock_s=lambda: self.world.wall_s, slowness=simulated.hardware.slowness),
                     store=BlobStore(None, bytes_max=2**30),

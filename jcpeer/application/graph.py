@@ -125,6 +125,12 @@ def _needs_fault(task: Task) -> str | None:
         return f"cpus is {task.needs.cpus}; a task takes at least 1"
     if task.needs.memory_bytes < 0:
         return f"memory is {task.needs.memory_bytes} bytes; it cannot be negative"
+    if task.needs.gpus < 0:
+        return f"gpus is {task.needs.gpus}; it cannot be negative"
+    if task.needs.disk_bytes < 0:
+        return f"disk is {task.needs.disk_bytes} bytes; it cannot be negative"
+    if task.needs.cost_max is not None and not 0 <= task.needs.cost_max < math.inf:
+        return f"max_cost is {task.needs.cost_max}; leave it out where there is no limit"
     if task.retries < 0:
         return f"retries is {task.retries}; it cannot be negative"
     if task.timeout_s is not None and not 0 < task.timeout_s < math.inf:

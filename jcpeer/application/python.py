@@ -29,7 +29,8 @@ from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
 from jcpeer.application.manifest import OnFailure
 from jcpeer.application.modules import import_root, pack_modules
 from jcpeer.application.names import arrival_name, plain_name, task_id_fault, task_id_from
-from jcpeer.application.quantities import parse_bytes, parse_seconds
+from jcpeer.application.needs import NEEDS_KEYS, quantity, read_needs
+from jcpeer.application.quantities import parse_seconds
 from jcpeer.application.references import File, OutputRef, TaskRef
 from jcpeer.application.task import ARGUMENTS, FUNCTION, MODULES, VALUE, Call, Command, Input, Needs, OutputOf, Task
 from jcpeer.errors import GraphError
@@ -48,9 +49,12 @@ class TaskOptions(TypedDict, total=False):
 
     cpus: int
     memory: int | str
+    gpus: int
+    disk: int | str
+    max_cost: float
+    labels: Mapping[str, str]
     timeout: float | str
     retries: int
-    labels: Mapping[str, str]
     keep: bool
 
 
@@ -336,15 +340,9 @@ class WithOptions:
 
 def _read_options(where: str, options: Mapping[str, Any]) -> tuple[Needs, float | None, int, bool]:
     fields = Fields(where, dict(options))
-    fields.only(("cpus", "memory", "timeout", "retries", "labels", "keep", "name", "after"))
-    try:
-        memory_bytes = parse_bytes(options.get("memory", 0))
-        timeout_s = parse_seconds(options["timeout"]) if options.get("timeout") is not None else None
-    except ValueError as error:
-        fields.refuse(str(error))
-    needs = Needs(
-        cpus=fields.whole("cpus", 1, at_least=1), memory_bytes=memory_bytes, labels=fields.text_table("labels")
-    )
+    fields.only((*NEEDS_KEYS, "timeout", "retries", "keep", "name", "after"))
+    needs = read_needs(fields, fields.text_table("labels"))
+    timeout_s = quantity(fields, "timeout", parse_seconds)
     return needs, timeout_s, fields.whole("retries", 0, at_least=0), fields.flag("keep", False)
 
 

@@ -106,6 +106,11 @@ class Needs:
     cpus: int = 1
     memory_bytes: int = 0
     labels: Mapping[str, str] = field(factory=dict)
+    gpus: int = 0
+    disk_bytes: int = 0
+    """Free there when the task is given."""
+    cost_max: float | None = None
+    """What an hour of a slot may cost there at most; None: whatever it costs."""
 
 
 @frozen

@@ -3,7 +3,7 @@
     [application]
     name = "words"                    # default: the file's name
     on_failure = "finish"             # or "stop": a failed task cancels the other branches
-    defaults = {retries = 2}          # for every task: cpus, memory, timeout, retries, labels, env
+    defaults = {retries = 2}          # for every task: what it needs, timeout, retries, env
 
     [application.variables]           # {name} in any text below; `--set top=20` replaces the value
     top = 10
@@ -13,7 +13,7 @@
     inputs = ["count.py", "{file}"]
     outputs = ["{file.stem}.json"]
     command = ["python3", "count.py", "{file}"]
-    cpus = 1
+    cpus = 1                          # also: gpus, disk, max_cost, labels
     memory = "512MiB"
     timeout = "5min"
 
@@ -54,15 +54,16 @@ from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
 from jcpeer.application.manifest import OnFailure
 from jcpeer.application.matrix import Expansion, expand, local_files, scalar_text
 from jcpeer.application.names import arrival_name, one_line, plain_name, remedy, task_id_fault
+from jcpeer.application.needs import NEEDS_KEYS, quantity, read_needs
 from jcpeer.application.patterns import find_files, is_pattern, matching
-from jcpeer.application.quantities import parse_bytes, parse_seconds
+from jcpeer.application.quantities import parse_seconds
 from jcpeer.application.reading import read_text
 from jcpeer.application.substitution import Bindings, Bound, Item, Value, is_variable_name
-from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
+from jcpeer.application.task import Command, Input, OutputOf, Task
 from jcpeer.errors import GraphError
 from jcpeer.ids import TaskId
 
-_DEFAULTS = ("cpus", "memory", "timeout", "retries", "labels", "env")
+_DEFAULTS = (*NEEDS_KEYS, "timeout", "retries", "env")
 _TASK_KEYS = ("command", "inputs", "outputs", "after", "matrix", "keep", *_DEFAULTS)
 
 # tomllib takes quadratic time over a key of many parts, so that one line could keep it busy for hours.
@@ -202,12 +203,8 @@ class _Reader:
             outputs=tuple(
                 _plain_output(fields, name) for each in fields.texts("outputs", []) for name in bindings.texts(each)
             ),
-            needs=Needs(
-                cpus=simple.whole("cpus", 1, at_least=1),
-                memory_bytes=_quantity(simple, "memory", parse_bytes) or 0,
-                labels=labels,
-            ),
-            timeout_s=_quantity(simple, "timeout", parse_seconds),
+            needs=read_needs(simple, labels),
+            timeout_s=quantity(simple, "timeout", parse_seconds),
             retries=simple.whole("retries", 0, at_least=0),
             keep=fields.flag("keep", False),
         )
@@ -371,12 +368,3 @@ def _plain_output(fields: Fields, name: str) -> str:
 def _input_list(fields: Fields) -> list[object]:
     raw = fields.values.get("inputs", [])
     return [raw] if isinstance(raw, (str, dict)) else fields.items("inputs", [])
-
-
-def _quantity(fields: Fields, key: str, parse: Any) -> Any:
-    if key not in fields.values:
-        return None
-    try:
-        return parse(fields.values[key])
-    except ValueError as error:
-        fields.refuse(f"{key}: {error}")

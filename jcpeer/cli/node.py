@@ -35,6 +35,13 @@ def node(
     memory: Annotated[
         str | None, typer.Option(metavar="SIZE", help="Memory for tasks, as in 8GiB.  [all of the machine's]")
     ] = None,
+    gpus: Annotated[str | None, typer.Option(metavar="N", help="GPUs for tasks.  [those that are found]")] = None,
+    disk: Annotated[
+        str | None, typer.Option(metavar="SIZE", help="Free disk for tasks at most, as in 100GiB.  [all of it]")
+    ] = None,
+    cost: Annotated[
+        str | None, typer.Option(metavar="X", help="Price of an hour of a slot, for tasks with a max_cost.  [0]")
+    ] = None,
     label: Annotated[
         list[str] | None, typer.Option(metavar="KEY=VALUE", help="Something that tasks can ask for. Can be repeated.")
     ] = None,
@@ -92,6 +99,9 @@ def node(
         "listen": listen,
         "slots": slots,
         "memory": memory,
+        "gpus": gpus,
+        "disk": disk,
+        "cost": cost,
         "labels": label,
         "bootstrap": bootstrap,
         "mdns": mdns,
@@ -139,8 +149,10 @@ def ready_lines(ready: NodeReady) -> list[str]:
         counted(ready.slots, "slot"),
         counted(ready.cpus, "CPU"),
         f"{size(ready.memory_bytes)} memory",
+        *([counted(ready.gpus, "GPU")] if ready.gpus else []),
         f"Python {ready.python}",
         *(f"{key}={value}" if value else key for key, value in ready.labels.items()),
+        *([f"{ready.cost:g} an hour of a slot"] if ready.cost else []),
     ]
     inviting = "`jcpeer grid invite` " + ("here" if ready.invites else "where the grid was created")
     fields = {
@@ -170,6 +182,8 @@ def _as_json(ready: NodeReady) -> dict[str, Any]:
         "slots": ready.slots,
         "cpus": ready.cpus,
         "memory_bytes": ready.memory_bytes,
+        "gpus": ready.gpus,
+        "cost": ready.cost,
         "labels": dict(ready.labels),
         "python": ready.python,
         "trusts_grid": ready.trusts_grid,

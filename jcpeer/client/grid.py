@@ -116,7 +116,7 @@ class Grid:
             name: Of the application that stays open until `shutdown`.
             directory: Where the user's own modules are, which travel with it; default: where the calling file's
                 modules are imported from.
-            options: What each call needs, as of `jcpeer.task`: `cpus`, `memory`, `timeout`, `retries`, `labels`.
+            options: What each call needs, as of `jcpeer.task`: `cpus`, `memory`, `gpus`, `timeout`, `retries`, …
 
         Raises:
             GraphError: an option is impossible.

@@ -7,10 +7,11 @@ from collections.abc import Callable, Mapping
 from jcpeer.application.task import Task
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect
+from jcpeer.coordinator.matching import unmet_need
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.ready import ReadyQueue
 from jcpeer.coordinator.recorder import Recorder
-from jcpeer.coordinator.roster import Participant, Roster, prefetch_slots, queued_last_first, slots_of, unmet_need
+from jcpeer.coordinator.roster import Participant, Roster, prefetch_slots, queued_last_first, slots_of
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.wire.messages import AttemptOrder
 

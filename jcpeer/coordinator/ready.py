@@ -9,17 +9,9 @@ from __future__ import annotations
 from collections import deque
 from collections.abc import Callable, Iterator
 
-from jcpeer.application.task import Call, Task
+from jcpeer.application.task import Task
+from jcpeer.coordinator.matching import NeedsKey, needs_key
 from jcpeer.ids import NodeId, TaskId
-
-NeedsKey = tuple[int, int, tuple[tuple[str, str], ...], str]
-
-
-def needs_key(task: Task) -> NeedsKey:
-    """What decides where a task can run; tasks with equal keys can run on the same nodes."""
-    needs = task.needs
-    python = task.work.python if isinstance(task.work, Call) else ""
-    return (needs.cpus, needs.memory_bytes, tuple(sorted(needs.labels.items())), python)
 
 
 class ReadyQueue:

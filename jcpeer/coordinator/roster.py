@@ -11,7 +11,8 @@ from typing import Literal
 
 from attrs import define, field, frozen
 
-from jcpeer.application.task import Call, Needs, Task
+from jcpeer.application.task import Needs, Task
+from jcpeer.coordinator.matching import NOT_ASKED, Prospect, unmet_need
 from jcpeer.ids import AttemptName, NodeId, TaskId
 from jcpeer.wire.messages import NodeRecord
 
@@ -174,36 +175,20 @@ class Roster:
             return candidate.refused.reason
         return None
 
-    def objections(self, *, now_s: float) -> Iterator[tuple[NodeRecord, str]]:
-        """Each candidate that does not take part, and why."""
+    def prospects(self, *, now_s: float) -> Iterator[Prospect]:
+        """Each candidate, as one sees it who wonders why a task is not there."""
         for node, candidate in self.candidates.items():
-            if node not in self.participants:
-                reason = self.objection(candidate, now_s=now_s)
-                yield candidate.record, reason or "not needed, or not asked yet"
-
-
-def unmet_need(task: Task, record: NodeRecord) -> str | None:
-    """What the task needs that a node does not offer, in words; None where it can run there."""
-    needs = task.needs
-    if isinstance(task.work, Call) and task.work.python != record.python:
-        return f"has Python {record.python}, the task wants {task.work.python}"
-    if needs.cpus > record.slots:
-        return f"offers {record.slots} cpus, the task wants {needs.cpus}"
-    if needs.memory_bytes > record.memory_bytes:
-        return f"offers {_gib(record.memory_bytes)}, the task wants {_gib(needs.memory_bytes)}"
-    for key, value in needs.labels.items():
-        if key not in record.labels or (value and record.labels[key] != value):
-            return f"lacks the label {key}{'=' + value if value else ''}"
-    return None
+            participant = self.participants.get(node)
+            if participant is not None:
+                full = participant.slots_free <= 0
+                yield Prospect(candidate.record, busy=participant.slots if full else None)
+            else:
+                yield Prospect(candidate.record, objection=self.objection(candidate, now_s=now_s) or NOT_ASKED)
 
 
 def slots_of(needs: Needs) -> int:
     """A task takes one slot a CPU."""
     return max(1, needs.cpus)
-
-
-def _gib(size: int) -> str:
-    return f"{size / 2**30:.1f} GiB"
 
 
 def prefetch_slots(slots: int, mean_run_s: float | None) -> int:

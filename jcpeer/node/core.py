@@ -29,6 +29,7 @@ from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Recei
 from jcpeer.node.alarm import Alarm
 from jcpeer.node.applications import Applications
 from jcpeer.node.elsewhere import Elsewhere
+from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
 from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.reach import Reach
@@ -53,7 +54,7 @@ from jcpeer.wire.messages import (
     Started,
     Withdraw,
 )
-from jcpeer.work.events import Ordered, Reunited
+from jcpeer.work.events import DiskMeasured, Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -78,6 +79,7 @@ class Node:
         self._record = _first_record(parts)
         self._addresses = self._record.addresses
         self._load = 0.0
+        self._disk = self._record.disk_bytes
         self._refresh_s = math.inf
         self._refreshing = Alarm(lambda: self._refresh_s, self._refresh_record)
         self._coordinators: frozenset[NodeId] = frozenset()
@@ -89,6 +91,7 @@ class Node:
             user=self._record.user,
             slots=self._record.slots,
             memory_bytes=self._record.memory_bytes,
+            gpus=offered_gpus(parts.config, parts.machine),
             changed=self._show_state,
             hosted_here=lambda app: self.applications.get(app) is not None,
         )
@@ -280,8 +283,14 @@ class Node:
             # Looking up the machine's addresses costs a millisecond, so it is done here, not at each change.
             self._addresses = self.parts.network.addresses
             self._load = round(self.parts.machine.load(), 1)
+            self._measure_disk()
             self._refresh_record()
             await trio.sleep(LOAD_S)
+
+    def _measure_disk(self) -> None:
+        free = offered_disk(self.parts.config, self.parts.machine.disk_free())
+        self._disk = told_disk(free, self._disk)
+        self.participation.post(DiskMeasured(free))
 
     async def _forget_old_applications(self) -> None:
         while True:
@@ -316,6 +325,7 @@ class Node:
             state=self._state(),
             slots_used=self.participation.machine.slots_used,
             load=self._load,
+            disk_bytes=self._disk,
             addresses=self._addresses,
         )
         if record != self._record:
@@ -361,6 +371,9 @@ def _first_record(parts: Parts) -> NodeRecord:
         addresses=parts.network.addresses,
         coordinates=config.coordinate,
         trusts_grid=config.trust_grid,
+        gpus=len(offered_gpus(config, machine)),
+        disk_bytes=told_disk(offered_disk(config, machine.disk_free()), 0),
+        cost=config.cost,
     )
 
 

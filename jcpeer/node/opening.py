@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 
@@ -60,6 +60,8 @@ class NodeReady:
     slots: int
     cpus: int
     memory_bytes: int
+    gpus: int
+    cost: float
     labels: dict[str, str]
     python: str
     trusts_grid: bool
@@ -155,7 +157,7 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
                 identity=identity,
                 standing=standing,
                 incarnation=incarnation,
-                machine=this_machine(host),
+                machine=this_machine(host, state=state),
                 network=network,
                 executor=executor,
                 store=store,
@@ -195,6 +197,8 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
                 slots=node.record.slots,
                 cpus=node.record.cpus,
                 memory_bytes=node.record.memory_bytes,
+                gpus=node.record.gpus,
+                cost=node.record.cost,
                 labels=dict(config.labels),
                 python=node.record.python,
                 trusts_grid=config.trust_grid,
@@ -257,14 +261,25 @@ def cpu_count() -> int:
     return len(os.sched_getaffinity(0))
 
 
-def this_machine(host: str) -> Machine:
-    """Facts about the computer that this program runs on."""
+def gpu_ids(environ: Mapping[str, str], devices: Path = Path("/dev")) -> tuple[str, ...]:
+    """The GPUs that this program may use: those that whoever started it chose, or else all of NVIDIA's."""
+    chosen = environ.get("CUDA_VISIBLE_DEVICES")
+    if chosen is not None:
+        return tuple(each.strip() for each in chosen.split(",") if each.strip())
+    numbers = [each.name.removeprefix("nvidia") for each in devices.glob("nvidia[0-9]*")]
+    return tuple(sorted((each for each in numbers if each.isdigit()), key=int))
+
+
+def this_machine(host: str, *, state: Path) -> Machine:
+    """Facts about the computer that this program runs on; its disk is the one that `state` is on."""
     return Machine(
         host=host,
         cpus=cpu_count(),
         memory_bytes=psutil.virtual_memory().total,
         python=f"{sys.version_info.major}.{sys.version_info.minor}",
         load=lambda: os.getloadavg()[0],
+        gpus=gpu_ids(os.environ),
+        disk_free=lambda: shutil.disk_usage(state).free,
     )
 
 

@@ -83,12 +83,13 @@ class Participation:
         user: str,
         slots: int,
         memory_bytes: int,
+        gpus: tuple[str, ...] = (),
         changed: Callable[[], None],
         hosted_here: Callable[[AppId], bool] = lambda app: False,
     ) -> None:
         """`hosted_here`: this node coordinates the application, too, and its results are for that side to keep."""
         self.machine = ParticipantMachine(
-            user=user, slots=slots, memory_bytes=memory_bytes, trust_grid=parts.config.trust_grid
+            user=user, slots=slots, memory_bytes=memory_bytes, gpus=gpus, trust_grid=parts.config.trust_grid
         )
         self._parts = parts
         self._node_changed = changed
@@ -260,7 +261,7 @@ class Participation:
             under_way.directory = directory = self._name_directory()
             if self._parts.attempts_dir is not None and not isinstance(order.work, Call):
                 _make_directory(directory)  # for a call the executor makes it, if a file is used at all
-            execution = await self._parts.executor.run(order, inputs, directory)
+            execution = await self._parts.executor.run(order, inputs, directory, gpus=effect.gpus)
             return await self._outcome(effect, execution)
         except StorageError as error:
             return _could_not_run(effect, self._parts.clock_s(), str(error))

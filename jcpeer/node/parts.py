@@ -26,13 +26,16 @@ class Standing:
 
 @define
 class Machine:
-    """Facts about the computer. Sizes in bytes; `load` is the work of all its CPUs, 1.0 being all of one."""
+    """Facts about the computer. Sizes in bytes; `load` is the work of all its CPUs, 1.0 being all of one; `gpus` are
+    the ids by which programs choose among its GPUs."""
 
     host: str
     cpus: int
     memory_bytes: int
     python: str
     load: Callable[[], float] = lambda: 0.0
+    gpus: tuple[str, ...] = ()
+    disk_free: Callable[[], int] = lambda: 0
 
 
 @define

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 
 from jcpeer.application.task import BlobRef
-from jcpeer.coordinator.roster import unmet_need
+from jcpeer.coordinator.matching import explain
 from jcpeer.coordinator.state import PastAttempt, TaskRecord
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.node.hosting import ApplicationHost
@@ -231,31 +231,7 @@ class Views:
                 yield f"task {parent} to finish first; it is {self.task_state(parent)}"
 
     def _why_not_placed(self, record: TaskRecord) -> Iterator[str]:
-        roster = self._machine.roster
-        task = record.spec
-        if not roster.candidates:
-            yield "no node is in the directory; start one with `jcpeer node`"
-            return
-        unmet = {node: unmet_need(task, each.record) for node, each in roster.candidates.items()}
-        if all(unmet.values()):
-            largest_memory = max(each.record.memory_bytes for each in roster.candidates.values())
-            largest_cpus = max(each.record.slots for each in roster.candidates.values())
-            if task.needs.memory_bytes > largest_memory:
-                yield (
-                    f"no node has {task.needs.memory_bytes / 2**30:.1f} GiB of memory; "
-                    f"the largest is {largest_memory / 2**30:.1f} GiB"
-                )
-            if task.needs.cpus > largest_cpus:
-                yield f"no node has {task.needs.cpus} cpus; the largest has {largest_cpus}"
-        for node, reason in unmet.items():
-            if reason is not None:
-                yield f"{self._name_of(node)} {reason}"
-        for other, objection in roster.objections(now_s=self._now_s):
-            if unmet[other.node] is None:
-                yield f"{other.name}: {objection}"
-        for node, participant in roster.participants.items():
-            if unmet[node] is None and participant.slots_free <= 0:
-                yield f"{self._name_of(node)} has all its {participant.slots} slots taken by this application"
+        yield from explain(record.spec, list(self._machine.roster.prospects(now_s=self._now_s)))
 
 
 def failure_story(head: str, reason: str, outcome: Outcome) -> str:

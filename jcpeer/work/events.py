@@ -95,6 +95,13 @@ class Leave:
 
 
 @frozen
+class DiskMeasured:
+    """So much is free for tasks."""
+
+    free_bytes: int
+
+
+@frozen
 class Tick:
     """Time passed; a few times a second."""
 
@@ -112,7 +119,20 @@ class AttemptKey:
     name: AttemptName
 
 
-Event = CalledUp | Assigned | Ordered | InputsHere | InputsMissing | Ran | Killed | Reunited | Leave | Tick | Quiet
+Event = (
+    CalledUp
+    | Assigned
+    | Ordered
+    | InputsHere
+    | InputsMissing
+    | Ran
+    | Killed
+    | Reunited
+    | Leave
+    | DiskMeasured
+    | Tick
+    | Quiet
+)
 
 # --- effects
 
@@ -139,6 +159,8 @@ class Start:
     epoch: Epoch
     order: AttemptOrder
     waited_s: float
+    gpus: tuple[str, ...] = ()
+    """Those of the machine that are its own while it runs."""
 
 
 @frozen

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Protocol
 
@@ -33,8 +33,11 @@ class Execution:
 
 
 class Executor(Protocol):
-    async def run(self, order: AttemptOrder, inputs: Mapping[str, Content], directory: Path) -> Execution:
-        """Execute one attempt in this empty directory, made for it alone; the caller removes it afterwards.
+    async def run(
+        self, order: AttemptOrder, inputs: Mapping[str, Content], directory: Path, *, gpus: Sequence[str] = ()
+    ) -> Execution:
+        """Execute one attempt in this empty directory, made for it alone; the caller removes it afterwards. It sees
+        these GPUs of the machine and no others.
 
         While it runs, what it prints stands in `directory / "stdout"` and `directory / "stderr"`; its work directory
         is `directory / "work"`. The timeout in the order is kept here. Cancelling kills the attempt's whole process

@@ -97,14 +97,16 @@ class ProcessExecutor:
         """The process that all others depend on; None before the first attempt."""
         return self._spawner.pid
 
-    async def run(self, order: AttemptOrder, inputs: Mapping[str, Content], directory: Path) -> Execution:
+    async def run(
+        self, order: AttemptOrder, inputs: Mapping[str, Content], directory: Path, *, gpus: Sequence[str] = ()
+    ) -> Execution:
         """See `execution.Executor`. The directory need not exist: a call that uses no file makes none."""
         work = order.work
         match work:
             case Command():
-                return await self._run_command(order, work, inputs, directory)
+                return await self._run_command(order, work, inputs, directory, gpus)
             case Call():
-                return await self._run_call(order, work, inputs, directory)
+                return await self._run_call(order, work, inputs, directory, gpus)
             case Timed():
                 return await self._run_timed(order, work, directory)
             case _:
@@ -113,7 +115,12 @@ class ProcessExecutor:
     # --- commands
 
     async def _run_command(
-        self, order: AttemptOrder, command: Command, inputs: Mapping[str, Content], directory: Path
+        self,
+        order: AttemptOrder,
+        command: Command,
+        inputs: Mapping[str, Content],
+        directory: Path,
+        gpus: Sequence[str],
     ) -> Execution:
         if (failure := _bad_names(order)) is not None:
             return _not_run(failure)
@@ -122,7 +129,7 @@ class ProcessExecutor:
         files = _files_of(order, inputs)
         await _in_thread(partial(place_inputs, interrupt=trio.from_thread.check_cancelled), work, files)
         argv = ("/bin/sh", "-c", *command.argv) if command.shell else command.argv
-        env = {**_environment(), "TMPDIR": str(temporary), **_task_variables(order), **command.env}
+        env = {**_environment(), "TMPDIR": str(temporary), **_task_variables(order), **command.env, **_visible(gpus)}
         execution = await self._run_process(order, argv, env, directory)
         if execution.failure is not None:
             return execution
@@ -158,7 +165,7 @@ class ProcessExecutor:
     # --- Python calls
 
     async def _run_call(
-        self, order: AttemptOrder, call: Call, inputs: Mapping[str, Content], directory: Path
+        self, order: AttemptOrder, call: Call, inputs: Mapping[str, Content], directory: Path, gpus: Sequence[str]
     ) -> Execution:
         if call.python != PYTHON:
             text = f"the task was made with Python {call.python}, this node has {PYTHON}"
@@ -176,11 +183,12 @@ class ProcessExecutor:
             arguments=_told(inputs[ARGUMENTS]),
             values={name: _told(inputs[name]) for name in digests if name.startswith(VALUE_PREFIX)},
             files=await _lay_out_call(order, inputs, directory),
-            env=_task_variables(order),
+            env={**_task_variables(order), **_visible(gpus)},
             wants_value=VALUE in order.outputs,
         )
         started_s, started = time.time(), time.monotonic()
-        worker = await self._pool.take(digests.get(MODULES), inputs.get(MODULES, b""))
+        # A process chooses its GPUs once, when it first looks for any.
+        worker = await self._pool.take(digests.get(MODULES), inputs.get(MODULES, b""), fresh=bool(gpus))
         try:
             reply: CallReply | None = None
             with trio.CancelScope(deadline=trio.current_time() + _seconds(order.timeout_s)) as patience:
@@ -198,7 +206,7 @@ class ProcessExecutor:
             stderr = _rescued(worker.stderr, directory / "stderr")
             worker.clear_away()
             return Execution(failure, ended.status, started_s, ran_s, stdout=stdout, stderr=stderr)
-        if reply.spent:
+        if reply.spent or gpus:
             await self._pool.discard(worker)
             worker.clear_away()
         else:
@@ -293,6 +301,10 @@ def _task_variables(order: AttemptOrder) -> dict[str, str]:
 def _told(content: Content) -> bytes | str:
     """Content as a worker is told of it."""
     return content if isinstance(content, bytes) else str(content)
+
+
+def _visible(gpus: Sequence[str]) -> dict[str, str]:
+    return {"CUDA_VISIBLE_DEVICES": ",".join(gpus)}
 
 
 def _seconds(timeout_s: float | None) -> float:

@@ -1,8 +1,9 @@
 """What a node does for the coordinators that called it up: which attempts it takes, when each starts, what it answers.
 
-Invariants (`check`): running attempts never take more slots or memory than the node offers; an attempt is in exactly
-one state; an outcome is kept from the attempt's end until a coordinator of the application acknowledges it, the
-application ends, or `OUTCOME_KEPT_S` has passed. An order of a lower epoch than the highest seen changes nothing.
+Invariants (`check`): running attempts never take more slots, memory or GPUs than the node offers, and no GPU is given
+to two; an attempt is in exactly one state; an outcome is kept from the attempt's end until a coordinator of the
+application acknowledges it, the application ends, or `OUTCOME_KEPT_S` has passed. An order of a lower epoch than the
+highest seen changes nothing.
 
 It leaves to others: checking that a call-up is signed by a member, fetching blobs, running processes.
 """
@@ -15,6 +16,7 @@ from typing import Literal, assert_never
 
 from attrs import define, field
 
+from jcpeer.application.task import Needs
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
 from jcpeer.wire.messages import (
     Acknowledge,
@@ -33,6 +35,7 @@ from jcpeer.work.events import (
     Assigned,
     AttemptKey,
     CalledUp,
+    DiskMeasured,
     DropBlobs,
     Effect,
     Event,
@@ -63,13 +66,14 @@ REPORT_OUTCOMES = 64
 
 @define
 class Attempt:
-    """An attempt that has not ended. Slots and memory are taken while it is `running` or `stopping`."""
+    """An attempt that has not ended. Slots, memory and GPUs are taken while it is `running` or `stopping`."""
 
     order: AttemptOrder
     epoch: Epoch
     came_s: float
     state: Literal["fetching", "queued", "running", "stopping"]
     started_s: float = 0.0
+    gpus: tuple[str, ...] = ()
 
 
 @define
@@ -90,10 +94,15 @@ class Engagement:
 class ParticipantMachine:
     """Feed every event to `handle`, in order, and perform the effects in order."""
 
-    def __init__(self, *, user: str, slots: int, memory_bytes: int, trust_grid: bool) -> None:
+    def __init__(
+        self, *, user: str, slots: int, memory_bytes: int, trust_grid: bool, gpus: tuple[str, ...] = ()
+    ) -> None:
         self._user = user
         self._slots = slots
         self._memory_bytes = memory_bytes
+        self._gpus = gpus
+        self._gpus_free = list(gpus)
+        self._disk_free = math.inf
         self._trust_grid = trust_grid
         self._engagements: dict[AppId, Engagement] = {}
         self._turns: deque[AppId] = deque()
@@ -158,6 +167,9 @@ class ParticipantMachine:
                 return []
             case Leave():
                 return self._leave(event.reason)
+            case DiskMeasured():
+                self._disk_free = event.free_bytes
+                return []
             case Tick():
                 return self._tell_started(now_s=now_s)
             case Quiet():
@@ -210,8 +222,8 @@ class ParticipantMachine:
             name = _name(order, assign.epoch)
             if name in engagement.attempts or name in engagement.kept:
                 continue
-            if _slots_of(order) > self._slots or order.needs.memory_bytes > self._memory_bytes:
-                effects.append(Send(event.node, GivenBack(assign.app, (name,), "needs more than this node has")))
+            if (lack := self._lack(order.needs)) is not None:
+                effects.append(Send(event.node, GivenBack(assign.app, (name,), lack)))
                 continue
             key = AttemptKey(assign.app, name)
             absent = event.absent.get(name, ())
@@ -221,6 +233,15 @@ class ParticipantMachine:
             else:
                 self._enqueue(key)
         return effects
+
+    def _lack(self, needs: Needs) -> str | None:
+        """What will never be here for a task with these needs, or is not now where it cannot be waited for."""
+        if needs.disk_bytes > self._disk_free:
+            return "needs more disk than is free on this node"
+        wanted = (needs.cpus, needs.memory_bytes, needs.gpus)
+        offered = (self._slots, self._memory_bytes, len(self._gpus))
+        enough = all(one <= all_of_it for one, all_of_it in zip(wanted, offered, strict=True))
+        return None if enough else "needs more than this node has"
 
     def _obey(self, event: Ordered) -> list[Effect]:
         message = event.message
@@ -346,20 +367,37 @@ class ParticipantMachine:
             if name is None:
                 continue
             attempt = engagement.attempts[name]
-            slots, memory = _slots_of(attempt.order), attempt.order.needs.memory_bytes
-            if self._slots_used + slots > self._slots or self._memory_used + memory > self._memory_bytes:
+            if not self._fits(attempt.order):
                 blocked.append(app)
                 continue
             engagement.queue.popleft()
             self._turns.append(app)
             attempt.state, attempt.started_s = "running", now_s
-            self._slots_used += slots
-            self._memory_used += memory
+            self._occupy(attempt)
             key = AttemptKey(app, name)
             self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
-            effects.append(Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s))
+            effects.append(Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s, attempt.gpus))
         self._turns.extendleft(reversed(blocked))
         return effects
+
+    def _fits(self, order: AttemptOrder) -> bool:
+        return (
+            self._slots_used + _slots_of(order) <= self._slots
+            and self._memory_used + order.needs.memory_bytes <= self._memory_bytes
+            and order.needs.gpus <= len(self._gpus_free)
+        )
+
+    def _occupy(self, attempt: Attempt) -> None:
+        needs = attempt.order.needs
+        self._slots_used += _slots_of(attempt.order)
+        self._memory_used += needs.memory_bytes
+        attempt.gpus = tuple(self._gpus_free[: needs.gpus])
+        del self._gpus_free[: needs.gpus]
+
+    def _vacate(self, attempt: Attempt) -> None:
+        self._slots_used -= _slots_of(attempt.order)
+        self._memory_used -= attempt.order.needs.memory_bytes
+        self._gpus_free += attempt.gpus
 
     def _end(self, key: AttemptKey) -> tuple[Engagement, Attempt] | None:
         engagement = self._engagements.get(key.app)
@@ -367,8 +405,7 @@ class ParticipantMachine:
         if engagement is None or attempt is None:
             return None
         if attempt.state in ("running", "stopping"):
-            self._slots_used -= _slots_of(attempt.order)
-            self._memory_used -= attempt.order.needs.memory_bytes
+            self._vacate(attempt)
         if key.app in self._fenced and not engagement.attempts and self._fenced[key.app] >= engagement.epoch:
             del self._engagements[key.app]
         return engagement, attempt
@@ -476,6 +513,7 @@ class ParticipantMachine:
         ]
         assert self._slots_used == sum(_slots_of(each.order) for each in active) <= self._slots
         assert self._memory_used == sum(each.order.needs.memory_bytes for each in active) <= self._memory_bytes
+        assert sorted([*self._gpus_free, *(gpu for each in active for gpu in each.gpus)]) == sorted(self._gpus)
         for engagement in self._engagements.values():
             assert not engagement.attempts.keys() & engagement.kept.keys()
 

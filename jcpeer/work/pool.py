@@ -118,13 +118,13 @@ class WorkerPool:
         self._users: dict[Digest, int] = {}
         self._busy = 0
 
-    async def take(self, modules: Digest | None, archive: Content = b"") -> Worker:
-        """A worker that imports these modules, idle or new.
+    async def take(self, modules: Digest | None, archive: Content = b"", *, fresh: bool = False) -> Worker:
+        """A worker that imports these modules, idle or new; `fresh`: one that has not been called before.
 
         Raises:
             StorageError: the modules cannot be written, or no process can be started.
         """
-        for index in range(len(self._idle) - 1, -1, -1):
+        for index in () if fresh else range(len(self._idle) - 1, -1, -1):
             if self._idle[index].modules == modules:
                 worker = self._idle.pop(index)
                 if worker.usable:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import trio
@@ -34,7 +34,9 @@ class SimulatedExecutor:
         self._slowness = slowness
         self._answer = answer
 
-    async def run(self, order: AttemptOrder, inputs: Mapping[str, Content], directory: Path) -> Execution:
+    async def run(
+        self, order: AttemptOrder, inputs: Mapping[str, Content], directory: Path, *, gpus: Sequence[str] = ()
+    ) -> Execution:
         """See `execution.Executor`; the directory need not exist."""
         started_s, started = self._clock_s(), trio.current_time()
         left = await self._work(order, inputs)

@@ -93,7 +93,7 @@ def test_commands_take_files_directories_and_what_others_made(app: Application, 
 
 
 def test_needs_come_from_the_decorator_and_from_the_call(app: Application) -> None:
-    @jcpeer.task(cpus=2, memory="1GiB", timeout="5min", retries=3)
+    @jcpeer.task(cpus=2, memory="1GiB", gpus=1, disk="10GiB", max_cost=2, timeout="5min", retries=3)
     def marked(x: int) -> int:
         return x
 
@@ -102,6 +102,7 @@ def test_needs_come_from_the_decorator_and_from_the_call(app: Application) -> No
     app.options(retries=0, keep=True, labels={"gpu": ""}, after=[first], name="mine").task(marked, 2)
     one, two = app.load().tasks
     assert (one.needs.cpus, one.needs.memory_bytes, one.timeout_s, one.retries) == (2, 2**30, 300, 3)
+    assert (one.needs.gpus, one.needs.disk_bytes, one.needs.cost_max) == (1, 10 * 2**30, 2.0)
     assert (two.id, two.retries, two.keep, two.needs.cpus, two.after) == ("mine", 0, True, 2, (one.id,))
     assert two.needs.labels == {"gpu": ""}
 

@@ -65,11 +65,15 @@ def test_all_that_a_task_needs_is_taken_from_it_or_from_the_defaults(tmp_path: P
         [application]
         on_failure = "stop"
         defaults = {env = {A = "1", B = "1"}, labels = {site = "lab"}, cpus = 2, timeout = "1min"}
+        variables = {price = 0.5}
         [task.one]
         command = "true"
         env = {B = 2}
         labels.gpu = ""
         cpus = 4
+        gpus = 1
+        disk = "10GiB"
+        max_cost = "{price}"
         keep = true
         [task.two]
         command = ["true"]
@@ -82,6 +86,7 @@ def test_all_that_a_task_needs_is_taken_from_it_or_from_the_defaults(tmp_path: P
     assert application.results == ("one", "two")
     assert one.work == Command(("true",), shell=True, env={"A": "1", "B": "2"})
     assert (one.needs.cpus, two.needs.cpus) == (4, 2)
+    assert (one.needs.gpus, one.needs.disk_bytes, one.needs.cost_max) == (1, 10 * 2**30, 0.5)
     assert one.needs.labels == {"site": "lab", "gpu": ""}
     assert two.after == ("one",)
     assert two.timeout_s == 60

@@ -57,6 +57,7 @@ async def test_a_command_has_a_small_environment_and_its_own_place(
     assert (variables["JCPEER_TASK"], variables["JCPEER_ATTEMPT"], variables["JCPEER_CPUS"]) == ("count", "7", "2")
     assert variables["COLOUR"] == "blue"
     assert Path(variables["TMPDIR"]).is_relative_to(directory)
+    assert variables["CUDA_VISIBLE_DEVICES"] == ""
     where = await executor.run(shell("pwd; umask; ulimit -c"), {}, directory / "2")
     assert bytes(where.stdout).decode().split() == [str(directory / "2" / "work"), "0077", "0"]
 
@@ -132,6 +133,26 @@ async def test_a_call_is_followed_while_it_runs_and_gone_when_cancelled(
         assert (directory / "stdout").read_text() == "begun\n"
         nursery.cancel_scope.cancel()
     assert not any(alive(each) for each in pids)
+
+
+async def test_a_call_sees_its_gpus_in_a_process_that_has_seen_no_others(
+    executor: ProcessExecutor, directory: Path, tmp_path: Path
+) -> None:
+    def look() -> tuple[int, str]:
+        import os
+
+        return os.getpid(), os.environ["CUDA_VISIBLE_DEVICES"]
+
+    seen = []
+    for number, gpus in enumerate([(), ("2", "0"), ("1",), ()]):
+        place = tmp_path / str(number)
+        place.mkdir()
+        execution = await executor.run(*call(look), place, gpus=gpus)
+        assert execution.failure is None
+        seen.append(pickle.loads(bytes(execution.outputs[VALUE])))
+    assert [each for _, each in seen] == ["", "2,0", "1", ""]
+    processes = [process for process, _ in seen]
+    assert [processes.count(each) for each in processes[1:3]] == [1, 1]
 
 
 async def test_a_call_that_runs_too_long_is_killed_and_the_next_one_runs(

@@ -36,8 +36,12 @@ INPUT = OrderedInput("in", BlobRef(Digest("d" * 64), 10**6), (NodeId("holder"),)
 class Driver:
     """Feeds events, and looks at the machine after each."""
 
-    def __init__(self, *, slots: int = 2, memory_bytes: int = 2**30, trust_grid: bool = False) -> None:
-        self.machine = ParticipantMachine(user="user", slots=slots, memory_bytes=memory_bytes, trust_grid=trust_grid)
+    def __init__(
+        self, *, slots: int = 2, memory_bytes: int = 2**30, trust_grid: bool = False, gpus: tuple[str, ...] = ()
+    ) -> None:
+        self.machine = ParticipantMachine(
+            user="user", slots=slots, memory_bytes=memory_bytes, trust_grid=trust_grid, gpus=gpus
+        )
         self.now_s = 0.0
 
     def __call__(self, *events: Event) -> list[Effect]:
@@ -55,8 +59,9 @@ def called(app: AppId = APP, epoch: Epoch = FIRST, *, user: str = "user") -> wor
     return work.CalledUp(epoch.node, Recruit(app, epoch, Signed(b"", b"")), user)
 
 
-def order(task: str, *, cpus: int = 1, memory_bytes: int = 0) -> AttemptOrder:
-    return AttemptOrder(TaskId(task), 1, Command(("true",)), needs=Needs(cpus, memory_bytes))
+def order(task: str, *, cpus: int = 1, memory_bytes: int = 0, gpus: int = 0, disk_bytes: int = 0) -> AttemptOrder:
+    needs = Needs(cpus, memory_bytes, gpus=gpus, disk_bytes=disk_bytes)
+    return AttemptOrder(TaskId(task), 1, Command(("true",)), needs=needs)
 
 
 def assigned(
@@ -114,6 +119,24 @@ def test_memory_is_shared_out_as_slots_are() -> None:
     drive(called())
     assert started(drive.settle(assigned(order("a", memory_bytes=6), order("b", memory_bytes=6)))) == ["a"]
     assert started(drive.settle(ran("a"))) == ["b"]
+
+
+def test_each_attempt_has_gpus_that_no_other_has() -> None:
+    drive = Driver(slots=4, gpus=("0", "1", "2"))
+    drive(called())
+    orders = (order("a", gpus=1), order("b", gpus=2), order("c", gpus=2))
+    given = {each.order.task: each.gpus for each in drive.settle(assigned(*orders)) if isinstance(each, Start)}
+    assert given == {"a": ("0",), "b": ("1", "2")}
+    assert started(drive.settle(ran("a"))) == []
+    (third,) = [each for each in drive.settle(ran("b")) if isinstance(each, Start)]
+    assert len(set(third.gpus)) == 2
+
+
+def test_an_order_that_wants_more_disk_than_is_free_is_given_back() -> None:
+    drive = Driver()
+    drive(called(), work.DiskMeasured(100))
+    (message,) = messages(drive.settle(assigned(order("fits", disk_bytes=100), order("large", disk_bytes=101))))
+    assert message == GivenBack(APP, (name("large"),), "needs more disk than is free on this node")
 
 
 def test_an_order_for_more_than_the_node_has_is_given_back() -> None:
