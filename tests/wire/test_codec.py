@@ -30,7 +30,7 @@ from jcpeer.wire.codec import (
     to_plain,
     unpack,
 )
-from jcpeer.wire.messages import Announce, Answer, Ask, Heartbeat, Hello, NodeRecord
+from jcpeer.wire.messages import Answer, Ask, Heartbeat, Hello, NodeRecord
 
 FRAMED: dict[str, dict[str, type]] = {
     "peer": PEER_KINDS,
@@ -202,9 +202,6 @@ WRONG: list[tuple[str, object]] = [
     ("digits where a number belongs", ["Ask", {"call": "1", "request": b"?"}]),
     ("a text where a list belongs", ["Hello", {**attrs.asdict(Hello(1, 0, (), "a", 1)), "addresses": "abc"}]),
     ("nothing where something belongs", ["Ask", {"call": None, "request": b"?"}]),
-    ("a word that is none of those", ["Announce", {"record": {**attrs.asdict(RECORD), "state": "asleep"}}]),
-    ("a list where a mapping belongs", ["Announce", {"record": {**attrs.asdict(RECORD), "labels": [["a", "b"]]}}]),
-    ("a number in a mapping of texts", ["Announce", {"record": {**attrs.asdict(RECORD), "labels": {"a": 1}}}]),
     ("a missing field", ["Ask", {"call": 1}]),
     ("a text where fields belong", ["Heartbeat", "text"]),
     ("a list where fields belong", ["Heartbeat", []]),
@@ -222,9 +219,18 @@ def test_nothing_is_coerced(packed: object) -> None:
         decode(msgpack.packb(packed), PEER_KINDS)
 
 
+@pytest.mark.parametrize(
+    "wrong",
+    [{"state": "asleep"}, {"labels": [["a", "b"]]}, {"labels": {"a": 1}}],
+    ids=["a word that is none of those", "a list where a mapping belongs", "a number in a mapping of texts"],
+)
+def test_nothing_is_coerced_in_what_somebody_signed(wrong: dict[str, object]) -> None:
+    with pytest.raises(RemoteProtocolError):
+        unpack(msgpack.packb({**attrs.asdict(RECORD), **wrong}), NodeRecord)
+
+
 def test_whole_number_may_stand_for_a_fraction() -> None:
-    record = attrs.evolve(RECORD, load=2)
-    assert decode(body_of(encode(Announce(record))), PEER_KINDS) == Announce(attrs.evolve(RECORD, load=2.0))
+    assert unpack(pack(attrs.evolve(RECORD, load=2)), NodeRecord) == attrs.evolve(RECORD, load=2.0)
 
 
 def test_message_of_another_conversation_is_refused() -> None:
