@@ -24,7 +24,7 @@ from attrs import frozen
 from jcpeer.application.loading import load
 from jcpeer.application.toml import _DEFAULTS, _TASK_KEYS
 from jcpeer.cli import exits
-from jcpeer.cli.main import _WHERE
+from jcpeer.cli.main import _WHERE, run
 from jcpeer.client import Handle
 from jcpeer.config import FLAGS, Config, load_config
 from jcpeer.wire import facts, messages, requests
@@ -186,6 +186,12 @@ def test_commands_and_their_options_exist() -> None:
         command, rest = command_called(words)
         known = {"--help", *(name for each in command.params for name in (*each.opts, *each.secondary_opts))}
         assert {each.split("=")[0] for each in rest if each.startswith("--")} <= known, where
+
+
+def test_the_graph_of_the_guide_is_drawn_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    (shown,) = (each for each in of_kind("console") if each.text.startswith("$ jcpeer graph fork.json\n"))
+    assert run(["graph", str(ROOT / "tests" / "application" / "fork.wfformat.json")]) == 0
+    assert shown.text.partition("\n")[2] == capsys.readouterr().out
 
 
 def test_every_command_has_its_place_in_the_guide() -> None:

@@ -25,6 +25,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
     },
     "Applications": {
         "run": ("run:run", "run an application and follow it to its end"),
+        "graph": ("graph:graph", "show an application's tasks and edges"),
         "list": ("applications:list_applications", "list the applications"),
         "status": ("applications:status", "show how an application stands"),
         "wait": ("applications:wait", "wait for an application to end"),

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, NoReturn
@@ -19,7 +19,7 @@ from jcpeer.cli import exits
 from jcpeer.cli.exits import Leave, status_of_end
 from jcpeer.cli.following import follow
 from jcpeer.cli.local import PatientLink
-from jcpeer.cli.options import OnNode
+from jcpeer.cli.options import OnNode, Variables, variables_from
 from jcpeer.cli.screens import screen_for
 from jcpeer.cli.summary import end_as_json, outputs_line, summary_lines
 from jcpeer.cli.terminal import say, show, show_json
@@ -59,10 +59,7 @@ def run(
     detach: Annotated[
         bool, typer.Option("--detach", "-d", help="Hand over, print the id, and do not wait.", show_default=False)
     ] = False,
-    set_: Annotated[
-        list[str] | None,
-        typer.Option("--set", metavar="KEY=VALUE", help="Give a variable of the file this value. Can be repeated."),
-    ] = None,
+    set_: Variables = None,
     scale: Annotated[
         float, typer.Option(metavar="FACTOR", help="Of a recorded run: multiply its times.", show_default=False)
     ] = 1.0,
@@ -97,7 +94,7 @@ def run(
         raise ConfigError(
             "--detach waits for no outputs: leave --output out, and later `jcpeer result APP --output DIR` brings them"
         )
-    loaded = load(file, variables=_variables(set_ or ()), scale=scale, burn=burn)
+    loaded = load(file, variables=variables_from(set_ or ()), scale=scale, burn=burn)
     wanted = _Wanted(output, leave=no_output or (output is None and loaded.recorded_makespan_s is not None))
     with _ended_by_signals(), _some_node(node, detach=detach) as place:
         if detach:
@@ -120,13 +117,6 @@ class _Place:
 
     session: Session
     own: bool
-
-
-def _variables(pairs: Sequence[str]) -> dict[str, str]:
-    for each in pairs:
-        if "=" not in each:
-            raise ConfigError(f"--set {each}: write KEY=VALUE, as in --set shards=20")
-    return {key.strip(): value for key, _, value in (each.partition("=") for each in pairs)}
 
 
 # --- the node
