@@ -2,20 +2,32 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Literal
+
 import trio
 from attrs import define, field, frozen
 
+from jcpeer.application.manifest import Header
 from jcpeer.client.async_grid import AsyncGrid
-from jcpeer.client.link import InProcessLink
 from jcpeer.config import Config
+from jcpeer.discovery.sighting import Sighting
 from jcpeer.ft.journal import MemoryDisk, open_journal
+from jcpeer.ids import NodeId
+from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import MemoryGrid
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.node.core import Node, open_core
 from jcpeer.node.parts import Machine, Parts, Standing
 from jcpeer.work.blobs import BlobStore
 from jcpeer.work.simulated import SimulatedExecutor
-from simulations.lan import Lan
+from simulations.client import SimulatedLink
+from simulations.lan import Lan, LanDiscovery
+
+COMMIT_S = 0.001
+"""What a group takes to be written to a simulated disk."""
+STORE_BYTES_MAX = 2**30
 
 
 @frozen
@@ -29,16 +41,37 @@ class Hardware:
     disk_bytes: int = 100 * 2**30
 
 
-@define
+@frozen
+class Place:
+    """Whose a node is, where it stands, and whom it was told of.
+
+    Attributes:
+        site: A local network of that name: multicast within it, none beyond; None is a node that nobody announces.
+        bootstrap: Names of nodes whose addresses the user named at the start.
+    """
+
+    user: str = "user"
+    site: str | None = "here"
+    bootstrap: tuple[str, ...] = ()
+
+
+@define(eq=False)
 class SimulatedNode:
-    """A node and what outlives it: its name, its keys and its disk."""
+    """A node and what outlives it: its name, its place, its keys, its disk, and the addresses that it remembers."""
 
     name: str
     hardware: Hardware
+    place: Place
+    config: Config
     disk: MemoryDisk
+    identity: Identity
     starts: int = 0
+    disks: int = 1
     node: Node | None = None
     scope: trio.CancelScope = field(factory=trio.CancelScope)
+    addresses: dict[NodeId, tuple[str, ...]] = field(factory=dict)
+    link: SimulatedLink = field(factory=SimulatedLink)
+    discovery: LanDiscovery | None = None
 
     @property
     def running(self) -> Node:
@@ -46,28 +79,50 @@ class SimulatedNode:
         return self.node
 
     @property
+    def id(self) -> NodeId:
+        return self.identity.node
+
+    @property
     def client(self) -> AsyncGrid:
-        """The verbs of a client on this machine."""
-        return AsyncGrid(InProcessLink(self.running.service.handle))
+        """The verbs of a client on this machine; they wait for the node to come back where it went away."""
+        return AsyncGrid(self.link)
 
 
 class SimulatedGrid:
-    """Nodes of one user in one grid, on one LAN."""
+    """The nodes of one grid, by name. Opened by `open_grid`, or given the nursery in which nodes live."""
 
     def __init__(self, world: MemoryWorld, nursery: trio.Nursery, *, config: Config | None = None) -> None:
+        """`config` is that of each node that is not started with one of its own."""
         self.world = world
         self._nursery = nursery
         self._config = config or world.config
         self._members = MemoryGrid(str(world.random.random()))
-        self._lan = Lan(world, grid=self._members.admit(self._members.identity("any")).fingerprint)
+        self._fingerprint = self._members.admit(self._members.identity("any")).fingerprint
+        self._lans: dict[str, Lan] = {}
         self.nodes: dict[str, SimulatedNode] = {}
 
-    async def start(self, name: str, *, hardware: Hardware | None = None) -> SimulatedNode:
+    # --- nodes
+
+    async def start(
+        self,
+        name: str,
+        *,
+        hardware: Hardware | None = None,
+        place: Place | None = None,
+        config: Config | None = None,
+    ) -> SimulatedNode:
         """A node that listens; one that was stopped or crashed starts again with its keys and its disk."""
         simulated = self.nodes.get(name)
         if simulated is None:
-            disk = MemoryDisk(name, delay_s=0.001)
-            simulated = self.nodes[name] = SimulatedNode(name, hardware or Hardware(), disk)
+            simulated = self.nodes[name] = SimulatedNode(
+                name,
+                hardware or Hardware(),
+                place or Place(),
+                config or self._config,
+                MemoryDisk(name, delay_s=COMMIT_S),
+                self._members.identity(name),
+            )
+        assert simulated.node is None, f"{name} runs"
         simulated.starts += 1
         simulated.scope = trio.CancelScope()
         await self._nursery.start(self._run, simulated)
@@ -75,53 +130,126 @@ class SimulatedGrid:
 
     async def stop(self, name: str) -> None:
         """As by SIGTERM: with a goodbye."""
-        self.nodes[name].scope.cancel()
-        await trio.testing.wait_all_tasks_blocked()
+        simulated = self.nodes[name]
+        self._leave_lan(simulated)
+        simulated.scope.cancel()
+        while simulated.node is not None:
+            await trio.sleep(0.001)
 
-    def crash(self, name: str) -> None:
-        """As by SIGKILL: its disk is what it was at this instant."""
+    def crash(self, name: str, *, disk: Literal["kept", "lost"] = "kept", machine: bool = False) -> None:
+        """As by SIGKILL: its disk is what it was at this instant.
+
+        Args:
+            disk: "lost": whoever starts again under this name has an empty one, and so another identity.
+            machine: The computer is gone as well, so that nobody refuses a redial.
+        """
         simulated = self.nodes[name]
         simulated.disk = simulated.disk.after_crash()
-        self.world.crash(simulated.running.id)
+        self._leave_lan(simulated)
+        self.world.crash(simulated.running.id, machine=machine)
         simulated.scope.cancel()
+        simulated.node = None
+        simulated.link.down()
+        if disk == "lost":
+            simulated.disks += 1
+            label = f"{name} with disk {simulated.disks}"
+            simulated.disk = MemoryDisk(label, delay_s=COMMIT_S)
+            simulated.identity = self._members.identity(label)
+            simulated.addresses.clear()
+
+    @property
+    def running(self) -> Iterator[SimulatedNode]:
+        """Those that run, in the order of their first starts."""
+        return (each for each in self.nodes.values() if each.node is not None)
+
+    def header(self, name: str, **policies: Literal["assign", "grab", "relay", "local", "rdv"]) -> Header:
+        """Of a new application: each is another one."""
+        return Header(name, self.world.wall_s, self.world.random.randbytes(16), **policies)  # type: ignore[arg-type]
+
+    # --- one start of a node
 
     async def _run(
         self, simulated: SimulatedNode, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
-        identity = self._members.identity(simulated.name)
-        standing = Standing(self._members.admit(identity, host=simulated.name))
-        lan = self._lan.join()
+        this_start = simulated.starts
         with simulated.scope:
-            async with (
-                self.world.open_node(
-                    identity, lambda: standing.membership, name=simulated.name, incarnation=simulated.starts
-                ) as network,
-                open_journal(simulated.disk) as journal,
-            ):
-                parts = Parts(
-                    config=self._config,
-                    name=simulated.name,
-                    identity=identity,
-                    standing=standing,
-                    incarnation=simulated.starts,
-                    machine=Machine(
-                        simulated.name,
-                        simulated.hardware.cpus,
-                        simulated.hardware.memory_bytes,
-                        "3.11",
-                        gpus=tuple(map(str, range(simulated.hardware.gpus))),
-                        disk_free=lambda: simulated.hardware.disk_bytes,
-                    ),
-                    network=network,
-                    executor=SimulatedExecutor(clock_s=lambda: self.world.wall_s, slowness=simulated.hardware.slowness),
-                    store=BlobStore(None, bytes_max=2**30),
-                    journal=journal,
-                    clock_s=lambda: self.world.wall_s,
-                )
-                async with open_core(parts) as node:
-                    simulated.node = node
-                    node.look_by(lan)
-                    task_status.started()
-                    await trio.sleep_forever()
-        self._lan.leave(lan)
-        simulated.node = None
+            async with self._opened(simulated) as node:
+                simulated.node = node
+                simulated.link.up(node.service.handle)
+                self._introduce(simulated, node)
+                task_status.started()
+                await trio.sleep_forever()
+        if simulated.starts == this_start:  # one that crashed may run again before its children have ended
+            simulated.node = None
+            simulated.link.down()
+
+    @asynccontextmanager
+    async def _opened(self, simulated: SimulatedNode) -> AsyncIterator[Node]:
+        identity, name, hardware = simulated.identity, simulated.name, simulated.hardware
+        standing = Standing(self._members.admit(identity, host=name, user=simulated.place.user))
+        async with (
+            self.world.open_node(
+                identity, lambda: standing.membership, name=name, incarnation=simulated.starts
+            ) as network,
+            open_journal(simulated.disk) as journal,
+        ):
+            parts = Parts(
+                config=simulated.config,
+                name=name,
+                identity=identity,
+                standing=standing,
+                incarnation=simulated.starts,
+                machine=Machine(
+                    name,
+                    hardware.cpus,
+                    hardware.memory_bytes,
+                    "3.11",
+                    gpus=tuple(map(str, range(hardware.gpus))),
+                    disk_free=lambda: hardware.disk_bytes,
+                ),
+                network=network,
+                executor=SimulatedExecutor(clock_s=lambda: self.world.wall_s, slowness=hardware.slowness),
+                store=BlobStore(None, bytes_max=STORE_BYTES_MAX),
+                journal=journal,
+                clock_s=lambda: self.world.wall_s,
+            )
+            async with open_core(parts) as node:
+                yield node
+
+    def _introduce(self, simulated: SimulatedNode, node: Node) -> None:
+        """Every way of finding others that this node has."""
+
+        def remember(other: NodeId, addresses: tuple[str, ...]) -> None:
+            simulated.addresses[other] = addresses
+
+        def forget(other: NodeId) -> None:
+            simulated.addresses.pop(other, None)
+
+        book = list(simulated.addresses.items())
+        node.keep_addresses(remember, forget)
+        if simulated.place.site is not None:
+            simulated.discovery = self._lan(simulated.place.site).join()
+            node.look_by(simulated.discovery)
+        for name in simulated.place.bootstrap:
+            node.sighted(Sighting("bootstrap", None, self.nodes[name].running.parts.network.addresses))
+        for other, addresses in book:
+            node.sighted(Sighting("book", other, addresses))
+
+    def _lan(self, site: str) -> Lan:
+        if site not in self._lans:
+            self._lans[site] = Lan(self.world, grid=self._fingerprint)
+        return self._lans[site]
+
+    def _leave_lan(self, simulated: SimulatedNode) -> None:
+        if simulated.discovery is not None and simulated.place.site is not None:
+            self._lan(simulated.place.site).leave(simulated.discovery)
+            simulated.discovery = None
+
+
+@asynccontextmanager
+async def open_grid(world: MemoryWorld, *, config: Config | None = None) -> AsyncIterator[SimulatedGrid]:
+    """An empty grid in this world, which runs until the block is left; nodes that then still run just vanish."""
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(world.run)
+        yield SimulatedGrid(world, nursery, config=config)
+        nursery.cancel_scope.cancel()

@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import json
-import os
-import subprocess
-import sys
-from typing import Any
-
 import pytest
 
-from simulations.participant import simulate
-from simulations.virtual_time import run_seeded
-
-
-def run_in_process(seed: int, *, hash_seed: str) -> dict[str, Any]:
-    command = [sys.executable, "-m", "simulations.participant", "--seed", str(seed), "--json"]
-    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
-    found = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=60, check=True)
-    return dict(json.loads(found.stdout))
+from simulations.participant import ParticipantOptions, simulate
+from simulations.scenario import run
+from tests.simulations.two_processes import found_in_process, same_in_two_processes
 
 
 @pytest.mark.real
-def test_the_same_seed_gives_the_same_trace_in_two_processes() -> None:
-    one, other = run_in_process(7, hash_seed="1"), run_in_process(7, hash_seed="2")
-    assert one == other
-    assert one["status"] == "ok"
-    assert one["finished"] == 200
-    assert run_in_process(8, hash_seed="1")["digest"] != one["digest"]
+def test_the_same_seed_gives_the_same_findings_in_two_processes_and_another_seed_others() -> None:
+    found = same_in_two_processes("participant", "--seed", "7")
+    assert found["tables"]["application"][0]["state"] == "ok"
+    assert found["tables"]["application"][0]["finished"] == 200
+    assert found_in_process("participant", "--seed", "8", hash_seed="1")["digest"] != found["digest"]
 
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_application_survives_the_crash_of_a_participant(seed: int) -> None:
-    status, _ = run_seeded(simulate, seed, seed=seed)
-    assert status.summary.state == "ok"
-    assert status.summary.tasks["finished"] == 200
-    (crashed,) = [each for each in status.shares if each.node.name == "node3"]
-    assert crashed.lost > 0
-    assert crashed.node not in status.participants
+    findings = run(simulate, ParticipantOptions(seed))
+    assert findings.problems == []
+    assert findings.table("application")[0]["finished"] == 200
+    (crashed,) = [each for each in findings.table("shares") if each["node"] == "node3"]
+    assert crashed["lost"] != 0
