@@ -9,7 +9,7 @@ from jcpeer.ids import Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Ended, Finished, TasksAdded
 from jcpeer.wire.messages import CancelAttempts, Confirm, Decline, Outcome, Output, Recruit, Report
 from jcpeer.work import events as work
-from jcpeer.work.participant import OUTCOME_KEPT_S
+from jcpeer.work.reporting import OUTCOME_KEPT_S
 from tests.coordinator.little_world import APP, ME, LittleWorld, record_of, unsigned
 from tests.work.test_participant import Driver, assigned, called, order, ran
 

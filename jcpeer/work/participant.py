@@ -12,9 +12,7 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import Literal, assert_never
-
-from attrs import define, field
+from typing import assert_never
 
 from jcpeer.application.task import Needs
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
@@ -25,12 +23,11 @@ from jcpeer.wire.messages import (
     Confirm,
     Decline,
     GivenBack,
-    Outcome,
     Release,
-    Report,
     Started,
     Withdraw,
 )
+from jcpeer.work.engagement import Attempt, Engagement, name_of, slots_of
 from jcpeer.work.events import (
     Assigned,
     AttemptKey,
@@ -53,42 +50,10 @@ from jcpeer.work.events import (
     Start,
     Tick,
 )
+from jcpeer.work.reporting import Reporting
 
-OUTCOME_KEPT_S = 24 * 3600.0
 TELL_STARTED_AFTER_S = 0.1
 """An attempt that is over sooner is not announced: its outcome says all."""
-REPORT_BYTES_MAX = 1024 * 1024
-REPORT_HOLD_S = 0.005
-"""While more attempts run, an outcome waits so long for company: a message costs as much for one as for fifty."""
-REPORT_OUTCOMES = 64
-"""So many outcomes do not wait any longer."""
-
-
-@define
-class Attempt:
-    """An attempt that has not ended. Slots, memory and GPUs are taken while it is `running` or `stopping`."""
-
-    order: AttemptOrder
-    epoch: Epoch
-    came_s: float
-    state: Literal["fetching", "queued", "running", "stopping"]
-    started_s: float = 0.0
-    gpus: tuple[str, ...] = ()
-
-
-@define
-class Engagement:
-    """What the node does for one application. `epoch` is the highest seen."""
-
-    coordinator: NodeId
-    epoch: Epoch
-    attempts: dict[AttemptName, Attempt] = field(factory=dict)
-    queue: deque[AttemptName] = field(factory=deque)
-    """Attempts whose inputs are here, in order; those no longer `queued` are passed over."""
-    kept: dict[AttemptName, tuple[Outcome, float]] = field(factory=dict)
-    """Outcomes not acknowledged, and since when."""
-    unsent: list[Outcome] = field(factory=list)
-    unsent_since_s: float = 0.0
 
 
 class ParticipantMachine:
@@ -112,9 +77,7 @@ class ParticipantMachine:
         self._closed: str | None = None
         self._to_tell: deque[tuple[float, AttemptKey]] = deque()
         """Attempts that were not told as started, and when they are to be if they still run."""
-        self._look_at_kept_s = math.inf
-        self._unsent: dict[AppId, None] = {}
-        """Applications with outcomes that were not reported yet."""
+        self._reporting = Reporting()
         self._fenced: dict[AppId, Epoch] = {}
         """The highest epoch seen of applications that have released us."""
 
@@ -175,7 +138,10 @@ class ParticipantMachine:
             case Quiet():
                 while self._to_tell and self.attempt_of(self._to_tell[0][1].app, self._to_tell[0][1].name) is None:
                     self._to_tell.popleft()  # it was over sooner: its outcome says all
-                return [*self._start_what_fits(now_s=now_s), *self._report(now_s=now_s)]
+                return [
+                    *self._start_what_fits(now_s=now_s),
+                    *self._reporting.report_due(self._engagements, now_s=now_s),
+                ]
             case _:
                 assert_never(event)
 
@@ -198,7 +164,7 @@ class ParticipantMachine:
         if engagement is None:
             engagement = self._engagements[app] = Engagement(event.node, epoch)
         engagement.coordinator, engagement.epoch = event.node, epoch
-        self._report_again(app, engagement)
+        self._reporting.repeat(app, engagement)
         known = (*engagement.attempts, *engagement.kept)
         return [Send(event.node, Confirm(app, epoch, self._slots, known))]
 
@@ -215,11 +181,11 @@ class ParticipantMachine:
         if engagement is None:
             return [Send(event.node, Decline(assign.app, assign.epoch, "not called up in this epoch"))]
         if self._closed:
-            names = tuple(_name(order, assign.epoch) for order in assign.orders)
+            names = tuple(name_of(order, assign.epoch) for order in assign.orders)
             return [Send(event.node, GivenBack(assign.app, names, self._closed))]
         effects: list[Effect] = []
         for order in assign.orders:
-            name = _name(order, assign.epoch)
+            name = name_of(order, assign.epoch)
             if name in engagement.attempts or name in engagement.kept:
                 continue
             if (lack := self._lack(order.needs)) is not None:
@@ -302,8 +268,7 @@ class ParticipantMachine:
                 effects.append(Kill(AttemptKey(message.app, name)))
             elif attempt.state != "stopping":
                 effects += self._abandon(engagement, message.app, name)
-        engagement.kept.clear()
-        engagement.unsent.clear()
+        self._reporting.drop(message.app, engagement)
         self._fenced[message.app] = message.epoch
         if not engagement.attempts:
             del self._engagements[message.app]
@@ -325,7 +290,7 @@ class ParticipantMachine:
                     effects.append(Kill(AttemptKey(app, name)))
                 else:
                     effects += self._abandon(engagement, app, name)
-            effects += self._report_all(app, engagement)
+            effects += self._reporting.report(app, engagement)
             if names:
                 effects.append(Send(engagement.coordinator, GivenBack(app, names, reason)))
             # Or it would go on sending orders until the goodbye, and count those on their way as lost.
@@ -363,7 +328,7 @@ class ParticipantMachine:
             engagement = self._engagements.get(app)
             if engagement is None:
                 continue
-            name = _next_queued(engagement)
+            name = engagement.next_queued()
             if name is None:
                 continue
             attempt = engagement.attempts[name]
@@ -382,20 +347,20 @@ class ParticipantMachine:
 
     def _fits(self, order: AttemptOrder) -> bool:
         return (
-            self._slots_used + _slots_of(order) <= self._slots
+            self._slots_used + slots_of(order) <= self._slots
             and self._memory_used + order.needs.memory_bytes <= self._memory_bytes
             and order.needs.gpus <= len(self._gpus_free)
         )
 
     def _occupy(self, attempt: Attempt) -> None:
         needs = attempt.order.needs
-        self._slots_used += _slots_of(attempt.order)
+        self._slots_used += slots_of(attempt.order)
         self._memory_used += needs.memory_bytes
         attempt.gpus = tuple(self._gpus_free[: needs.gpus])
         del self._gpus_free[: needs.gpus]
 
     def _vacate(self, attempt: Attempt) -> None:
-        self._slots_used -= _slots_of(attempt.order)
+        self._slots_used -= slots_of(attempt.order)
         self._memory_used -= attempt.order.needs.memory_bytes
         self._gpus_free += attempt.gpus
 
@@ -407,21 +372,14 @@ class ParticipantMachine:
         if attempt.state in ("running", "stopping"):
             self._vacate(attempt)
         if key.app in self._fenced and not engagement.attempts and self._fenced[key.app] >= engagement.epoch:
+            self._reporting.drop(key.app, engagement)
             del self._engagements[key.app]
         return engagement, attempt
 
     def _keep(self, event: Ran, *, now_s: float) -> list[Effect]:
         ended = self._end(event.key)
-        if ended is None:
-            return []
-        engagement, _ = ended
-        if event.key.app in self._engagements:
-            engagement.kept[event.key.name] = (event.outcome, now_s)
-            self._look_at_kept_s = min(self._look_at_kept_s, now_s + OUTCOME_KEPT_S)
-            if not engagement.unsent:
-                engagement.unsent_since_s = now_s
-                self._unsent[event.key.app] = None
-            engagement.unsent.append(event.outcome)
+        if ended is not None and event.key.app in self._engagements:
+            self._reporting.keep(event.key.app, ended[0], event.outcome, now_s=now_s)
         return []
 
     def _stopped(self, key: AttemptKey) -> list[Effect]:
@@ -437,48 +395,13 @@ class ParticipantMachine:
 
     def wake_s(self) -> float:
         """When a `Tick` and a `Quiet` are due at the latest: outcomes wait to be reported, or starts to be told."""
-        waiting = (self._engagements[app].unsent_since_s for app in self._unsent if app in self._engagements)
-        tell_s = self._to_tell[0][0] if self._to_tell else math.inf
-        return min(min(waiting, default=math.inf) + REPORT_HOLD_S, tell_s, self._look_at_kept_s)
-
-    def _report(self, *, now_s: float) -> list[Effect]:
-        effects: list[Effect] = []
-        for app in list(self._unsent):
-            engagement = self._engagements.get(app)
-            if engagement is None:
-                del self._unsent[app]
-                continue
-            ripe = now_s >= engagement.unsent_since_s + REPORT_HOLD_S or len(engagement.unsent) >= REPORT_OUTCOMES
-            if ripe or not engagement.attempts:
-                del self._unsent[app]
-                effects += self._report_all(app, engagement)
-        return effects
-
-    def _report_all(self, app: AppId, engagement: Engagement) -> list[Effect]:
-        effects: list[Effect] = []
-        part: list[Outcome] = []
-        size = 0
-        for outcome in engagement.unsent:
-            part.append(outcome)
-            size += 512 + sum(len(each.data or b"") for each in outcome.outputs)
-            if size > REPORT_BYTES_MAX:
-                effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
-                part, size = [], 0
-        if part:
-            effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
-        engagement.unsent.clear()
-        return effects
-
-    def _report_again(self, app: AppId, engagement: Engagement) -> None:
-        engagement.unsent = [outcome for outcome, _ in engagement.kept.values()]
-        engagement.unsent_since_s = -math.inf
-        self._unsent[app] = None
+        return min(self._reporting.wake_s(), self._to_tell[0][0] if self._to_tell else math.inf)
 
     def _tell_again(self, coordinator: NodeId) -> None:
         """What we run and what we keep. If the application has ended meanwhile, the answer is our release."""
         for app, engagement in self._engagements.items():
             if engagement.coordinator == coordinator:
-                self._report_again(app, engagement)
+                self._reporting.repeat(app, engagement)
                 self._to_tell.extendleft((-math.inf, AttemptKey(app, name)) for name in engagement.attempts)
 
     def _tell_started(self, *, now_s: float) -> list[Effect]:
@@ -490,18 +413,8 @@ class ParticipantMachine:
                 continue
             if now_s - attempt.started_s >= TELL_STARTED_AFTER_S:
                 started.setdefault(key.app, []).append(key.name)
-        if now_s >= self._look_at_kept_s:
-            self._drop_old_outcomes(now_s)
+        self._reporting.forget_old(self._engagements, now_s=now_s)
         return [Send(self._engagements[app].coordinator, Started(app, tuple(names))) for app, names in started.items()]
-
-    def _drop_old_outcomes(self, now_s: float) -> None:
-        self._look_at_kept_s = math.inf
-        for engagement in self._engagements.values():
-            for name, (_, since_s) in list(engagement.kept.items()):
-                if now_s - since_s >= OUTCOME_KEPT_S:
-                    del engagement.kept[name]
-                else:
-                    self._look_at_kept_s = min(self._look_at_kept_s, since_s + OUTCOME_KEPT_S)
 
     def check(self) -> None:
         """Assert what holds after each event."""
@@ -511,25 +424,9 @@ class ParticipantMachine:
             for attempt in engagement.attempts.values()
             if attempt.state in ("running", "stopping")
         ]
-        assert self._slots_used == sum(_slots_of(each.order) for each in active) <= self._slots
+        assert self._slots_used == sum(slots_of(each.order) for each in active) <= self._slots
         assert self._memory_used == sum(each.order.needs.memory_bytes for each in active) <= self._memory_bytes
         assert sorted([*self._gpus_free, *(gpu for each in active for gpu in each.gpus)]) == sorted(self._gpus)
+        self._reporting.check(self._engagements)
         for engagement in self._engagements.values():
             assert not engagement.attempts.keys() & engagement.kept.keys()
-
-
-def _name(order: AttemptOrder, epoch: Epoch) -> AttemptName:
-    return AttemptName(order.task, epoch.counter, order.number)
-
-
-def _slots_of(order: AttemptOrder) -> int:
-    return max(1, order.needs.cpus)
-
-
-def _next_queued(engagement: Engagement) -> AttemptName | None:
-    while engagement.queue:
-        attempt = engagement.attempts.get(engagement.queue[0])
-        if attempt is not None and attempt.state == "queued":
-            return engagement.queue[0]
-        engagement.queue.popleft()
-    return None
