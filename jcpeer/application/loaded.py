@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from jcpeer.application.manifest import OnFailure
+from jcpeer.application.manifest import Dispatch, OnFailure, Placement
 from jcpeer.application.task import Task
 from jcpeer.ids import Digest, TaskId
 
@@ -22,6 +22,8 @@ class LoadedApplication:
     name: str
     tasks: tuple[Task, ...]
     on_failure: OnFailure = "finish"
+    placement: Placement = "local"
+    dispatch: Dispatch = "assign"
     results: tuple[TaskId, ...] = ()
     """The tasks whose outputs are wanted: those that nobody waits for, and those marked `keep`."""
     files: Mapping[Digest, Path] = field(factory=dict)

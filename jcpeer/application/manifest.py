@@ -8,7 +8,8 @@ bytes (`wire.signed`), and the header's key binds the parts together.
 from __future__ import annotations
 
 import hashlib
-from typing import Literal
+from collections.abc import Mapping
+from typing import Literal, get_args
 
 from attrs import frozen
 
@@ -16,6 +17,21 @@ from jcpeer.application.task import BlobRef, Task
 from jcpeer.ids import KEY_BITS, AppId, NodeId, key_of
 
 OnFailure = Literal["finish", "stop"]
+Placement = Literal["local", "rdv"]
+Dispatch = Literal["assign", "grab", "relay"]
+
+POLICIES: Mapping[str, tuple[str, ...]] = {
+    "on_failure": get_args(OnFailure),
+    "placement": get_args(Placement),
+    "dispatch": get_args(Dispatch),
+}
+"""What a user may say of how an application is run; of each the default first."""
+
+
+def policy_fault(name: str, value: object) -> str | None:
+    """Why this policy cannot be so, or None."""
+    *others, last = map(repr, POLICIES[name])
+    return None if value in POLICIES[name] else f"{name} must be {', '.join(others)} or {last}, not {value!r:.60}"
 
 
 @frozen
@@ -28,8 +44,10 @@ class Header:
     nonce: bytes
     user: str = ""
     on_failure: OnFailure = "finish"
-    placement: Literal["local", "rdv"] = "local"
-    dispatch: Literal["assign", "grab", "relay"] = "assign"
+    placement: Placement = "local"
+    """Where it lives: first with the submitter's node, or with the members closest to its key."""
+    dispatch: Dispatch = "assign"
+    """Who decides where a task runs: the coordinator, whoever takes an offer first, or who finished a parent."""
     replicas: int = 1
     open_ended: bool = False
     """More batches may come for as long as the client lives (an executor): not a failure of patience."""

@@ -17,7 +17,7 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, NoReturn, TypedDict, TypeVar, Unpack, get_args
+from typing import Any, NoReturn, TypedDict, TypeVar, Unpack
 
 from attrs import evolve, frozen
 
@@ -26,7 +26,7 @@ from jcpeer.application.fields import Fields
 from jcpeer.application.graph import check_graph
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
-from jcpeer.application.manifest import OnFailure
+from jcpeer.application.manifest import Dispatch, OnFailure, Placement, policy_fault
 from jcpeer.application.modules import import_root, pack_modules
 from jcpeer.application.names import arrival_name, plain_name, task_id_fault, task_id_from
 from jcpeer.application.needs import NEEDS_KEYS, quantity, read_needs
@@ -94,19 +94,31 @@ class Application:
         directory: Where the user's own modules are, which travel with it; default: where the calling file's modules
             are imported from.
         on_failure: `finish`: what does not depend on a failed task still runs; `stop`: everything else is cancelled.
+        placement: `local`: its coordinator is the node that it is handed to; `rdv`: the member closest to its key.
+        dispatch: Who decides where a task runs. `assign`: the coordinator; `grab`: participants compete for offers;
+            `relay`: whoever finishes a task starts its children.
     """
 
     def __init__(
-        self, name: str, *, directory: str | os.PathLike[str] | None = None, on_failure: OnFailure = "finish"
+        self,
+        name: str,
+        *,
+        directory: str | os.PathLike[str] | None = None,
+        on_failure: OnFailure = "finish",
+        placement: Placement = "local",
+        dispatch: Dispatch = "assign",
     ) -> None:
         if not name.strip() or len(name) > 200 or not name.isprintable():
             raise GraphError(f"an application cannot be called {name!r:.80}; use one line of at most 200 characters")
-        if on_failure not in get_args(OnFailure):
-            raise GraphError(f"application {name}: on_failure must be 'finish' or 'stop', not {on_failure!r:.60}")
+        for policy, value in (("on_failure", on_failure), ("placement", placement), ("dispatch", dispatch)):
+            if fault := policy_fault(policy, value):
+                raise GraphError(f"application {name}: {fault}")
         if directory is not None and not Path(directory).is_dir():
             raise GraphError(f"application {name}: {directory} is not a directory; name that of your modules")
         self.name = name
         self.on_failure: OnFailure = on_failure
+        self.placement: Placement = placement
+        self.dispatch: Dispatch = dispatch
         self._directory = _directory_of_caller() if directory is None else Path(directory).absolute()
         self._tasks: list[Task] = []
         self._ids: set[TaskId] = set()
@@ -305,6 +317,8 @@ class Application:
             name=self.name,
             tasks=tasks,
             on_failure=self.on_failure,
+            placement=self.placement,
+            dispatch=self.dispatch,
             results=tuple(task.id for task in tasks if task.id in kept),
             files=dict(self._blobs.files),
             data=dict(self._blobs.data),

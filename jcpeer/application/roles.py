@@ -24,12 +24,11 @@ Role = Literal["initial", "isolated", "shared"]
 
 def role_of(task: Task) -> Role:
     """The role of one task, which its own description tells."""
-    match len(task.parents()):
-        case 0:
-            return "initial"
-        case 1:
-            return "isolated"
-    return "shared"
+    return _role_after(len(task.parents()))
+
+
+def _role_after(parents: int) -> Role:
+    return "initial" if parents == 0 else "isolated" if parents == 1 else "shared"
 
 
 def isolated(graph: Graph, task: TaskId, tasks: Mapping[TaskId, Task]) -> tuple[TaskId, ...]:
@@ -83,26 +82,27 @@ class Roles:
 
 def classify(tasks: Iterable[Task], graph: Graph) -> Roles:
     """The roles of these tasks, whose graph this is. Parents from earlier batches count, but have no depth here."""
-    by_id = {task.id: task for task in tasks}
+    tasks = tuple(tasks)
+    parents_of = {task.id: task.parents() for task in tasks}
     of: dict[TaskId, Role] = {}
     depths: dict[TaskId, int] = {}
     layers: list[list[TaskId]] = []
     together: dict[frozenset[TaskId], tuple[Sequence[TaskId], list[TaskId]]] = {}
     for id in graph.order:
-        parents = by_id[id].parents()
-        of[id] = role_of(by_id[id])
+        parents = parents_of[id]
+        of[id] = _role_after(len(parents))
         if of[id] == "shared":
             together.setdefault(frozenset(parents), (parents, []))[1].append(id)
         depth = depths[id] = 1 + max((depths.get(parent, 0) for parent in parents), default=0)
         if depth > len(layers):  # by one at most: a parent is one less deep
             layers.append([])
         layers[depth - 1].append(id)
-    seconds = _seconds(by_id.values())
+    seconds = _seconds(tasks)
     return Roles(
         of=of,
         friends=tuple(Friends(tuple(parents), tuple(share)) for parents, share in together.values()),
         layers=tuple(map(tuple, layers)),
-        critical_path_s=None if seconds is None else _longest_chain_s(by_id, graph, seconds),
+        critical_path_s=None if seconds is None else _longest_chain_s(parents_of, graph, seconds),
         work_s=None if seconds is None else sum(seconds.values()),
     )
 
@@ -116,8 +116,10 @@ def _seconds(tasks: Iterable[Task]) -> dict[TaskId, float] | None:
     return seconds
 
 
-def _longest_chain_s(by_id: Mapping[TaskId, Task], graph: Graph, seconds: Mapping[TaskId, float]) -> float:
+def _longest_chain_s(
+    parents_of: Mapping[TaskId, Sequence[TaskId]], graph: Graph, seconds: Mapping[TaskId, float]
+) -> float:
     ends_s: dict[TaskId, float] = {}
     for id in graph.order:
-        ends_s[id] = seconds[id] + max((ends_s.get(parent, 0.0) for parent in by_id[id].parents()), default=0.0)
+        ends_s[id] = seconds[id] + max((ends_s.get(parent, 0.0) for parent in parents_of[id]), default=0.0)
     return max(ends_s.values(), default=0.0)

@@ -3,6 +3,7 @@
     [application]
     name = "words"                    # default: the file's name
     on_failure = "finish"             # or "stop": a failed task cancels the other branches
+    dispatch = "assign"               # or "grab", "relay"; and placement = "local" or "rdv"
     defaults = {retries = 2}          # for every task: what it needs, timeout, retries, env
 
     [application.variables]           # {name} in any text below; `--set top=20` replaces the value
@@ -43,7 +44,7 @@ import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 from attrs import evolve, field, frozen
 
@@ -51,7 +52,7 @@ from jcpeer.application.fields import Fields, shown
 from jcpeer.application.graph import check_graph, producers
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
-from jcpeer.application.manifest import OnFailure
+from jcpeer.application.manifest import POLICIES, policy_fault
 from jcpeer.application.matrix import Expansion, expand, local_files, scalar_text
 from jcpeer.application.names import arrival_name, one_line, plain_name, remedy, task_id_fault
 from jcpeer.application.needs import NEEDS_KEYS, quantity, read_needs
@@ -119,13 +120,14 @@ class _Reader:
     def read(self, variables: Mapping[str, str]) -> LoadedApplication:
         self._top.only(("application", "task"))
         application = self._inner(self._top, "application")
-        application.only(("name", "on_failure", "defaults", "variables"))
+        application.only(("name", *POLICIES, "defaults", "variables"))
         name = application.text("name", self._path.stem)
         if not name.strip() or len(name) > 200 or not name.isprintable():
             application.refuse('name must be one line of at most 200 characters; write name = "…"')
-        on_failure = application.text("on_failure", "finish")
-        if on_failure not in get_args(OnFailure):
-            application.refuse(f"on_failure must be 'finish' or 'stop', not {shown(on_failure)}")
+        policies: dict[str, Any] = {policy: application.text(policy, POLICIES[policy][0]) for policy in POLICIES}
+        for policy, value in policies.items():
+            if fault := policy_fault(policy, value):
+                application.refuse(fault)
         defaults = self._inner(application, "defaults")
         defaults.only(_DEFAULTS)
         bindings = self._bindings(self._inner(application, "variables"), variables)
@@ -138,7 +140,7 @@ class _Reader:
         return LoadedApplication(
             name=name,
             tasks=tasks,
-            on_failure="stop" if on_failure == "stop" else "finish",
+            **policies,
             results=tuple(task.id for task in tasks if task.id in kept),
             files=self._blobs.files,
             data=self._blobs.data,

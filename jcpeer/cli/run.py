@@ -9,12 +9,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NoReturn
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jcpeer.application.loading import load
+from jcpeer.application.manifest import policy_fault
 from jcpeer.cli import exits
 from jcpeer.cli.exits import Leave, status_of_end
 from jcpeer.cli.following import follow
@@ -26,7 +27,7 @@ from jcpeer.cli.terminal import say, show, show_json
 from jcpeer.cli.values import value_lines, values_of
 from jcpeer.cli.words import counted, duration, plain
 from jcpeer.client.blocking import SocketLink, deadline, iterate_blocking, run_blocking
-from jcpeer.client.header import new_header
+from jcpeer.client.header import header_for
 from jcpeer.client.local import VARIABLE, find_socket
 from jcpeer.client.own_node import own_node
 from jcpeer.client.session import Session
@@ -60,6 +61,16 @@ def run(
         bool, typer.Option("--detach", "-d", help="Hand over, print the id, and do not wait.", show_default=False)
     ] = False,
     set_: Variables = None,
+    placement: Annotated[
+        str | None,
+        typer.Option(metavar="POLICY", help="Where it lives: local or rdv.  [what the file says, or local]"),
+    ] = None,
+    dispatch: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY", help="Who places tasks: assign, grab or relay.  [what the file says, or assign]"
+        ),
+    ] = None,
     scale: Annotated[
         float, typer.Option(metavar="FACTOR", help="Of a recorded run: multiply its times.", show_default=False)
     ] = 1.0,
@@ -94,7 +105,9 @@ def run(
         raise ConfigError(
             "--detach waits for no outputs: leave --output out, and later `jcpeer result APP --output DIR` brings them"
         )
+    policies = _policies(placement=placement, dispatch=dispatch)
     loaded = load(file, variables=variables_from(set_ or ()), scale=scale, burn=burn)
+    loaded = evolve(loaded, **policies)
     wanted = _Wanted(output, leave=no_output or (output is None and loaded.recorded_makespan_s is not None))
     with _ended_by_signals(), _some_node(node, detach=detach) as place:
         if detach:
@@ -117,6 +130,14 @@ class _Place:
 
     session: Session
     own: bool
+
+
+def _policies(**given: str | None) -> dict[str, Any]:
+    """Those that were given."""
+    for policy, value in given.items():
+        if value is not None and (fault := policy_fault(policy, value)):
+            raise ConfigError(f"--{fault}")
+    return {policy: value for policy, value in given.items() if value is not None}
 
 
 # --- the node
@@ -167,7 +188,7 @@ def _tell_who_works(session: Session) -> None:
 
 
 def _hand_over(session: Session, loaded: LoadedApplication, *, as_json: bool) -> None:
-    header = new_header(loaded.name, on_failure=loaded.on_failure)
+    header = header_for(loaded)
     accepted = run_blocking(session.submit(loaded, header))
     if as_json:
         show_json({"application": accepted.app, "name": loaded.name, "caveat": accepted.caveat})
@@ -183,7 +204,7 @@ def _run_to_the_end(place: _Place, loaded: LoadedApplication, wanted: _Wanted, *
     app: AppId | None = None
     try:
         with screen_for(loaded.name, as_json=as_json) as screen:
-            header = new_header(loaded.name, on_failure=loaded.on_failure)
+            header = header_for(loaded)
             accepted = run_blocking(session.submit(loaded, header, progress=screen.upload))
             app = accepted.app
             if as_json:

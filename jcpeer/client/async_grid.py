@@ -6,9 +6,9 @@ from collections.abc import AsyncGenerator, Callable
 
 import trio
 
-from jcpeer.application.manifest import Header
+from jcpeer.application.manifest import Dispatch, Header, Placement
 from jcpeer.client.handle import AsyncHandle
-from jcpeer.client.header import new_header
+from jcpeer.client.header import header_for
 from jcpeer.client.link import Link
 from jcpeer.client.loadable import Runnable, loaded_from
 from jcpeer.client.session import Session, Upload
@@ -25,12 +25,14 @@ class AsyncGrid:
         self,
         application: Runnable,
         *,
+        placement: Placement | None = None,
+        dispatch: Dispatch | None = None,
         header: Header | None = None,
         progress: Callable[[Upload], None] | None = None,
     ) -> AsyncHandle:
         """See `Grid.run`."""
         loaded = await trio.to_thread.run_sync(loaded_from, application)  # reads and hashes its files
-        header = header or new_header(loaded.name, on_failure=loaded.on_failure)
+        header = header or header_for(loaded, placement=placement, dispatch=dispatch)
         return self.handle((await self.session.submit(loaded, header, progress=progress)).app)
 
     def handle(self, application: str) -> AsyncHandle:

@@ -9,14 +9,14 @@ from pathlib import Path
 from types import TracebackType
 from typing import Unpack
 
-from jcpeer.application.manifest import Header
+from jcpeer.application.manifest import Dispatch, Header, Placement
 from jcpeer.application.modules import import_root
 from jcpeer.application.python import TaskOptions
 from jcpeer.client.blocking import SocketLink, iterate_blocking, run_blocking
 from jcpeer.client.executor import GridExecutor
 from jcpeer.client.feed import ExecutorFeed
 from jcpeer.client.handle import Handle
-from jcpeer.client.header import new_header
+from jcpeer.client.header import header_for
 from jcpeer.client.loadable import Runnable, loaded_from
 from jcpeer.client.local import find_socket
 from jcpeer.client.session import Session, Upload
@@ -74,6 +74,8 @@ class Grid:
         self,
         application: Runnable,
         *,
+        placement: Placement | None = None,
+        dispatch: Dispatch | None = None,
         header: Header | None = None,
         progress: Callable[[Upload], None] | None = None,
     ) -> Handle:
@@ -81,6 +83,8 @@ class Grid:
 
         Args:
             application: An `Application`, a loaded one, or the path of a file that describes one.
+            placement: Where it lives, instead of what it says itself; see `Application`.
+            dispatch: Who decides where a task runs, likewise.
             header: That of an earlier try, to resume it instead of submitting another application.
             progress: Called as the submission goes on.
 
@@ -89,7 +93,7 @@ class Grid:
             RequestError: the node refuses it.
         """
         loaded = loaded_from(application)
-        header = header or new_header(loaded.name, on_failure=loaded.on_failure)
+        header = header or header_for(loaded, placement=placement, dispatch=dispatch)
         return self.handle(run_blocking(self.session.submit(loaded, header, progress=progress)).app)
 
     def handle(self, application: str) -> Handle:

@@ -74,6 +74,8 @@ TOML = {
     "at most 1000000 are possible": T + "matrix.x = {range = [2000]}\nmatrix.y = {range = [2000]}",
     "chunks must be a whole number": T + "matrix.x = {glob = 'app.toml', chunks = 0}",
     "on_failure must be 'finish' or 'stop'": "[application]\non_failure = 'retry'\n" + T,
+    "placement must be 'local' or 'rdv'": "[application]\nplacement = 'here'\n" + T,
+    "dispatch must be 'assign', 'grab' or 'relay', not 'push'": "[application]\ndispatch = 'push'\n" + T,
     "name must be one line": '[application]\nname = "a\\nb"\n' + T,
     "defaults: unknown key 'command'": "[application]\ndefaults = {command = 'x'}\n" + T,
     "nested too deeply": "x = " + "[" * 1_000_000,

@@ -179,6 +179,8 @@ REFUSED: dict[str, Any] = {
     "len cannot be marked; say": lambda _: jcpeer.task(cpus=1)(len),
     "cannot be called ' '": lambda _: Application(" "),
     "is not a directory": lambda _: Application("x", directory="/nowhere"),
+    "dispatch must be 'assign', 'grab' or 'relay'": lambda _: Application("x", dispatch="push"),  # type: ignore[arg-type]  # likewise
+    "placement must be 'local' or 'rdv'": lambda _: Application("x", placement="here"),  # type: ignore[arg-type]  # likewise
     "on_failure must be": lambda _: Application("x", on_failure="retry"),  # type: ignore[arg-type]  # that is the point
 }
 

@@ -132,6 +132,23 @@ def test_a_detached_run_prints_the_id_by_which_wait_and_status_find_it(
     assert listed.out.splitlines()[1].split()[:4] == [app[:8], "letters", "ok", "2/2"]
 
 
+@pytest.mark.parametrize("detach", [[], ["--detach"]])
+def test_the_policies_of_a_file_are_those_of_the_run_unless_options_say_otherwise(
+    jcpeer: Command, node_here: NodeHere, file: File, detach: list[str]
+) -> None:
+    text = FILES.replace("[task.a]", 'placement = "rdv"\ndispatch = "grab"\n[task.a]', 1)
+    with node_here() as node:
+        jcpeer("run", file("letters.toml", text), "--no-output", *detach)
+        jcpeer("run", "letters.toml", "--dispatch", "relay", "--no-output", *detach)
+        jcpeer("run", file("plain.toml", FILES), "--placement", "rdv", "--no-output", *detach)
+        headers = [each.header for each in node.grid.applications.values()]
+    assert [(each.placement, each.dispatch) for each in headers] == [
+        ("rdv", "grab"),
+        ("rdv", "relay"),
+        ("rdv", "assign"),
+    ]
+
+
 def test_without_a_node_there_is_nobody_to_leave_a_detached_run_with(jcpeer: Command, file: File) -> None:
     said = jcpeer("run", file("letters.toml", FILES), "--detach")
     assert said.status == 69

@@ -17,7 +17,7 @@ from jcpeer.client.grid import Grid, connect
 from jcpeer.client.local import find_socket
 from jcpeer.client.own_node import own_node
 from jcpeer.discovery.runtime_dir import LocalNode, write_local_node
-from jcpeer.errors import ApplicationFailedError, NoNodeError, RequestError
+from jcpeer.errors import ApplicationFailedError, GraphError, NoNodeError, RequestError
 from jcpeer.ids import NodeId
 from jcpeer.wire.requests import Happened
 from tests.client.fake_service import FakeGrid, FakeNode, in_process_link, serving
@@ -141,6 +141,18 @@ def test_a_node_that_does_not_return_is_told_with_the_way_back(tmp_path: Path) -
         Grid(SocketLink(tmp_path / "node")).handle(handle.id).wait(timeout=0)
 
 
+def test_policies_are_those_of_the_application_unless_the_call_says_otherwise(node: FakeNode) -> None:
+    app = jcpeer.Application("spread", placement="rdv", dispatch="relay")
+    app.command(["true"])
+    with jcpeer.connect() as grid:
+        grid.run(app)
+        grid.run(app, dispatch="grab")
+        with pytest.raises(GraphError, match="application spread: placement must be 'local' or 'rdv', not 'here'"):
+            grid.run(app, placement="here")  # type: ignore[arg-type]  # that is the point
+    headers = [each.header for each in node.grid.applications.values()]
+    assert [(each.placement, each.dispatch) for each in headers] == [("rdv", "relay"), ("rdv", "grab")]
+
+
 async def test_the_same_verbs_under_trio(tmp_path: Path) -> None:
     app, (first, _, files) = graph()
     grid = AsyncGrid(in_process_link(FakeGrid()))
@@ -150,6 +162,7 @@ async def test_the_same_verbs_under_trio(tmp_path: Path) -> None:
         assert await handle.result(first) == 8
         assert [each.read_text() for each in await handle.fetch(tmp_path)] == [f"out.txt of {files}"]
         assert [each.name for each in await grid.applications()] == ["graph"]
+        await grid.run(app, placement="rdv")
 
 
 def test_it_is_used_from_asyncio_as_the_example_shows(
