@@ -5,13 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Literal, cast
 
 from jcpeer.ids import NodeId
-from jcpeer.net.events import PeerUp
+from jcpeer.net.events import PeerUp, Received
+from jcpeer.net.memory.heartbeats import HEARTBEAT
+from jcpeer.net.memory.path import Path
 from jcpeer.net.memory.stream import MemoryStream, open_pair
 from jcpeer.net.memory.way import Way
 from jcpeer.wire.codec import HEADER_BYTES, PEER_KINDS, decode, encode
 from jcpeer.wire.messages import Goodbye, PeerMessage
 
 if TYPE_CHECKING:
+    from jcpeer.net.memory.dial import Dial
     from jcpeer.net.memory.node import MemoryNetwork
 
 MESSAGE_BYTES = 256
@@ -27,6 +30,11 @@ class End:
     """What one node has of a connection: "opening" until both certificates were found good, "up", then "closed"."""
 
     other: End
+    peer: NodeId
+    way: Way
+    """To the other end."""
+    pulse: Received
+    """What the node is told at each heartbeat."""
     introduction: PeerUp
     """What the node is told when this end goes up."""
 
@@ -36,22 +44,20 @@ class End:
         self.state: Literal["opening", "up", "closed"] = "opening"
         self.sent_s = 0.0
         self.suspicion: object | None = None
-        """Set while the peer cannot be heard; see `silence`."""
+        """Set while the peer cannot be heard; see `heartbeats`."""
         self.streams: list[MemoryStream] = []
-        self._way: Way
 
-    def join(self, other: End) -> None:
+    def join(self, other: End, path: Path) -> None:
+        """`path` leads to the other end."""
         self.other = other
-        self._way = Way(self.node.world.path(self.node, other.node), other._come_out)
-
-    @property
-    def peer(self) -> NodeId:
-        return self.other.node.me
+        self.peer = other.node.me
+        self.pulse = Received(self.peer, HEARTBEAT)
+        self.way = Way(path, other.come_out)
 
     @property
     def deaf(self) -> bool:
         """Nothing from the peer arrives at present."""
-        return self.node.world.path(self.other.node, self.node).blocked
+        return self.other.way.path.blocked
 
     def send(self, message: PeerMessage, *, last: bool = False) -> None:
         """Queue a message; if too much is queued, the connection ends, unless it is the last one anyway.
@@ -63,15 +69,17 @@ class End:
         self.sent_s = world.schedule.now_s
         if world.encode:
             frame = encode(message)
-            self._way.put(frame, size=len(frame))
+            world.traffic.count(message, len(frame))
+            self.way.put(frame, size=len(frame))
         else:
-            self._way.put(message, size=MESSAGE_BYTES)
-        if not last and self._way.waiting_bytes > world.config.peer_queue_bytes_max:
+            world.traffic.count(message)
+            self.way.put(message, size=MESSAGE_BYTES)
+        if not last and self.way.waiting_bytes > world.config.peer_queue_bytes_max:
             self.node.lost(self, f"more than {world.config.peer_queue_bytes_max} bytes are queued for it")
 
     def admit(self) -> None:
         """The dialler's word that the connection stands at its end."""
-        self._way.put(_ADMITTED, size=0)
+        self.way.put(_ADMITTED, size=0)
 
     def close(self, *, tell: bool = True) -> None:
         """For this node the connection is over; the peer learns of it, if told, after all that was sent."""
@@ -85,17 +93,15 @@ class End:
         if self.other.state == "closed":
             self.node.world.remove_link(self.link)
         elif tell:
-            self._way.put(_CLOSED, size=0)
+            self.way.put_last(_CLOSED)
         if not tell:
-            self._way.clear()
+            self.way.clear()
         if was_opening:
             self.node.dials_failed(self.link, "the connection broke in the handshake")
 
     def open_stream(self) -> MemoryStream:
         """Both ends of a new stream; the peer's goes to its handler when the opening has arrived there."""
-        world = self.node.world
-        there, back = world.path(self.node, self.other.node), world.path(self.other.node, self.node)
-        opened, accepted = open_pair(there, back, self.other.node.accept)
+        opened, accepted = open_pair(self.way.path, self.other.way.path, self.other.node.accept)
         for end, stream in ((self, opened), (self.other, accepted)):
             end.streams = [each for each in end.streams if not each.over]
             end.streams.append(stream)
@@ -105,21 +111,21 @@ class End:
 
     def resume(self) -> None:
         """The path to the peer may be free again."""
-        self._way.resume()
+        self.way.resume()
         for stream in self.streams:
             stream.resume()
 
-    def _come_out(self, item: object) -> None:
+    def come_out(self, item: object) -> None:
         """Something from the peer arrives at this end."""
         if self.state == "closed":
             return
         if item is _CLOSED:
             self._find_closed()
             return
-        self.node.heard(self)
         if item is _ADMITTED:
             self.node.up(self)
             return
+        self.node.world.heartbeats.heard(self)
         message = decode(item[HEADER_BYTES:], PEER_KINDS) if isinstance(item, bytes) else cast(PeerMessage, item)
         match message:
             case Goodbye(stays):
@@ -137,15 +143,14 @@ class End:
 class Link:
     """The two ends of a connection, of which at most one is live between two nodes."""
 
-    def __init__(self, dialler: MemoryNetwork, listener: MemoryNetwork) -> None:
+    def __init__(self, dialler: MemoryNetwork, listener: MemoryNetwork, *, there: Path, back: Path) -> None:
         self.dialler = End(self, dialler)
         self.listener = End(self, listener)
-        self.dialler.join(self.listener)
-        self.listener.join(self.dialler)
-
-    @property
-    def ends(self) -> tuple[End, End]:
-        return self.dialler, self.listener
+        self.dialler.join(self.listener, there)
+        self.listener.join(self.dialler, back)
+        self.ends = self.dialler, self.listener
+        self.waiting: list[Dial] = []
+        """Dials that end as it does."""
 
     @property
     def whole(self) -> bool:

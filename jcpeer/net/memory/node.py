@@ -14,13 +14,12 @@ from jcpeer.ids import NodeId, short
 from jcpeer.membership.handshake import make_hello
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
-from jcpeer.net.detector import Detector
 from jcpeer.net.events import PARTED, DialFailed, NetworkEvent, PeerDown, Received
 from jcpeer.net.memory.dial import Dial
 from jcpeer.net.memory.link import End, Link
 from jcpeer.net.memory.stream import MemoryStream
 from jcpeer.net.network import ByteStream, StreamHandler
-from jcpeer.wire.messages import Goodbye, Heartbeat, Hello, PeerMessage
+from jcpeer.wire.messages import Goodbye, Hello, PeerMessage
 
 if TYPE_CHECKING:
     from jcpeer.net.memory.world import MemoryWorld
@@ -33,8 +32,9 @@ class MemoryNetwork:
 
     Attributes:
         open: The node's process lives, paused or not.
-        dark: The machine is gone, and with it whoever could refuse a dial.
+        stopped: Nothing enters or leaves: it is paused, or its machine is gone, so that nobody can even refuse a dial.
         ends: Its end of the connection to each peer that is up.
+        links: All its connections, those that come about and those that one end has closed included.
     """
 
     def __init__(
@@ -50,11 +50,12 @@ class MemoryNetwork:
     ) -> None:
         self.world = world
         self.name = name
+        self.me = identity.node
         self.open = True
-        self.paused = False
-        self.dark = False
+        self.stopped = False
         self.uplink_free_s = 0.0
         self.ends: dict[NodeId, End] = {}
+        self.links: dict[Link, None] = {}
         self._identity = identity
         self._membership_of = membership_of
         self._incarnation = incarnation
@@ -64,17 +65,11 @@ class MemoryNetwork:
         self._held: list[NetworkEvent] = []
         self._broken: dict[NodeId, str] = {}
         """Peers that were up, with why they no longer are, while a redial finds out what to say of them."""
-        self._dials: dict[Dial, None] = {}
+        self._dials: dict[NodeId | None, list[Dial]] = {}
         self._handler: StreamHandler | None = None
-        self._detector = Detector(silence_s=world.config.silence_s, tick_s=self._tick_s)
-        if world.heartbeats == "messages":
-            self._tick()
+        self._shown: tuple[Membership, Hello] | None = None
 
     # --- the `Network` of the node above
-
-    @property
-    def me(self) -> NodeId:
-        return self._identity.node
 
     @property
     def addresses(self) -> tuple[str, ...]:
@@ -85,9 +80,7 @@ class MemoryNetwork:
         return self._receiver
 
     def dial(self, address: str, expected: NodeId | None = None) -> None:
-        under_way = any(
-            (each.address, each.expected, each.redial) == (address, expected, False) for each in self._dials
-        )
+        under_way = any(each.address == address and not each.redial for each in self._dials.get(expected, ()))
         if self.open and expected not in self.ends and not under_way:
             self._start(Dial(self, address, expected, timeout_s=self.world.dial_timeout_s))
 
@@ -131,13 +124,13 @@ class MemoryNetwork:
         return self._membership_of()
 
     def hello(self) -> Hello:
-        return make_hello(
-            self._identity,
-            self.membership,
-            name=self.name,
-            incarnation=self._incarnation,
-            addresses=self.addresses,
-        )
+        membership = self.membership
+        if self._shown is None or self._shown[0] is not membership:
+            hello = make_hello(
+                self._identity, membership, name=self.name, incarnation=self._incarnation, addresses=self.addresses
+            )
+            self._shown = membership, hello
+        return self._shown[1]
 
     def up(self, end: End) -> None:
         """Both certificates were found good."""
@@ -147,19 +140,20 @@ class MemoryNetwork:
         if broken is not None:
             self._emit(PeerDown(end.peer, "silent", broken))
         self.ends[end.peer] = end
+        self.world.traffic.connections += end is end.link.dialler
         self._emit(end.introduction)
-        for dial in [each for each in self._dials if each.link is end.link or each.expected == end.peer]:
-            self.dial_ended(dial)
-        self.heard(end)
-        self.world.listen_for(end)
-
-    def heard(self, end: End) -> None:
-        """A sign of life arrived."""
-        if self.world.heartbeats == "messages" and end.state == "up":
-            self._detector.heard(end.peer, self.world.schedule.now_s)
+        for dial in [*self._dials.get(end.peer, ()), *end.link.waiting]:
+            if dial.node is self:
+                self.dial_ended(dial)
+        self.world.heartbeats.heard(end)
+        self.world.heartbeats.look(end)
 
     def receive(self, peer: NodeId, message: PeerMessage) -> None:
         self._emit(Received(peer, message))
+
+    def pulse(self, end: End) -> None:
+        """A heartbeat arrived. They are many, so the trace leaves them out."""
+        self._sender.send_nowait(end.pulse)
 
     def lost(self, end: End, why: str) -> None:
         """The connection is no good any more: a redial finds out whether the peer is gone."""
@@ -175,12 +169,12 @@ class MemoryNetwork:
         self._emit(PeerDown(end.peer, "parted", PARTED) if stays else PeerDown(end.peer, "left", "it said goodbye"))
 
     def dial_ended(self, dial: Dial) -> None:
-        """Its connection is up."""
+        """The one whom it sought is up."""
         dial.ended = True
-        self._dials.pop(dial, None)
+        self._forget(dial)
 
     def dial_failed(self, dial: Dial, why: str, *, refused: bool, turned: bool) -> None:
-        self._dials.pop(dial, None)
+        self._forget(dial)
         if dial.redial:
             assert dial.expected is not None
             broken = self._broken.pop(dial.expected, None)
@@ -192,7 +186,7 @@ class MemoryNetwork:
 
     def dials_failed(self, link: Link, why: str) -> None:
         """Those that wait for a connection which does not come about."""
-        for dial in [each for each in self._dials if each.link is link]:
+        for dial in [each for each in link.waiting if each.node is self]:
             dial.fail(why)
 
     def accept(self, stream: MemoryStream) -> None:
@@ -209,7 +203,7 @@ class MemoryNetwork:
     def die(self) -> None:
         """From now on it neither hears nor says anything; its connections are left to the world."""
         self.open = False
-        for dial in [*self._dials]:
+        for dial in [each for dials in self._dials.values() for each in dials]:
             dial.cancel()
         self._dials.clear()
         self.ends.clear()
@@ -217,7 +211,7 @@ class MemoryNetwork:
 
     def resume(self) -> None:
         """After a pause: what was held comes in."""
-        self.paused = False
+        self.stopped = False
         held, self._held = self._held, []
         for event in held:
             self._emit(event)
@@ -225,8 +219,15 @@ class MemoryNetwork:
     # --- within
 
     def _start(self, dial: Dial) -> None:
-        self._dials[dial] = None
+        self._dials.setdefault(dial.expected, []).append(dial)
         dial.start()
+
+    def _forget(self, dial: Dial) -> None:
+        dials = self._dials.get(dial.expected)
+        if dials is not None and dial in dials:
+            dials.remove(dial)
+            if not dials:
+                del self._dials[dial.expected]
 
     def _let_go(self, end: End, goodbye: Goodbye) -> None:
         end.send(goodbye, last=True)
@@ -235,13 +236,13 @@ class MemoryNetwork:
     def _drop(self, end: End) -> None:
         if self.ends.get(end.peer) is end:
             del self.ends[end.peer]
-            self._detector.forget(end.peer)
+            self.world.heartbeats.dropped(end)
         end.close()
 
     def _emit(self, event: NetworkEvent) -> None:
         if not self.open:
             return
-        if self.paused:
+        if self.stopped:
             self._held.append(event)
             return
         self.world.record(self, event)
@@ -257,22 +258,3 @@ class MemoryNetwork:
             _log.exception("a byte stream could not be served", node=self.name, peer=stream.peer)
         finally:
             await stream.aclose()
-
-    @property
-    def _tick_s(self) -> float:
-        return self.world.config.heartbeat_s / 2
-
-    def _tick(self) -> None:
-        """Send heartbeats and look for silence, where they are messages and not modelled."""
-        if not self.open:
-            return
-        now_s = self.world.schedule.now_s
-        self.world.schedule.at(now_s + self._tick_s, self._tick)
-        if self.paused:
-            return
-        for end in [*self.ends.values()]:
-            if now_s - end.sent_s > self.world.config.heartbeat_s - self._tick_s / 2:
-                end.send(Heartbeat())
-        for peer in self._detector.tick(now_s):
-            if silent := self.ends.get(peer):
-                self.lost(silent, "it fell silent")

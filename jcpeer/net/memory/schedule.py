@@ -1,11 +1,10 @@
-"""All that will happen in a simulated world, in one heap: a message costs an entry in it and no child of its own."""
+"""All that will happen in a simulated world, by instants: a message costs a place in a list and no child of its own."""
 
 from __future__ import annotations
 
 import heapq
 import math
 from collections.abc import Callable
-from itertools import count
 from typing import NoReturn
 
 import trio
@@ -14,36 +13,46 @@ Action = Callable[[], None]
 
 
 class Schedule:
-    """Actions in order of time; those of the same instant in the order in which they were put in."""
+    """Actions in order of time; those of the same instant in the order in which they were put in.
+
+    What costs is the instant, for which trio's scheduler goes round once and which is one entry of the heap: actions
+    that share one are nearly free.
+    """
 
     def __init__(self) -> None:
-        self._heap: list[tuple[float, int, Action]] = []
-        self._numbers = count()
-        self._sleeps_until_s = -math.inf
-        self._earlier = trio.Event()
+        self._instants: list[float] = []
+        self._due: dict[float, list[Action]] = {}
+        self._sleep = trio.CancelScope(deadline=-math.inf)
+        self._acting_s: float | None = None
 
     @property
     def now_s(self) -> float:
-        return trio.current_time()
+        return trio.current_time() if self._acting_s is None else self._acting_s
 
     def at(self, when_s: float, action: Action) -> None:
         """Have this done at that time. There is no way to take it back: an action looks whether it still applies."""
-        heapq.heappush(self._heap, (when_s, next(self._numbers), action))
-        if when_s < self._sleeps_until_s:
-            self._earlier.set()
+        actions = self._due.get(when_s)
+        if actions is not None:
+            actions.append(action)
+            return
+        self._due[when_s] = [action]
+        heapq.heappush(self._instants, when_s)
+        if when_s < self._sleep.deadline:
+            self._sleep.deadline = when_s
 
     async def run(self) -> NoReturn:
         """Do everything when its time has come, for ever."""
         while True:
             self._do_what_is_due()
-            self._earlier = trio.Event()
-            self._sleeps_until_s = self._heap[0][0] if self._heap else math.inf
-            with trio.move_on_at(self._sleeps_until_s):
-                await self._earlier.wait()
-            self._sleeps_until_s = -math.inf
+            self._sleep = trio.CancelScope(deadline=self._instants[0] if self._instants else math.inf)
+            with self._sleep:
+                await trio.sleep_forever()
 
     def _do_what_is_due(self) -> None:
-        now_s = self.now_s
-        while self._heap and self._heap[0][0] <= now_s:
-            _, _, action = heapq.heappop(self._heap)
-            action()
+        now_s = self._acting_s = trio.current_time()
+        try:
+            while self._instants and self._instants[0] <= now_s:
+                for action in self._due.pop(heapq.heappop(self._instants)):
+                    action()
+        finally:
+            self._acting_s = None

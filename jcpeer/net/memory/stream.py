@@ -9,7 +9,8 @@ from attrs import frozen
 
 from jcpeer.errors import UnreachableError
 from jcpeer.ids import NodeId, short
-from jcpeer.net.memory.way import Path, Way
+from jcpeer.net.memory.path import Path
+from jcpeer.net.memory.way import Way
 
 WINDOW_BYTES = 1024 * 1024
 """What may be on its way or unread; whoever sends more waits for the reader."""

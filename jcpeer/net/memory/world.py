@@ -10,14 +10,12 @@ limit, or because one end hears nothing for too long; then the contract in `net.
 
 from __future__ import annotations
 
-import math
 import random
 from collections.abc import AsyncIterator, Callable, Iterable
 from contextlib import asynccontextmanager
 from typing import Literal, NoReturn
 
 import trio
-from attrs import frozen
 
 from jcpeer.config import Config
 from jcpeer.errors import ConfigError
@@ -25,16 +23,20 @@ from jcpeer.ids import NodeId
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
 from jcpeer.net.events import NetworkEvent, PeerDown, PeerUp, Received
-from jcpeer.net.memory.link import End, Link
+from jcpeer.net.memory.cuts import Cuts
+from jcpeer.net.memory.heartbeats import Heartbeats, ModelledHeartbeats, SentHeartbeats
+from jcpeer.net.memory.link import Link
 from jcpeer.net.memory.node import MemoryNetwork
 from jcpeer.net.memory.schedule import Schedule
 from jcpeer.net.memory.trace import Trace
+from jcpeer.net.memory.traffic import Traffic
+from jcpeer.wire.messages import Heartbeat
 
 EPOCH_S = 1_750_000_000.0
 """What the clocks on the wall say, in seconds since 1970, when the simulation's clock says 0."""
 
-GRAIN_S = 1 / 4096
-"""Arrivals fall on multiples of this: each instant at which anything happens costs a round of trio's scheduler."""
+Latency = tuple[float, float]
+"""The least and the most that a message takes, in seconds."""
 
 
 class MemoryWorld:
@@ -42,7 +44,8 @@ class MemoryWorld:
 
     Args:
         seed: Of everything random here.
-        latency_s: The least and the most that a message takes.
+        latency_s: The least and the most that a message takes, or a function that says so of (source, target); it is
+            asked once for each connection.
         loss: The part of messages that is sent again, `retransmit_s` later, holding up all behind them.
         bandwidth: Bytes a second out of each node; None is no limit.
         heartbeats: "modelled" finds a peer silent after `config.silence_s` at no cost; "messages" sends them and asks
@@ -50,14 +53,14 @@ class MemoryWorld:
             for, for `config.redial_s`, before its node is told.
         encode: Send every message through the wire's codec instead of by reference.
         config: For its heartbeat, silence, redial and queue settings.
-        keep_trace: Keep the lines, not only their digest.
+        keep_trace: Keep the lines, not only their digest. Heartbeats are no lines.
     """
 
     def __init__(
         self,
         seed: int,
         *,
-        latency_s: tuple[float, float] = (0.0005, 0.002),
+        latency_s: Latency | Callable[[NodeId, NodeId], Latency] = (0.0005, 0.002),
         loss: float = 0.0,
         retransmit_s: float = 0.2,
         bandwidth: float | None = None,
@@ -70,21 +73,22 @@ class MemoryWorld:
         self.schedule = Schedule()
         self.trace = Trace(keep=keep_trace)
         self.config = config or Config()
-        self.heartbeats = heartbeats
         self.encode = encode
         self.dial_timeout_s = dial_timeout_s
         self.random = random.Random(seed)
-        self.latency_s = latency_s
         self.loss = loss
         self.retransmit_s = retransmit_s
         self.bandwidth = bandwidth
+        self.traffic = Traffic()
+        self.cuts = Cuts()
+        self.heartbeats: Heartbeats = ModelledHeartbeats(self) if heartbeats == "modelled" else SentHeartbeats(self)
+        self._latency_s = latency_s
+        self._firewalls: set[NodeId] = set()
         self._machines: dict[NodeId, int] = {}
         self._names: dict[NodeId, str] = {}
         self._open: dict[NodeId, MemoryNetwork] = {}
         self._last_at: dict[str, MemoryNetwork] = {}
-        self._links: dict[Link, None] = {}
         self._pairs: dict[tuple[NodeId, NodeId], Link] = {}
-        self._cuts: set[tuple[NodeId, NodeId]] = set()  # asked, never iterated: its order is not the seed's
 
     @property
     def wall_s(self) -> float:
@@ -94,6 +98,10 @@ class MemoryWorld:
     async def run(self) -> NoReturn:
         """Let things happen, until cancelled."""
         await self.schedule.run()
+
+    def degree(self, node: NodeId) -> int:
+        """How many peers are up at an open node."""
+        return len(self._open[node].ends)
 
     @asynccontextmanager
     async def open_node(
@@ -131,6 +139,7 @@ class MemoryWorld:
             )
             self._open[network.me] = self._last_at[address] = network
             self._names[network.me] = name
+            self.heartbeats.opened(network)
             try:
                 yield network
             finally:
@@ -149,38 +158,40 @@ class MemoryWorld:
             machine: It goes with the process, so nobody refuses anything: to its peers it falls silent.
         """
         network = self._open[node]
-        network.paused = False
-        network.dark = machine
+        network.stopped = machine
         self._end(network, tell=not machine)
-        self._look_around()
+        self._look_around([network])
 
     def pause(self, node: NodeId) -> None:
         """Nothing leaves it and nothing enters, as if the process was stopped, until `resume`.
 
         Its code runs on, since it shares ours, but what it sends waits and no event reaches it.
         """
-        self._open[node].paused = True
-        self._look_around()
+        self._open[node].stopped = True
+        self._look_around([self._open[node]])
 
     def resume(self, node: NodeId) -> None:
         """What waited goes on its way, where the connection still stands."""
         self._open[node].resume()
-        self._look_around()
+        self._look_around([self._open[node]])
 
     def cut(self, from_nodes: Iterable[NodeId], to_nodes: Iterable[NodeId], *, one_way: bool = False) -> None:
         """Nothing goes between these nodes any more; with `one_way` nothing from the first to the second."""
-        to_nodes = tuple(to_nodes)
-        for one in from_nodes:
-            for other in to_nodes:
-                self._cuts.add((one, other))
-                if not one_way:
-                    self._cuts.add((other, one))
-        self._look_around()
+        from_nodes, to_nodes = tuple(from_nodes), tuple(to_nodes)
+        self.cuts.add(from_nodes, to_nodes)
+        if not one_way:
+            self.cuts.add(to_nodes, from_nodes)
+        self._look_around(self._at_a_cut())
 
     def heal(self) -> None:
         """Undo every cut."""
-        self._cuts.clear()
-        self._look_around()
+        affected = self._at_a_cut()
+        self.cuts.clear()
+        self._look_around(affected)
+
+    def firewall(self, node: NodeId) -> None:
+        """From now on nobody can dial this node, after a restart neither: a knock is lost. It can dial others."""
+        self._firewalls.add(node)
 
     def disconnect(self, one: NodeId, other: NodeId) -> None:
         """Reset the connection between two nodes, if there is one: what is on its way is lost, and both redial."""
@@ -194,11 +205,11 @@ class MemoryWorld:
 
     # --- for nodes, links and dials
 
-    def path(self, source: MemoryNetwork, target: MemoryNetwork) -> MemoryPath:
-        return MemoryPath(self, source, target)
+    def latency_of(self, source: NodeId, target: NodeId) -> Latency:
+        return self._latency_s(source, target) if callable(self._latency_s) else self._latency_s
 
-    def cut_between(self, source: NodeId, target: NodeId) -> bool:
-        return (source, target) in self._cuts
+    def behind_firewall(self, node: NodeId) -> bool:
+        return node in self._firewalls
 
     def last_at(self, address: str) -> MemoryNetwork | None:
         """The node that listens at this address, or was the last to."""
@@ -209,32 +220,21 @@ class MemoryWorld:
         return self._pairs.get(_pair(one.me, other.me))
 
     def add_link(self, link: Link) -> None:
-        self._links[link] = None
+        for end in link.ends:
+            end.node.links[link] = None
         self._pairs[_pair_of(link)] = link
 
     def remove_link(self, link: Link) -> None:
-        self._links.pop(link, None)
+        for end in link.ends:
+            end.node.links.pop(link, None)
         if self._pairs.get(_pair_of(link)) is link:
             del self._pairs[_pair_of(link)]
-
-    def listen_for(self, end: End) -> None:
-        """Suspect a peer that can no longer be heard, after the time that the detector would take."""
-        if self.heartbeats == "messages":
-            return
-        if end.state != "up" or end.node.paused or not end.deaf:
-            end.suspicion = None
-        elif end.suspicion is None:
-            suspicion = end.suspicion = object()
-
-            def suspect() -> None:
-                if end.suspicion is suspicion:
-                    end.node.lost(end, "it fell silent")
-
-            self.schedule.at(self.schedule.now_s + self.config.silence_s, suspect)
 
     def record(self, node: MemoryNetwork, event: NetworkEvent) -> None:
         """Write down what a node is told."""
         match event:
+            case Received(_, Heartbeat()):
+                return  # they would be most of the lines, and say nothing that another one does not
             case Received(peer, message):
                 what = f"{self._name(peer)} > {node.name} {type(message).__name__}"
             case PeerUp(peer):
@@ -256,60 +256,26 @@ class MemoryWorld:
         """Its process is gone; what the kernel then does for it."""
         del self._open[network.me]
         network.die()
-        for link in [*self._links]:
+        self.heartbeats.ended(network)
+        for link in [*network.links]:
             for end in link.ends:
                 if end.node is network:
                     end.close(tell=tell)
 
-    def _look_around(self) -> None:
-        """After a fault came or went: what can go on does, and who hears nothing begins to wonder."""
-        ends = [end for link in self._links for end in link.ends]
+    def _at_a_cut(self) -> list[MemoryNetwork]:
+        return [network for network in self._open.values() if self.cuts.touch(network.me)]
+
+    def _look_around(self, networks: Iterable[MemoryNetwork]) -> None:
+        """After a fault came or went here: what can go on does, and who hears nothing begins to wonder."""
+        links = dict.fromkeys(link for network in networks for link in network.links)
+        ends = [end for link in links for end in link.ends]
         for end in ends:
             end.resume()
         for end in ends:
-            self.listen_for(end)
+            self.heartbeats.look(end)
 
     def _name(self, node: NodeId) -> str:
         return self._names.get(node, node)
-
-
-@frozen
-class MemoryPath:
-    """From one node to another, as things stand."""
-
-    _world: MemoryWorld
-    _source: MemoryNetwork
-    _target: MemoryNetwork
-
-    @property
-    def schedule(self) -> Schedule:
-        return self._world.schedule
-
-    @property
-    def source(self) -> NodeId:
-        return self._source.me
-
-    @property
-    def blocked(self) -> bool:
-        source, target = self._source, self._target
-        return (
-            source.paused
-            or target.paused
-            or source.dark
-            or target.dark
-            or self._world.cut_between(source.me, target.me)
-        )
-
-    def arrival_s(self, size: int) -> float:
-        world = self._world
-        departs_s = world.schedule.now_s
-        if world.bandwidth is not None:
-            departs_s = max(departs_s, self._source.uplink_free_s) + size / world.bandwidth
-            self._source.uplink_free_s = departs_s
-        latency_s = world.random.uniform(*world.latency_s)
-        while world.loss and world.random.random() < world.loss:
-            latency_s += world.retransmit_s
-        return math.ceil((departs_s + latency_s) / GRAIN_S) * GRAIN_S
 
 
 def _pair(one: NodeId, other: NodeId) -> tuple[NodeId, NodeId]:
