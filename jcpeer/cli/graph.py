@@ -14,7 +14,7 @@ from jcpeer.application.graph import check_graph
 from jcpeer.application.loading import load
 from jcpeer.application.roles import Role, Roles, classify
 from jcpeer.application.task import Task
-from jcpeer.cli.drawing import Figure, draw_boxes, draw_dot, draw_svg, grouped, one_by_one
+from jcpeer.cli.drawing import Figure, abbreviated, draw_boxes, draw_dot, draw_svg, grouped, one_by_one
 from jcpeer.cli.drawing.boxes import LEGEND
 from jcpeer.cli.drawing.figure import shortened
 from jcpeer.cli.options import AsJson, Variables, variables_from
@@ -32,7 +32,8 @@ LINES_MAX = 40
 ROWS_MAX = 200
 SVG_TASKS_MAX = 500
 SVG_EDGES_MAX = 5_000
-_NAME_MAX = 40
+_NAME_MAX = 36
+_PARENT_MIN = 12
 _ROLES: tuple[Role, ...] = get_args(Role)
 _PARENTS_SHOWN = 4
 
@@ -78,7 +79,8 @@ def graph(
     elif form == "dot":
         _put(draw_dot(one_by_one(tasks, roles), name=name), output)
     else:
-        _put(draw_svg(_drawable(name, tasks, roles), name=name, caption=_caption(tasks, roles)), output)
+        figure = _drawable(name, tasks, roles)
+        _put(draw_svg(figure, name=name, caption=_caption(figure, tasks, roles)), output)
 
 
 def _form(*, dot: bool, svg: bool, as_json: bool, output: Path | None) -> str:
@@ -114,15 +116,19 @@ def _put(lines: Iterable[str], output: Path | None) -> None:
 
 
 def _text_lines(name: str, tasks: Mapping[TaskId, Task], roles: Roles, *, width: int) -> Iterator[str]:
-    yield name
-    yield from field_lines(_summary(tasks, roles))
-    yield ""
-    figure = one_by_one(tasks, roles)
+    figure = abbreviated(one_by_one(tasks, roles))
     drawn = _drawn(figure, width=width)
     if drawn is None and len(tasks) > LINES_MAX:
-        figure = grouped(tasks, roles)
+        figure = abbreviated(grouped(tasks, roles))
         drawn = _drawn(figure, width=width)
+    yield name
+    yield from field_lines({**_summary(tasks, roles), **_left_out(figure)})
+    yield ""
     yield from drawn or _vertex_lines(figure, width=width)
+
+
+def _left_out(figure: Figure) -> dict[str, str]:
+    return {"names": f"{shortened(figure.prefix, _NAME_MAX)}…, left out below"} if figure.prefix else {}
 
 
 def _drawn(figure: Figure, *, width: int) -> list[str] | None:
@@ -149,9 +155,11 @@ def _vertex_lines(figure: Figure, *, width: int) -> list[str]:
     columns = [Column("DEPTH", right=True), Column("TASK"), Column("ROLE"), Column("AFTER")]
     if several:
         columns.insert(1, Column("TASKS", right=True))
+    longest = max((len(shortened(each.name, _NAME_MAX)) for each in figure.vertices), default=0)
+    room = max(_PARENT_MIN, width - longest - len("DEPTH  TASKS    isolated  ") - 1)
     rows = []
     for each, before in zip(figure.vertices[:ROWS_MAX], (None, *figure.vertices), strict=False):
-        parents = [shortened(figure.vertices[parent].name, _NAME_MAX) for parent in sorted(each.parents)]
+        parents = [_end_of(figure.vertices[parent].name, room) for parent in sorted(each.parents)]
         rows.append(
             [
                 "" if before and before.depth == each.depth else f"{each.depth:,}",
@@ -167,6 +175,11 @@ def _vertex_lines(figure: Figure, *, width: int) -> list[str]:
     return lines
 
 
+def _end_of(name: str, length: int) -> str:
+    """Enough to find it in the lines above, where there is little room."""
+    return name if len(name) <= length else f"…{name[1 - length :]}"
+
+
 def _cut(line: str, width: int) -> str:
     return line if cell_len(line) <= width else set_cell_size(line, width - 1).rstrip() + "…"
 
@@ -178,19 +191,21 @@ def _drawable(name: str, tasks: Mapping[TaskId, Task], roles: Roles) -> Figure:
     """Every task where that can be read, or else tasks of like names as one, which is said."""
     edges = sum(len(task.parents()) for task in tasks.values())
     if len(tasks) <= SVG_TASKS_MAX and edges <= SVG_EDGES_MAX:
-        return one_by_one(tasks, roles)
+        return abbreviated(one_by_one(tasks, roles))
     much = f"{name} is too large to draw: {counted(len(tasks), 'task')}, {counted(edges, 'edge')}"
-    figure = grouped(tasks, roles)
+    figure = abbreviated(grouped(tasks, roles))
     if len(figure.vertices) > SVG_TASKS_MAX or figure.edge_count > SVG_EDGES_MAX:
         raise ConfigError(f"{much}; --dot and --json give them all to other programs")
     say(f"{much}. Tasks of like names are one box; --dot gives them all to other programs.")
     return figure
 
 
-def _caption(tasks: Mapping[TaskId, Task], roles: Roles) -> str:
+def _caption(figure: Figure, tasks: Mapping[TaskId, Task], roles: Roles) -> str:
     summary = _summary(tasks, roles)
     shape = f"{counted(len(tasks), 'task')}, {summary['edges']} edges, depth {roles.depth:,}, width {roles.width:,}"
-    return f"{shape}; critical path {summary['critical path']}" if "critical path" in summary else shape
+    critical = f"; critical path {summary['critical path']}" if "critical path" in summary else ""
+    names = f"; names begin with {figure.prefix}" if figure.prefix else ""
+    return shape + critical + names
 
 
 # --- for programs

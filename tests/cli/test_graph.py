@@ -136,6 +136,17 @@ def test_a_chain_of_thousands_does_not_flood_the_terminal(jcpeer: Command, file:
     assert "depth    3,001, the tasks" in said.out
 
 
+def test_modules_that_all_tasks_are_in_are_named_once(jcpeer: Command, file: File) -> None:
+    text = "import jcpeer\napp = jcpeer.Application('a')\nx = app.command('true', name='lab.genome.align')\n"
+    name = file("long.py", text + "app.command('true', name='lab.genome.merge', after=[x])\n")
+    said = jcpeer("graph", name)
+    assert "  names    lab.genome.…, left out below\n" in said.out
+    assert "│ align │" in said.out
+    assert "names begin with lab.genome.<" in (svg := jcpeer("graph", name, "--svg").out)
+    assert "<title>lab.genome.align: initial</title>" in svg
+    assert '[label="lab.genome.align"' in jcpeer("graph", name, "--dot").out
+
+
 def test_names_are_cut_in_their_middle_and_numbers_make_no_pattern() -> None:
     assert shortened("abcdefghijkl", 9) == "abc…hijkl"
     assert [pattern_of(each) for each in ("throw-1000-3", "sort_2d.7", "all")] == ["throw-*", "sort_*d.*", "all"]

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from itertools import takewhile
 
-from attrs import frozen
+from attrs import evolve, frozen
 
 from jcpeer.application.roles import Role, Roles
 from jcpeer.application.task import Task
 from jcpeer.ids import TaskId
+
+_PREFIX_MIN = 8
 
 
 @frozen
@@ -33,6 +36,8 @@ class Figure:
     """Vertices, parents before children."""
 
     vertices: tuple[Vertex, ...]
+    prefix: str = ""
+    """What was left out of each name at its beginning."""
 
     @property
     def edge_count(self) -> int:
@@ -68,6 +73,20 @@ def grouped(tasks: Mapping[TaskId, Task], roles: Roles) -> Figure:
             has_friends = any(id in friends for id in ids)
             vertices.append(Vertex(name, len(ids), depth, role, has_friends, tuple(parents)))
     return Figure(tuple(vertices))
+
+
+def abbreviated(figure: Figure) -> Figure:
+    """The same without the names of modules (up to a dot or colon) in which all tasks are, where these are long."""
+    if len(figure.vertices) < 2:
+        return figure
+    names = sorted(each.name for each in figure.vertices)
+    alike = [one for one, _ in takewhile(lambda pair: pair[0] == pair[1], zip(names[0], names[-1], strict=False))]
+    while alike and alike[-1] not in ".:":
+        alike.pop()
+    prefix = "".join(alike)
+    if len(prefix) < _PREFIX_MIN:
+        return figure
+    return Figure(tuple(evolve(each, name=each.name[len(prefix) :]) for each in figure.vertices), prefix)
 
 
 def pattern_of(name: str) -> str:

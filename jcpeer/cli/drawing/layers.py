@@ -16,7 +16,7 @@ from attrs import frozen
 
 from jcpeer.cli.drawing.figure import Figure
 
-_ORDERINGS = 8
+_ORDERINGS = 24
 _PLACINGS = 24
 _LOOSE = 0.01
 """The weight of a spot that is joined with none."""

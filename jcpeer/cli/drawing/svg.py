@@ -53,7 +53,7 @@ def draw_svg(figure: Figure, *, name: str, caption: str) -> Iterator[str]:
     yield f'<g class="edges"><path d="{" ".join(_curves(layered, columns, middle))}"/></g>'
     for index, vertex in enumerate(figure.vertices):
         x, box_width = columns[vertex.depth - 1]
-        yield from _box(vertex, x, middle[index] - _BOX / 2, box_width)
+        yield from _box(figure.prefix, vertex, x, middle[index] - _BOX / 2, box_width)
     yield "</g>"
     yield from _legend(height - 24)
     yield "</svg>"
@@ -89,9 +89,9 @@ def _curves(layered: Layered, columns: list[tuple[float, float]], middle: list[f
                 )
 
 
-def _box(vertex: Vertex, x: float, y: float, width: float) -> Iterator[str]:
+def _box(prefix: str, vertex: Vertex, x: float, y: float, width: float) -> Iterator[str]:
     friends = ", has friends" if vertex.has_friends else ""
-    yield f'<g class="{vertex.role}"><title>{escape(f"{vertex.label}: {vertex.role}{friends}")}</title>'
+    yield f'<g class="{vertex.role}"><title>{escape(f"{prefix}{vertex.label}: {vertex.role}{friends}")}</title>'
     if vertex.count > 1:
         yield f'<rect x="{x + 4:.1f}" y="{y - 3:.1f}" width="{width:.1f}" height="{_BOX:.0f}" rx="5"/>'
     yield f'<rect x="{x:.1f}" y="{y:.1f}" width="{width:.1f}" height="{_BOX:.0f}" rx="5"/>'
