@@ -59,6 +59,11 @@ class Dial:
             self._back = Path(self._world, there, self.node)
             self._there.carry(lambda: self._knock(there))
 
+    def end(self) -> None:
+        """Nothing more is told of it, and it holds on to nothing while it waits to be forgotten by the schedule."""
+        self.ended = True
+        self._link = None
+
     def fail(self, why: str, *, refused: bool = False, turned: bool = False) -> None:
         if not self.ended:
             self.ended = True
@@ -134,9 +139,10 @@ class Dial:
 
     def cancel(self) -> None:
         """Nobody wants to know any more."""
-        self.ended = True
-        if self._link is not None and self._link.dialler.node is self.node and self._link.dialler.state == "opening":
-            self._link.abandon()
+        link = self._link
+        self.end()
+        if link is not None and link.dialler.node is self.node and link.dialler.state == "opening":
+            link.abandon()
 
     def _give_up(self) -> None:
         if not self.ended:

@@ -127,8 +127,7 @@ class SentHeartbeats:
         burst = self._bursts.pop(at_s)
         self._world.traffic.count(HEARTBEAT, times=len(burst))
         for end in burst:
-            there = end.other
-            if end.state == "closed" or there.state != "up":
+            if end.state == "closed" or (there := end.other).state != "up":
                 continue
             if end.way.path.blocked:
                 end.way.put(HEARTBEAT, size=HEARTBEAT_BYTES)

@@ -98,6 +98,8 @@ class End:
             self.way.clear()
         if was_opening:
             self.node.dials_failed(self.link, "the connection broke in the handshake")
+        if self.other.state == "closed":
+            self.link.dissolve()
 
     def open_stream(self) -> MemoryStream:
         """Both ends of a new stream; the peer's goes to its handler when the opening has arrived there."""
@@ -151,6 +153,13 @@ class Link:
         self.ends = self.dialler, self.listener
         self.waiting: list[Dial] = []
         """Dials that end as it does."""
+
+    def dissolve(self) -> None:
+        """Both ends have closed: let go of each other, for a world of short connections is else busy with garbage."""
+        self.waiting.clear()
+        for end in self.ends:
+            end.way.seal()
+            del end.other, end.link
 
     @property
     def whole(self) -> bool:

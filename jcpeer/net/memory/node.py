@@ -170,7 +170,7 @@ class MemoryNetwork:
 
     def dial_ended(self, dial: Dial) -> None:
         """The one whom it sought is up."""
-        dial.ended = True
+        dial.end()
         self._forget(dial)
 
     def dial_failed(self, dial: Dial, why: str, *, refused: bool, turned: bool) -> None:
