@@ -33,9 +33,9 @@ DIAL_S_MAX = 10.0
 """A dial of which nothing was heard for so long has failed."""
 SPACING_S = 0.05
 """Between dials to many at once: the address book can hold a thousand addresses that lead nowhere any more."""
-CROWD = 8
+CROWD = 4
 """So many who are seen at once are dialled at once, the others `CROWD_SPACING_S` after each other."""
-CROWD_SPACING_S = 0.02
+CROWD_SPACING_S = 0.05
 NAMED_REST_S = 300.0
 """After a connection to one whom the user named was closed for want of use: it may be the bridge to others."""
 TARGETS_MAX = 4096
