@@ -7,6 +7,7 @@ In a small grid everybody is connected to everybody. In a large one a node keeps
   end needs, and over which nothing was said for `IDLE_S`, is closed.
 - What is sent to a node without a connection waits for one, for `WAITING_S` at most; then it is `Undelivered`. Nothing
   that was sent over a connection is sent again.
+- Who cannot be dialled is asked to dial us (`CallFor`), by way of those who are connected to it.
 - A held connection that is lost is dialled again, until nobody holds it or the directory gives the node up.
 
 Whom to dial, at which address and when, is `discovery.dialling`'s to decide; who is alive, the directory's.
@@ -69,6 +70,13 @@ class Undelivered:
 
 
 @frozen
+class CallFor:
+    """Have this node, which cannot be dialled, dial us."""
+
+    node: NodeId
+
+
+@frozen
 class TurnedAway:
     """This node is no member any more, or does not take us for one."""
 
@@ -82,7 +90,7 @@ class Notice:
     text: str
 
 
-Effect = Dial | Transmit | Part | Undelivered | TurnedAway | Notice
+Effect = Dial | Transmit | Part | Undelivered | CallFor | TurnedAway | Notice
 
 
 @define(eq=False)
@@ -94,6 +102,15 @@ class _Connection:
     said: bool = False
     watched: bool = False
     """Has a place in the heap of those that may be idle."""
+
+
+@frozen
+class _Met:
+    """What the directory says of a node."""
+
+    addresses: tuple[str, ...] = ()
+    incarnation: int = 0
+    dialable: bool = True
 
 
 @define(eq=False)
@@ -112,7 +129,9 @@ class Connections:
         self._up: dict[NodeId, _Connection] = {}
         self._held: dict[str, frozenset[NodeId]] = {}
         self._holders: dict[NodeId, int] = {}
-        self._met: dict[NodeId, tuple[tuple[str, ...], int]] = {}
+        self._met: dict[NodeId, _Met] = {}
+        self.dialable = True
+        """Whether others can connect to this node."""
         self._waiting: dict[NodeId, _Waiting] = {}
         self._idle: list[tuple[float, NodeId]] = []
 
@@ -154,23 +173,20 @@ class Connections:
         if (connection := self._up.get(node)) is not None:
             connection.used_s = now_s
             return [Transmit(node, message)]
-        met_addresses, incarnation = self._met.get(node, ((), 0))
-        dials = self._dialling.want(node, met_addresses or addresses, incarnation, now_s)
+        begun = self._seek(node, now_s, addresses=addresses) if node not in self._waiting else []
         waiting = self._waiting.get(node)
         if waiting is None:
-            if not dials and not self._dialling.seeks(node):
+            if not begun and not self._dialling.seeks(node):
                 return [Undelivered(node, message)]
             waiting = self._waiting[node] = _Waiting(now_s)
         if len(waiting.messages) >= WAITING_MAX:
-            return [*dials, Undelivered(node, message)]
+            return [*begun, Undelivered(node, message)]
         waiting.messages.append(message)
-        return [*dials]
+        return begun
 
     def reach(self, node: NodeId, *, now_s: float) -> list[Effect]:
         """Have a connection to a node soon, if it can be had."""
-        if node in self._up:
-            return []
-        return [*self._dialling.want(node, *self._met.get(node, ((), 0)), now_s)]
+        return [] if node in self._up else self._seek(node, now_s)
 
     def hold(self, holder: str, nodes: frozenset[NodeId], *, now_s: float) -> list[Effect]:
         """From now on this holder needs connections to these nodes, and to none that it needed before."""
@@ -207,16 +223,19 @@ class Connections:
 
     # --- what the directory knows
 
-    def met(self, node: NodeId, addresses: tuple[str, ...], incarnation: int, *, now_s: float) -> list[Effect]:
+    def met(
+        self, node: NodeId, addresses: tuple[str, ...], incarnation: int, *, dialable: bool = True, now_s: float
+    ) -> list[Effect]:
         """The directory has this node, at these addresses."""
-        if node in self._met and self._met[node] == (addresses, incarnation):
+        met = _Met(addresses, incarnation, dialable)
+        if self._met.get(node) == met:
             return []
-        self._met[node] = (addresses, incarnation)
+        self._met[node] = met
         self._dialling.meet(node, incarnation)
         if node in self._up:
             self._dialling.reachable_at(node, addresses, incarnation)
         elif node in self._holders or node in self._waiting:
-            return [*self._dialling.want(node, addresses, incarnation, now_s)]
+            return self._seek(node, now_s)
         return []
 
     def lost_sight(self, node: NodeId) -> None:
@@ -264,8 +283,8 @@ class Connections:
             self._dialling.parted(event.peer, now_s)
             if event.peer not in self._holders:
                 return []
-            return [*self._dialling.want(event.peer, *self._met.get(event.peer, ((), 0)), now_s)]
-        incarnation = self._met.get(event.peer, ((), 0))[1]
+            return self._seek(event.peer, now_s)
+        incarnation = self._met.get(event.peer, _Met()).incarnation
         return [*self._dialling.lost(event.peer, now_s, incarnation=incarnation, left=event.proof == "left")]
 
     def _dial_failed(self, event: DialFailed, now_s: float) -> list[Effect]:
@@ -276,6 +295,12 @@ class Connections:
         if news and not event.turned:  # of that the carrier has told
             effects.append(Notice(f"no node of this grid at {event.address} yet, trying again: {event.why}"))
         return effects
+
+    def _seek(self, node: NodeId, now_s: float, *, addresses: tuple[str, ...] = ()) -> list[Effect]:
+        met = self._met.get(node, _Met())
+        if not met.dialable:
+            return [CallFor(node)] if self.dialable else []
+        return [*self._dialling.want(node, met.addresses or addresses, met.incarnation, now_s)]
 
     def _give_up(self, now_s: float) -> list[Effect]:
         """On what waits for those who could not be reached."""
@@ -297,7 +322,7 @@ class Connections:
     def _begin_to_need(self, node: NodeId, now_s: float) -> list[Effect]:
         connection = self._up.get(node)
         if connection is None:
-            return [*self._dialling.want(node, *self._met.get(node, ((), 0)), now_s)]
+            return self._seek(node, now_s)
         return self._say_need(node, connection, True)
 
     def _no_longer_need(self, node: NodeId, now_s: float) -> list[Effect]:

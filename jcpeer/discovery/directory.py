@@ -249,6 +249,10 @@ class Directory:
         member = self._members.get(node)
         return member.news if member is not None else None
 
+    def neighbours_of(self, node: NodeId) -> frozenset[NodeId]:
+        """With whom another node keeps connections, as far as it sees what we see."""
+        return neighbours((node_key(node), node), self._ring)
+
     def __len__(self) -> int:
         """The members, this node included."""
         return len(self._ring)

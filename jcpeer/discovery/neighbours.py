@@ -1,9 +1,9 @@
 """With whom a node keeps a connection for the grid's sake, so that news reach everybody and nobody dies unnoticed.
 
-In a small grid with everybody. In a large one the members stand on a ring in the order of their keys. A node keeps those
-next to it on either side, whose deaths it is to notice; they keep it by the same rule. And it keeps whoever comes first
-at half, a quarter, an eighth... of the way round, so that news need few steps; these links stay as they are while others
-come and go elsewhere.
+In a small grid with everybody. In a large one the members stand on a ring in the order of their keys. A node keeps
+those next to it on either side, whose deaths it is to notice; they keep it by the same rule. And it keeps whoever comes
+first at half, a quarter, an eighth... of the way round, so that news need few steps; these links stay as they are while
+others come and go elsewhere.
 
 Source: the fingers of Chord (Stoica et al. 2001), the farthest few of them.
 """

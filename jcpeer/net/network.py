@@ -79,6 +79,9 @@ class Network(Protocol):
     def dial(self, address: str, expected: NodeId | None = None) -> None:
         """Connect if not connected; ends in `PeerUp` or `DialFailed`, as the contract says."""
 
+    async def probe(self, address: str, expected: NodeId) -> bool:
+        """Whether that very node answers at that address, be it up or not. What was opened to find out is closed."""
+
     def send(self, peer: NodeId, message: PeerMessage) -> None:
         """Queue a message; dropped where the peer is not up."""
 

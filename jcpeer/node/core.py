@@ -28,6 +28,7 @@ from jcpeer.ids import NodeId, short
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.alarm import Alarm
 from jcpeer.node.applications import Applications
+from jcpeer.node.calling import Calling
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
 from jcpeer.node.participation import Participation
@@ -39,6 +40,7 @@ from jcpeer.wire.messages import (
     Answer,
     Ask,
     Assign,
+    CallBack,
     CancelAttempts,
     Confirm,
     Decline,
@@ -52,6 +54,8 @@ from jcpeer.wire.messages import (
     Release,
     Report,
     Started,
+    TriedDial,
+    TryDial,
     Withdraw,
 )
 from jcpeer.work.events import DiskMeasured, Ordered, Reunited
@@ -72,7 +76,12 @@ class Node:
     """One running node. Opened by `open_core`, or with real parts by `node.opening`."""
 
     def __init__(self, parts: Parts, nursery: trio.Nursery, *, join_grid: Callable[[str], Awaitable[None]]) -> None:
-        self.reach = Reach(parts.network, undelivered=self._undelivered, turned_away=self._turned_away)
+        self.reach = Reach(
+            parts.network,
+            undelivered=self._undelivered,
+            turned_away=self._turned_away,
+            call_for=lambda node: self.calling.call_for(node),
+        )
         self.parts = parts = evolve(parts, network=self.reach)
         self._users: dict[NodeId, str] = {}
         self._names: dict[NodeId, str] = {parts.identity.node: parts.name}
@@ -85,6 +94,8 @@ class Node:
         self._coordinators: frozenset[NodeId] = frozenset()
         self._other_grids = OtherGrids(parts.standing.membership.fingerprint)
         self.directory = Directory(self._record, sign=self._sign, read=self._read)
+        self.calling = Calling(self.reach, self.directory, nursery, found=self._found_dialable)
+        self._dialable = True
         self._telling = Alarm(self.directory.wake_s, lambda: self._tell_directory(found.Tick()))
         self.participation = Participation(
             parts,
@@ -154,7 +165,7 @@ class Node:
         self.parts.network.serve_streams(self.transfer.serve)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participation.run, self.transfer)
-            for alarm in (self.reach, self._telling, self._refreshing):
+            for alarm in (self.reach, self.calling, self._telling, self._refreshing):
                 nursery.start_soon(alarm.run)
             nursery.start_soon(self._tick_applications)
             nursery.start_soon(self._watch_load)
@@ -172,8 +183,11 @@ class Node:
             case PeerUp():
                 self._users[event.peer] = event.certificate.user
                 self._names[event.peer] = event.hello.name
+                if event.certificate.host != self.parts.machine.host:
+                    self.calling.peer_came(event.peer)
             case PeerDown():
                 self.elsewhere.lost(event.peer)
+                self.calling.peer_went(event.peer)
             case _:
                 pass
         if self.reach.take(event) or (isinstance(event, Received) and self._hear(event)):
@@ -195,6 +209,8 @@ class Node:
                 self.participation.assigned(node, message)
             case Withdraw() | CancelAttempts() | Acknowledge() | Release():
                 self.participation.post(Ordered(node, message))
+            case TryDial() | TriedDial() | CallBack():
+                self.calling.heard(node, message)
             case Ask():
                 self.elsewhere.asked(node, self._users.get(node, ""), message)
             case Answer():
@@ -239,6 +255,11 @@ class Node:
 
     def _read(self, news: News) -> NodeRecord:
         return read_news(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
+
+    def _found_dialable(self, dialable: bool) -> None:
+        log.info("others can connect to this node" if dialable else "no other machine can connect to this node")
+        self._dialable = dialable
+        self._refresh_record()
 
     def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
         if isinstance(message, Ask):
@@ -327,12 +348,14 @@ class Node:
             load=self._load,
             disk_bytes=self._disk,
             addresses=self._addresses,
+            dialable=self._dialable,
         )
         if record != self._record:
             self._record = record
             self._tell_directory(RecordChanged(record))
             if set(record.addresses) - set(before):
                 self.reach.moved()
+                self.calling.moved()
             self.applications.node_seen(record)
 
     # --- the end

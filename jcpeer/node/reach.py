@@ -14,6 +14,7 @@ import structlog
 import trio
 
 from jcpeer.discovery.connections import (
+    CallFor,
     Connections,
     Effect,
     Notice,
@@ -49,11 +50,13 @@ class Reach:
         *,
         undelivered: Callable[[NodeId, PeerMessage], None] = lambda node, message: None,
         turned_away: Callable[[NodeId], None] = lambda node: None,
+        call_for: Callable[[NodeId], None] = lambda node: None,
     ) -> None:
         self.machine = Connections(carrier.me)
         self._carrier = carrier
         self._undelivered = undelivered
         self._turned_away = turned_away
+        self._call_for = call_for
         self._alarm = Alarm(self.machine.wake_s, self._ring)
         self._ups: dict[NodeId, trio.Event] = {}
         self._holds = count(1)
@@ -85,6 +88,9 @@ class Reach:
             self._carrier.send(peer, message)
         else:
             self._perform(self.machine.send(peer, message, addresses=addresses, now_s=trio.current_time()))
+
+    async def probe(self, address: str, expected: NodeId) -> bool:
+        return await self._carrier.probe(address, expected)
 
     def disconnect(self, peer: NodeId, why: str) -> None:
         self._carrier.disconnect(peer, why)
@@ -132,6 +138,10 @@ class Reach:
         """The directory no longer has this node."""
         self.machine.lost_sight(node)
 
+    def found_dialable(self, dialable: bool) -> None:
+        """Whether others can connect to this node."""
+        self.machine.dialable = dialable
+
     def moved(self) -> None:
         """This machine has a new address."""
         self._perform(self.machine.moved(now_s=trio.current_time()))
@@ -177,6 +187,8 @@ class Reach:
                         self._carrier.part(effect.peer)
                 case Undelivered():
                     self._undelivered(effect.node, effect.message)
+                case CallFor():
+                    self._call_for(effect.node)
                 case TurnedAway():
                     self._turned_away(effect.node)
                 case Notice():

@@ -141,6 +141,37 @@ class Gossip:
 
 
 @frozen
+class Contact:
+    """A node and where it can be dialled. Its key follows from its id, and the handshake proves the id, so a contact is
+    no more than a reason to ask there."""
+
+    node: NodeId
+    addresses: tuple[str, ...]
+
+
+@frozen
+class TryDial:
+    """Can you connect to me, at any of these? Answered by `TriedDial` of the same call."""
+
+    call: int
+    addresses: tuple[str, ...]
+
+
+@frozen
+class TriedDial:
+    call: int
+    reached: bool
+
+
+@frozen
+class CallBack:
+    """`target` cannot be dialled, so it is to dial `caller` itself; passed on by one that is connected to both."""
+
+    target: NodeId
+    caller: Contact
+
+
+@frozen
 class Compare:
     """A digest of all that the sender knows of nodes; who knows something else answers `Known`."""
 
@@ -169,15 +200,6 @@ class Wanted:
 
 
 # --- finding by key (Kademlia); keys are 40 hexadecimal digits
-
-
-@frozen
-class Contact:
-    """A node and where it can be dialled. Its key follows from its id, and the handshake proves the id, so a contact is
-    no more than a reason to ask there."""
-
-    node: NodeId
-    addresses: tuple[str, ...]
 
 
 @frozen
@@ -456,6 +478,9 @@ PeerMessage = (
     | Goodbye
     | Need
     | Gossip
+    | TryDial
+    | TriedDial
+    | CallBack
     | Compare
     | Known
     | Wanted

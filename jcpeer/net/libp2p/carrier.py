@@ -173,6 +173,18 @@ class Carrier:
             dial = self._dials[address, expected] = object()
             self._nursery.start_soon(self._dial, address, expected, dial)
 
+    async def probe(self, address: str, expected: NodeId) -> bool:
+        try:
+            with trio.fail_after(DIAL_S):
+                wire = Wire(await connect(parse_address(address)), initiator=True)
+                try:
+                    await self._keys.secure(wire, expected)
+                finally:
+                    wire.abort()
+        except (ConfigError, UnreachableError, RemoteProtocolError, trio.TooSlowError):
+            return False
+        return True
+
     def send(self, peer: NodeId, message: PeerMessage) -> None:
         if peer == self._me:
             self._emit(Received(peer, message))

@@ -1,0 +1,116 @@
+"""Calls between nodes that cannot dial each other freely: whether we can be dialled, and having others called.
+
+peers, addresses → `discovery.dialability` → TryDial → a peer probes us → TriedDial → our record says `dialable`
+somebody wants a node that cannot be dialled → CallBack → a neighbour of it → CallBack → it dials the caller
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import structlog
+import trio
+
+from jcpeer.discovery import dialability
+from jcpeer.discovery.dialability import Dialability
+from jcpeer.discovery.directory import Directory
+from jcpeer.ids import NodeId, short
+from jcpeer.node.alarm import Alarm
+from jcpeer.node.reach import Reach
+from jcpeer.wire.messages import CallBack, Contact, TriedDial, TryDial
+
+log = structlog.get_logger()
+
+PROBE_S = 4.0
+PROBES_MAX = 8
+"""Nodes that are probed at once for others; more are not answered, and ask somebody else."""
+ADDRESSES_MAX = 4
+CALLERS_MAX = 2
+"""Neighbours through which a node is called."""
+
+
+class Calling:
+    """Owns the dialability machine, and answers those of others."""
+
+    def __init__(
+        self, reach: Reach, directory: Directory, nursery: trio.Nursery, *, found: Callable[[bool], None]
+    ) -> None:
+        """`found` is told when it turns out whether others can connect to this node."""
+        self._reach = reach
+        self._directory = directory
+        self._nursery = nursery
+        self._found = found
+        self._machine = Dialability()
+        self._alarm = Alarm(self._machine.wake_s, lambda: self._tell(dialability.Tick()))
+        self._probing: set[NodeId] = set()
+
+    async def run(self) -> None:
+        """Look whether we can be dialled when it is time, until cancelled."""
+        await self._alarm.run()
+
+    def peer_came(self, peer: NodeId) -> None:
+        """A peer on another machine is connected."""
+        self._tell(dialability.PeerCame(peer))
+
+    def peer_went(self, peer: NodeId) -> None:
+        self._tell(dialability.PeerWent(peer))
+
+    def moved(self) -> None:
+        """This machine has a new address."""
+        self._tell(dialability.Moved())
+
+    def heard(self, peer: NodeId, message: TryDial | TriedDial | CallBack) -> None:
+        match message:
+            case TryDial():
+                if peer not in self._probing and len(self._probing) < PROBES_MAX:
+                    self._probing.add(peer)
+                    self._nursery.start_soon(self._probe, peer, message)
+            case TriedDial():
+                self._tell(dialability.Answered(peer, message.call, message.reached))
+            case CallBack():
+                self._call_back(peer, message)
+
+    def call_for(self, node: NodeId) -> None:
+        """Have a node that cannot be dialled dial us, by way of those that it keeps connections with."""
+        caller = Contact(self._reach.me, self._reach.addresses)
+        through = [each for each in self._directory.neighbours_of(node) if each != self._reach.me]
+        through.sort(key=lambda each: (each not in self._reach.machine.up, each))
+        for each in through[:CALLERS_MAX]:
+            self._reach.send(each, CallBack(node, caller))
+
+    def _call_back(self, peer: NodeId, message: CallBack) -> None:
+        if message.target == self._reach.me:
+            for address in message.caller.addresses[:ADDRESSES_MAX]:
+                self._reach.dial(address, message.caller.node)
+        elif message.target in self._reach.machine.up and peer == message.caller.node:  # one step, so none goes round
+            self._reach.send(message.target, message)
+
+    async def _probe(self, peer: NodeId, message: TryDial) -> None:
+        """Whether one of the addresses leads to that peer."""
+        reached = False
+        try:
+            with trio.move_on_after(PROBE_S):
+                async with trio.open_nursery() as nursery:
+
+                    async def look(address: str) -> None:
+                        nonlocal reached
+                        if await self._reach.probe(address, peer):
+                            reached = True
+                            nursery.cancel_scope.cancel()
+
+                    for address in message.addresses[:ADDRESSES_MAX]:
+                        nursery.start_soon(look, address)
+        finally:
+            self._probing.discard(peer)
+        log.debug("a node was probed", node=short(peer), reached=reached)
+        self._reach.send(peer, TriedDial(message.call, reached))
+
+    def _tell(self, event: dialability.Event) -> None:
+        for effect in self._machine.handle(event, now_s=trio.current_time()):
+            match effect:
+                case dialability.Ask():
+                    self._reach.send(effect.peer, TryDial(effect.call, self._reach.addresses))
+                case dialability.Found():
+                    self._reach.found_dialable(effect.dialable)
+                    self._found(effect.dialable)
+        self._alarm.look()
