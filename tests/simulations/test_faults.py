@@ -52,7 +52,7 @@ def test_a_partition_leaves_the_ways_of_its_shape_and_heals(shape: Shape, ways: 
             for cut in partition(shape, NAMES, random.Random(3)):
                 await injector.inject(cut)
             ids = [each.id for each in grid.running]
-            left = sum(not grid.world.cut_between(*pair) for pair in itertools.permutations(ids, 2))
+            left = sum(not grid.world.cuts.between(*pair) for pair in itertools.permutations(ids, 2))
             await trio.sleep(20)
             if shape in ("halves", "island"):
                 assert len(directory_problems(grid)) == len(NAMES)

@@ -17,6 +17,7 @@ from jcpeer.membership.member import Membership
 from jcpeer.net.events import PARTED, DialFailed, NetworkEvent, PeerDown, Received
 from jcpeer.net.memory.dial import Dial
 from jcpeer.net.memory.link import End, Link
+from jcpeer.net.memory.path import Path
 from jcpeer.net.memory.stream import MemoryStream
 from jcpeer.net.network import ByteStream, StreamHandler
 from jcpeer.wire.messages import Goodbye, Hello, PeerMessage
@@ -83,6 +84,23 @@ class MemoryNetwork:
         under_way = any(each.address == address and not each.redial for each in self._dials.get(expected, ()))
         if self.open and expected not in self.ends and not under_way:
             self._start(Dial(self, address, expected, timeout_s=self.world.dial_timeout_s))
+
+    async def probe(self, address: str, expected: NodeId) -> bool:
+        there = self.world.last_at(address)
+        if there is None or there.me != expected or self.world.behind_firewall(expected):
+            await trio.lowlevel.checkpoint()
+            return False
+        answered = trio.Event()
+        to, back = Path(self.world, self, there), Path(self.world, there, self)
+
+        def answer() -> None:
+            if there.open:
+                back.carry(answered.set)
+
+        to.carry(answer)
+        with trio.move_on_after(self.world.dial_timeout_s):
+            await answered.wait()
+        return answered.is_set()
 
     def send(self, peer: NodeId, message: PeerMessage) -> None:
         if peer == self.me:
