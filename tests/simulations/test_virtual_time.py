@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 from contextlib import AsyncExitStack
+from typing import Literal
 
 import trio
 
@@ -21,9 +22,9 @@ from tests.net.test_memory import Nodes
 SIZE = 12
 
 
-async def transcript(seed: int) -> MemoryWorld:
+async def transcript(seed: int, heartbeats: Literal["modelled", "messages"] = "modelled") -> MemoryWorld:
     """Gossip in a small world in which much goes wrong."""
-    world = MemoryWorld(seed, latency_s=(0.001, 0.05), loss=0.02, keep_trace=True)
+    world = MemoryWorld(seed, latency_s=(0.001, 0.05), loss=0.02, heartbeats=heartbeats, keep_trace=True)
     nodes = Nodes(world)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.run)
@@ -76,15 +77,18 @@ def test_same_seed_gives_the_same_trace_in_another_process_and_another_seed_anot
     }
     code = (
         "from tests.simulations.test_virtual_time import *\n"
-        "print(run_seeded(transcript, 3, seed=3).trace.digest, run_seeded(transcript, 4, seed=4).trace.digest)"
+        "for arguments in ((3,), (4,), (3, 'messages')):\n"
+        "    print(run_seeded(transcript, *arguments, seed=arguments[0]).trace.digest)"
     )
+    with_heartbeats = run_seeded(transcript, 3, "messages", seed=3).trace.digest
     for hash_seed in ("1", "2"):
         environment = {**os.environ, "PYTHONHASHSEED": hash_seed}
-        same, another = subprocess.run(
+        same, another, beating = subprocess.run(
             [sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True
         ).stdout.split()
         assert same == ours.trace.digest
         assert another != ours.trace.digest
+        assert beating == with_heartbeats != ours.trace.digest
 
 
 def test_thousand_messages_cost_no_child_each() -> None:

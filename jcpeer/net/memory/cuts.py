@@ -8,15 +8,21 @@ from jcpeer.ids import NodeId
 
 
 class Cuts:
-    """Each cut is a bit, which marks those who cannot send across it and those who cannot be reached across it."""
+    """Each cut is a bit, which marks those who cannot send across it and those who cannot be reached across it.
+
+    Attributes:
+        any: There are some.
+    """
 
     def __init__(self) -> None:
+        self.any = False
         self._bit = 1
         self._unheard: dict[NodeId, int] = {}
         self._unreached: dict[NodeId, int] = {}
 
     def add(self, from_nodes: Iterable[NodeId], to_nodes: Iterable[NodeId]) -> None:
         """Nothing goes from these to those any more."""
+        self.any = True
         for marks, nodes in ((self._unheard, from_nodes), (self._unreached, to_nodes)):
             for node in nodes:
                 marks[node] = marks.get(node, 0) | self._bit
@@ -24,7 +30,7 @@ class Cuts:
 
     def between(self, source: NodeId, target: NodeId) -> bool:
         """Nothing goes this way."""
-        return bool(self._unheard) and self._unheard.get(source, 0) & self._unreached.get(target, 0) != 0
+        return self._unheard.get(source, 0) & self._unreached.get(target, 0) != 0
 
     def touch(self, node: NodeId) -> bool:
         """The node is at one side of a cut."""
@@ -32,6 +38,7 @@ class Cuts:
 
     def clear(self) -> None:
         """None any more."""
+        self.any = False
         self._bit = 1
         self._unheard.clear()
         self._unreached.clear()

@@ -43,7 +43,8 @@ class Path:
     def blocked(self) -> bool:
         """Nothing arrives at present."""
         source, target = self._source, self._target
-        return source.stopped or target.stopped or self._world.cut_between(source.me, target.me)
+        cuts = self._world.cuts
+        return source.stopped or target.stopped or (cuts.any and cuts.between(source.me, target.me))
 
     def arrival_s(self, size: int) -> float:
         """When so many bytes arrive that depart now."""

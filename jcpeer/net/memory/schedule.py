@@ -17,9 +17,13 @@ class Schedule:
 
     What costs is the instant, for which trio's scheduler goes round once and which is one entry of the heap: actions
     that share one are nearly free.
+
+    Attributes:
+        instants: How many there were so far at which something was done.
     """
 
     def __init__(self) -> None:
+        self.instants = 0
         self._instants: list[float] = []
         self._due: dict[float, list[Action]] = {}
         self._sleep = trio.CancelScope(deadline=-math.inf)
@@ -52,6 +56,7 @@ class Schedule:
         now_s = self._acting_s = trio.current_time()
         try:
             while self._instants and self._instants[0] <= now_s:
+                self.instants += 1
                 for action in self._due.pop(heapq.heappop(self._instants)):
                     action()
         finally:

@@ -80,7 +80,7 @@ class MemoryWorld:
         self.retransmit_s = retransmit_s
         self.bandwidth = bandwidth
         self.traffic = Traffic()
-        self._cuts = Cuts()
+        self.cuts = Cuts()
         self.heartbeats: Heartbeats = ModelledHeartbeats(self) if heartbeats == "modelled" else SentHeartbeats(self)
         self._latency_s = latency_s
         self._firewalls: set[NodeId] = set()
@@ -178,15 +178,15 @@ class MemoryWorld:
     def cut(self, from_nodes: Iterable[NodeId], to_nodes: Iterable[NodeId], *, one_way: bool = False) -> None:
         """Nothing goes between these nodes any more; with `one_way` nothing from the first to the second."""
         from_nodes, to_nodes = tuple(from_nodes), tuple(to_nodes)
-        self._cuts.add(from_nodes, to_nodes)
+        self.cuts.add(from_nodes, to_nodes)
         if not one_way:
-            self._cuts.add(to_nodes, from_nodes)
+            self.cuts.add(to_nodes, from_nodes)
         self._look_around(self._at_a_cut())
 
     def heal(self) -> None:
         """Undo every cut."""
         affected = self._at_a_cut()
-        self._cuts.clear()
+        self.cuts.clear()
         self._look_around(affected)
 
     def firewall(self, node: NodeId) -> None:
@@ -209,7 +209,7 @@ class MemoryWorld:
         return self._latency_s(source, target) if callable(self._latency_s) else self._latency_s
 
     def cut_between(self, source: NodeId, target: NodeId) -> bool:
-        return self._cuts.between(source, target)
+        return self.cuts.between(source, target)
 
     def behind_firewall(self, node: NodeId) -> bool:
         return node in self._firewalls
@@ -235,17 +235,17 @@ class MemoryWorld:
 
     def record(self, node: MemoryNetwork, event: NetworkEvent) -> None:
         """Write down what a node is told."""
-        match event:
-            case Received(_, Heartbeat()):
+        if isinstance(event, Received):  # nearly all are
+            message = type(event.message)
+            if message is Heartbeat:
                 return  # they would be most of the lines, and say nothing that another one does not
-            case Received(peer, message):
-                what = f"{self._name(peer)} > {node.name} {type(message).__name__}"
-            case PeerUp(peer):
-                what = f"{node.name} PeerUp {self._name(peer)}"
-            case PeerDown(peer, proof):
-                what = f"{node.name} PeerDown {self._name(peer)} {proof}"
-            case _:
-                what = f"{node.name} DialFailed {event.address}"
+            what = f"{self._name(event.peer)} > {node.name} {message.__name__}"
+        elif isinstance(event, PeerUp):
+            what = f"{node.name} PeerUp {self._name(event.peer)}"
+        elif isinstance(event, PeerDown):
+            what = f"{node.name} PeerDown {self._name(event.peer)} {event.proof}"
+        else:
+            what = f"{node.name} DialFailed {event.address}"
         self.trace.add(self.schedule.now_s, what)
 
     # --- within
@@ -266,7 +266,7 @@ class MemoryWorld:
                     end.close(tell=tell)
 
     def _at_a_cut(self) -> list[MemoryNetwork]:
-        return [network for network in self._open.values() if self._cuts.touch(network.me)]
+        return [network for network in self._open.values() if self.cuts.touch(network.me)]
 
     def _look_around(self, networks: Iterable[MemoryNetwork]) -> None:
         """After a fault came or went here: what can go on does, and who hears nothing begins to wonder."""
