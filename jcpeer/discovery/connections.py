@@ -209,10 +209,13 @@ class Connections:
                 effects += self._no_longer_need(node, now_s)
         return effects
 
-    def used(self, peer: NodeId, *, now_s: float) -> None:
-        """Something was said over the connection to this peer."""
-        if (connection := self._up.get(peer)) is not None:
-            connection.used_s = now_s
+    def used(self, peer: NodeId, *, now_s: float) -> bool:
+        """Something is said over the connection to this peer; False where there is none."""
+        connection = self._up.get(peer)
+        if connection is None:
+            return False
+        connection.used_s = now_s
+        return True
 
     def needed(self, peer: NodeId, needed: bool, *, now_s: float) -> None:
         """The peer said whether it needs the connection."""

@@ -84,10 +84,11 @@ class Reach:
 
     def send_to(self, peer: NodeId, addresses: tuple[str, ...], message: PeerMessage) -> None:
         """The same where the directory may not know the node, but whoever named it said where it is."""
-        if peer == self.me:
+        now_s = trio.current_time()
+        if peer == self.me or self.machine.used(peer, now_s=now_s):
             self._carrier.send(peer, message)
         else:
-            self._perform(self.machine.send(peer, message, addresses=addresses, now_s=trio.current_time()))
+            self._perform(self.machine.send(peer, message, addresses=addresses, now_s=now_s))
 
     async def probe(self, address: str, expected: NodeId) -> bool:
         return await self._carrier.probe(address, expected)
