@@ -44,6 +44,7 @@ def of_seen_node(seen: SeenNode) -> Data:
         "cost": record.cost,
         "load": record.load,
         "age_s": round(seen.age_s, 3),
+        "connected": seen.connected,
         "address": seen.address,
         "addresses": list(record.addresses),
         "labels": dict(record.labels),

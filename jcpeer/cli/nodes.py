@@ -42,7 +42,8 @@ def nodes(
     """Show the nodes of the grid.
 
     The node that answers is marked with a star. SLOTS are taken/all; LOAD is the work that the whole machine has,
-    1.0 being one CPU's worth; AGE is the time since the node last gave a sign of life.
+    1.0 being one CPU's worth; AGE is the time since the node last gave a sign of life, or "others" where the node that
+    answers is not connected to it, as in a large grid, and hears of it from others.
 
     \b
     Examples:
@@ -98,6 +99,12 @@ def _lines(found: Nodes, width: int | None) -> list[str]:
     return table_lines(_COLUMNS, [_row(each) for each in in_order], width=width)
 
 
+def _age(seen: SeenNode) -> str:
+    if seen.myself:
+        return ""
+    return f"{seen.age_s:.1f} s" if seen.connected else "others"
+
+
 def _row(seen: SeenNode) -> list[str]:
     record = seen.record
     return [
@@ -108,7 +115,7 @@ def _row(seen: SeenNode) -> list[str]:
         str(record.cpus),
         size(record.memory_bytes),
         f"{record.load:.1f}",
-        "" if seen.myself else f"{seen.age_s:.1f} s",
+        _age(seen),
         address(seen.address or next(iter(record.addresses), "")),
         short(record.node),
     ]

@@ -565,7 +565,7 @@ class Directory:
         up = self._up.get(node)
         heard_s = max(member.heard_s, up.heard_s) if up is not None else member.heard_s
         address = up.address if up is not None else next(iter(member.record.addresses), "")
-        return SeenNode(member.record, age_s=max(0.0, now_s - heard_s), address=address)
+        return SeenNode(member.record, age_s=max(0.0, now_s - heard_s), address=address, connected=up is not None)
 
 
 def _rank(obituary: Obituary) -> tuple[int, int]:

@@ -198,12 +198,14 @@ class Self:
 
 @frozen
 class SeenNode:
-    """A node in the directory; `age_s` since it last spoke, 0 for the node that answers."""
+    """A node in the directory; `age_s` since it last spoke, 0 for the node that answers; of one that is not `connected`
+    to that node, since its record was heard from others, who would tell of its death."""
 
     record: NodeRecord
     age_s: float
     address: str
     myself: bool = False
+    connected: bool = True
 
 
 @frozen
