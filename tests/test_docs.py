@@ -241,7 +241,7 @@ def test_every_message_request_and_fact_has_its_row() -> None:
     assert table == {"Hello", "Turned"} | kinds(messages.PeerMessage)
     assert {named(row[0])[0] for row in rows(PROTOCOL, "Fact")} == kinds(facts.Fact)
     asked = {named(row[0])[0]: set(named(row[1])) for row in rows(PROTOCOL, "Request")}
-    assert asked.keys() == kinds(requests.RequestBody)
+    assert asked.keys() == kinds(requests.RequestBody) | kinds(requests.HomeRequest)
     assert set().union(*asked.values()) | {"Refusal"} == kinds(requests.ReplyBody)
 
 

@@ -35,7 +35,7 @@ _COLUMNS = (
 
 
 def list_applications(as_json: AsJson = False, node: OnNode = None) -> None:
-    """List the applications that the local node coordinates or keeps, the latest first.
+    """List the applications of your nodes, here and elsewhere, the latest first.
 
     \b
     Examples:

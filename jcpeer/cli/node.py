@@ -136,7 +136,7 @@ def node(
         name_told = ready.name
 
     async def run() -> None:
-        await run_node(loaded, on_ready=tell)
+        await run_node(loaded, on_ready=tell, passing=until_eof)
 
     trio.run(run)
     if not quiet:

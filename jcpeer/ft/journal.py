@@ -1,4 +1,5 @@
-"""The journal of one node: the facts of every application that it coordinates or keeps a copy of.
+"""The journal of one node: the facts of every application that it coordinates or keeps a copy of, and where those are
+to live that were handed to it.
 
 `Journal` decides the order in which things become durable; a `Disk` keeps them. Whatever is written joins one queue,
 and a child commits all that has gathered there as one group: one transaction serves every application that had
@@ -66,7 +67,20 @@ class Forget:
     app: AppId
 
 
-Write = Begin | Append | Truncate | Promise | Forget
+@frozen
+class Place:
+    """This node decided where an application is to live that may well be another node's."""
+
+    app: AppId
+    decision: bytes
+
+
+@frozen
+class Unplace:
+    app: AppId
+
+
+Write = Begin | Append | Truncate | Promise | Forget | Place | Unplace
 
 
 @define
@@ -83,6 +97,9 @@ class Disk(Protocol):
 
     def load(self) -> dict[AppId, Held]:
         """What earlier runs left."""
+
+    def decisions(self) -> dict[AppId, bytes]:
+        """Where earlier runs decided to place applications."""
 
     def new_journal_id(self) -> str:
         """Another one each time, on whatever machine."""
@@ -104,6 +121,7 @@ class Journal:
     def __init__(self, disk: Disk) -> None:
         self._disk = disk
         self._held = disk.load()
+        self._decisions = disk.decisions()
         self._queue: list[Write] = []
         self._uncommitted: dict[tuple[AppId, Digest], bytes] = {}
         self._news = trio.Event()
@@ -162,7 +180,24 @@ class Journal:
         if self._held.pop(app, None) is not None:
             self._write(Forget(app))
 
+    async def place(self, app: AppId, decision: bytes) -> None:
+        """Keep where an application is to live; returns when that is on the disk."""
+        self._decisions[app] = decision
+        kept = trio.Event()
+        self._awaiting.append(kept)
+        self._write(Place(app, decision))
+        await kept.wait()
+
+    def unplace(self, app: AppId) -> None:
+        """Forget where an application was to live."""
+        if self._decisions.pop(app, None) is not None:
+            self._write(Unplace(app))
+
     # --- reading
+
+    def decisions(self) -> dict[AppId, bytes]:
+        """Where applications are to live, as far as this node decided it."""
+        return dict(self._decisions)
 
     def applications(self) -> list[AppId]:
         return list(self._held)
@@ -292,6 +327,7 @@ class MemoryDisk:
     _held: dict[AppId, Held] = field(factory=dict, init=False)
     _entries: dict[AppId, list[Entry]] = field(factory=dict, init=False)
     _blobs: dict[AppId, dict[Digest, bytes]] = field(factory=dict, init=False)
+    _decisions: dict[AppId, bytes] = field(factory=dict, init=False)
     _ids_given: int = field(default=0, init=False)
 
     def after_crash(self) -> MemoryDisk:
@@ -300,11 +336,15 @@ class MemoryDisk:
         found._held = copy.deepcopy(self._held)
         found._entries = {app: list(entries) for app, entries in self._entries.items()}
         found._blobs = {app: dict(blobs) for app, blobs in self._blobs.items()}
+        found._decisions = dict(self._decisions)
         found._ids_given = self._ids_given
         return found
 
     def load(self) -> dict[AppId, Held]:
         return copy.deepcopy(self._held)
+
+    def decisions(self) -> dict[AppId, bytes]:
+        return dict(self._decisions)
 
     def new_journal_id(self) -> str:
         self._ids_given += 1
@@ -338,6 +378,10 @@ class MemoryDisk:
                 self._held[app].promised = epoch
             case Forget(app):
                 del self._held[app], self._entries[app], self._blobs[app]
+            case Place(app, decision):
+                self._decisions[app] = decision
+            case Unplace(app):
+                del self._decisions[app]
             case _:
                 assert_never(write)
         if write.app in self._held:

@@ -22,7 +22,7 @@ from typing import Any, Literal, assert_never, cast
 import trio
 
 from jcpeer.errors import ConfigError, RemoteProtocolError, StorageError
-from jcpeer.ft.journal import Append, Begin, Forget, Held, Promise, Truncate, Write
+from jcpeer.ft.journal import Append, Begin, Forget, Held, Place, Promise, Truncate, Unplace, Write
 from jcpeer.ids import AppId, Digest, Epoch, NodeId, short
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.facts import Entry, Fact
@@ -40,6 +40,9 @@ CREATE TABLE entry (
 CREATE TABLE inline (app TEXT NOT NULL, digest TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (app, digest));
 PRAGMA user_version = {SCHEMA_VERSION};
 """
+
+PLACEMENTS = "CREATE TABLE IF NOT EXISTS placement (app TEXT PRIMARY KEY, decision BLOB NOT NULL) WITHOUT ROWID"
+"""Apart, since a journal of version 1 may be without."""
 
 ROWS_AT_ONCE = 256
 """Read at once: a read that stays open would keep SQLite from folding its log into the file."""
@@ -76,6 +79,7 @@ class SqliteDisk:
             self._writer.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         elif version != SCHEMA_VERSION:
             raise ConfigError(f"another version of jcpeer wrote the journal {self._path}: use that, or move it away")
+        self._writer.execute(PLACEMENTS)
 
     def close(self) -> None:
         with _storage_errors(self._path):
@@ -91,6 +95,10 @@ class SqliteDisk:
                 AppId(app): Held(journal_id, None if counter is None else Epoch(counter, NodeId(node)), last_index)
                 for app, journal_id, counter, node, last_index in self._reader.execute(query)
             }
+
+    def decisions(self) -> dict[AppId, bytes]:
+        with _storage_errors(self._path):
+            return {AppId(app): decision for app, decision in self._reader.execute("SELECT * FROM placement")}
 
     def read(self, app: AppId, *, after_index: int) -> Iterator[Entry]:
         query = """SELECT idx, epoch_counter, epoch_node, at_s, fact FROM entry
@@ -152,6 +160,10 @@ class SqliteDisk:
             case Forget(app):
                 for table in ("application", "entry", "inline"):
                     execute(f"DELETE FROM {table} WHERE app = ?", (app,))
+            case Place(app, decision):
+                execute("INSERT OR REPLACE INTO placement VALUES (?, ?)", (app, decision))
+            case Unplace(app):
+                execute("DELETE FROM placement WHERE app = ?", (app,))
             case _:
                 assert_never(write)
 

@@ -53,12 +53,17 @@ class Applications:
         *,
         known_nodes: Callable[[], Iterable[NodeRecord]],
         changed: Callable[[], None],
+        appeared: Callable[[ApplicationHost], None] = lambda host: None,
+        forgotten: Callable[[ApplicationHost], None] = lambda host: None,
     ) -> None:
+        """`appeared`: an application lives here, since now or again; `forgotten`: nothing is kept of it any more."""
         self._parts = parts
         self._transfer = transfer
         self._nursery = nursery
         self._known_nodes = known_nodes
         self._changed = changed
+        self._appeared = appeared
+        self._forgotten = forgotten
         self._hosts: dict[AppId, ApplicationHost] = {}
         self._awake_s = parts.clock_s()
         self._running: dict[AppId, None] = {}
@@ -80,6 +85,7 @@ class Applications:
                 log.info("application goes on", app=app, name=state.header.name)
                 effects = host.machine.take_over(now_s=trio.current_time(), absent=self._absent_outputs(state))
                 self._start(host, effects)
+            self._appeared(host)
 
     def _absent_outputs(self, state: ApplicationState) -> set[Digest]:
         """What our own attempts left that neither their reports nor our disk kept."""
@@ -104,6 +110,7 @@ class Applications:
             effects = host.machine.open(Submitted(signed), now_s=trio.current_time())
             self._hosts[app] = host
             self._start(host, effects)
+            self._appeared(host)
             self._changed()
         return self._hosts[app]
 
@@ -145,6 +152,7 @@ class Applications:
         self._parts.store.drop(blobs)
         self._parts.journal.forget(host.app)
         del self._hosts[host.app]
+        self._forgotten(host)
 
     def forget_old(self) -> None:
         """Drop what ended long ago, as the settings say."""
@@ -172,19 +180,21 @@ class Applications:
     def get(self, app: AppId) -> ApplicationHost | None:
         return self._hosts.get(app)
 
-    def find(self, wanted: str) -> ApplicationHost | None:
-        """By id, by unique prefix of it, or by name, of which the latest counts if all earlier ones have ended.
+    def find(self, wanted: str, *, user: str) -> ApplicationHost | None:
+        """An application of this user: by id, by unique prefix of it, or by name, of which the latest counts if all
+        earlier ones have ended.
 
         Raises:
             RequestError: several are meant.
         """
         if (exact := self._hosts.get(AppId(wanted))) is not None:
-            return exact
-        named = [each for each in self if each.machine.state.header.name == wanted]
+            return exact if exact.machine.state.header.user == user else None
+        theirs = [each for each in self if each.machine.state.header.user == user]
+        named = [each for each in theirs if each.machine.state.header.name == wanted]
         running = [each for each in named if each.app in self._running]
         found = running or named[-1:]
         if not found and len(wanted) >= 2:
-            found = [each for each in self if each.app.startswith(wanted)]
+            found = [each for each in theirs if each.app.startswith(wanted)]
         if len(found) > 1:
             ids = ", ".join(each.app[:12] for each in found)
             raise RequestError(f"{wanted!r} means several applications: {ids}; give more of the id", kind="ambiguous")

@@ -25,16 +25,24 @@ from jcpeer.discovery.other_grids import OtherGrids
 from jcpeer.discovery.sighting import Discovery, Farewell, Sighting
 from jcpeer.errors import RequestError
 from jcpeer.ids import NodeId, short
+from jcpeer.membership.certificates import verify_chain
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.alarm import Alarm
 from jcpeer.node.applications import Applications
 from jcpeer.node.calling import Calling
+from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
+from jcpeer.node.finder import DirectoryFinder
+from jcpeer.node.home import Home
 from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
 from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
+from jcpeer.node.publishing import Publishing
 from jcpeer.node.reach import Reach
 from jcpeer.node.service import Service
+from jcpeer.node.submission import Submissions
+from jcpeer.node.whereabouts import Whereabouts
+from jcpeer.rdv.placement import Candidate
 from jcpeer.wire.messages import (
     Acknowledge,
     Answer,
@@ -112,21 +120,48 @@ class Node:
             find=lambda digest: self.applications.content(digest),
             open_log=self.participation.open_log,
         )
+        self.finder = DirectoryFinder(self.candidates)
+        publishing = Publishing(parts, self.finder)
         self.applications = Applications(
-            parts, self.transfer, nursery, known_nodes=self.known_nodes, changed=self._show_state
+            parts,
+            self.transfer,
+            nursery,
+            known_nodes=self.known_nodes,
+            changed=self._show_state,
+            appeared=publishing.show,
+            forgotten=publishing.hide,
         )
-        self.elsewhere = Elsewhere(parts, self.applications, nursery, others=self.other_nodes)
+        home = Home(parts, self.applications, self.transfer, me=self.candidate)
+        self.decisions = Decisions(parts.journal, parts.clock_s)
+        self.elsewhere = Elsewhere(parts, self.applications, home, nursery, holding=self.reach.holding)
+        whereabouts = Whereabouts(
+            parts, self.finder, self.decisions, self.elsewhere, others=self.other_nodes, name_of=self.name_of
+        )
+        submissions = Submissions(
+            parts,
+            self.applications,
+            home,
+            self.decisions,
+            self.elsewhere,
+            whereabouts,
+            self.finder,
+            nursery,
+            me=self.candidate,
+        )
         self.service = Service(
             parts,
             self.applications,
             self.participation,
             self.directory,
             self.transfer,
-            self.elsewhere,
+            submissions,
+            home,
+            whereabouts,
             name_of=self.name_of,
             notices=self._other_grids.notices,
             join_grid=join_grid,
         )
+        self.elsewhere.answer_with(self.service.answer, self.service.summaries)
         self._nursery: trio.Nursery | None = None
         self._remember: Callable[[NodeId, tuple[str, ...]], None] = lambda node, addresses: None
         self._forget: Callable[[NodeId], None] = lambda node: None
@@ -150,6 +185,20 @@ class Node:
 
     def other_nodes(self) -> Iterator[NodeRecord]:
         return (each for each in self.known_nodes() if each.node != self.id)
+
+    def candidate(self) -> Candidate:
+        """This node, as the home of what it is handed by its own clients."""
+        record = evolve(self._record, coordinates=self.parts.config.coordinate)
+        return Candidate(record, self.parts.standing.membership.certificate)
+
+    def candidates(self) -> Iterator[Candidate]:
+        """Everybody in the directory, as homes of applications that others choose."""
+        membership = self.parts.standing.membership
+        yield Candidate(self._record, membership.certificate)
+        for record in self.other_nodes():
+            news = self.directory.news_of(record.node)
+            assert news is not None, "each record in the directory came as news"
+            yield Candidate(record, verify_chain(news.record.chain, root=membership.root, now_s=None))
 
     def keep_addresses(
         self, remember: Callable[[NodeId, tuple[str, ...]], None], forget: Callable[[NodeId], None]
@@ -316,6 +365,7 @@ class Node:
     async def _forget_old_applications(self) -> None:
         while True:
             self.applications.forget_old()
+            self.decisions.forget_old(age_s=self.parts.config.results_kept_s)
             await trio.sleep(HOUR_S)
 
     # --- the node's own record
@@ -392,7 +442,7 @@ def _first_record(parts: Parts) -> NodeRecord:
         python=machine.python,
         labels=config.labels,
         addresses=parts.network.addresses,
-        coordinates=config.coordinate,
+        coordinates=config.coordinate and not parts.passing,
         trusts_grid=config.trust_grid,
         gpus=len(offered_gpus(config, machine)),
         disk_bytes=told_disk(offered_disk(config, machine.disk_free()), 0),

@@ -1,16 +1,16 @@
-"""Questions to other nodes about applications that are not hosted here, and answers to theirs.
+"""Questions to other nodes about applications that live there, and answers to theirs.
 
-All nodes in the directory are asked at once; the first that does not say "not here" is listened to. A question is
-answered from one's own applications only, never passed on, and only to nodes of the user whose application it is. Who
-no longer wants to know says so by an empty question of the same number.
+Of several nodes that are asked at once, the first that does not say "not here" is listened to. A question is answered
+from one's own applications only, never passed on, and only to nodes of the user whose application it is. Who no longer
+wants to know says so by an empty question of the same number; who needs long for an answer says so by empty answers.
 """
 
 from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, aclosing, contextmanager
 from typing import Any, cast
 
 import structlog
@@ -20,10 +20,11 @@ from attrs import define, field
 from jcpeer.errors import JcpeerError, RemoteProtocolError, RequestError, UnreachableError
 from jcpeer.ids import NodeId
 from jcpeer.node.applications import Applications
+from jcpeer.node.home import NOT_HERE, Home
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
 from jcpeer.wire.codec import pack, unpack
-from jcpeer.wire.messages import Answer, Ask, NodeRecord
+from jcpeer.wire.messages import Answer, Ask
 from jcpeer.wire.requests import (
     Applications as Summaries,
 )
@@ -32,21 +33,21 @@ from jcpeer.wire.requests import (
     Cancel,
     Done,
     Forget,
-    GetBlob,
     GetLog,
     GetResults,
     GetStatus,
     GetTask,
+    HomeRequest,
     ListApplications,
     Refusal,
     ReplyBody,
-    Status,
     Watch,
     Why,
 )
 
 AboutApplication = GetStatus | Watch | GetTask | GetResults | GetLog | Cancel | Why | Forget
 """Requests that name an application, and that another node may answer."""
+Question = AboutApplication | HomeRequest | ListApplications
 Answerer = Callable[[AboutApplication, ApplicationHost], AsyncGenerator[ReplyBody, None]]
 Lister = Callable[[str], Summaries]
 """The applications of a user."""
@@ -55,23 +56,24 @@ log = structlog.get_logger()
 
 ANSWER_S = 3.0
 """A node that has not begun to answer by then is not waited for."""
+STILL_AT_IT_S = 1.0
+"""How often whoever needs longer says so."""
 
 LIST_S = 1.0
 """The same where everybody is listened to, so that one who is silent is not waited for by all that goes well."""
-NO_LONGER = b""
-NOT_HERE = "not here"
-"""The kind of refusal that says nothing but that the application is not hosted there."""
+NOTHING = b""
+"""As a question: no longer wanted. As an answer: still at it."""
 
-ASKABLE: Any = AboutApplication | ListApplications
+QUESTIONS: Any = Question
 REPLIES: Any = ReplyBody
 
 
 @define
 class _Call:
-    """A question under way: who has not answered yet, and who is listened to."""
+    """A question under way: who has not answered yet, and who is listened to. None among the replies: still at it."""
 
     waiting: set[NodeId]
-    replies: trio.MemorySendChannel[tuple[ReplyBody, bool]]
+    replies: trio.MemorySendChannel[tuple[ReplyBody | None, bool]]
     chosen: NodeId | None = None
 
 
@@ -96,14 +98,17 @@ class Elsewhere:
         self,
         parts: Parts,
         applications: Applications,
+        home: Home,
         nursery: trio.Nursery,
         *,
-        others: Callable[[], Iterable[NodeRecord]],
+        holding: Callable[[NodeId], AbstractContextManager[None]],
     ) -> None:
+        """`holding`: within this the connection to a node is kept, however long nothing is said."""
         self._parts = parts
         self._applications = applications
+        self._home = home
         self._nursery = nursery
-        self._others = others
+        self._holding = holding
         self._numbers = itertools.count(1)
         self._calls: dict[int, _Call] = {}
         self._polls: dict[int, _Poll] = {}
@@ -113,51 +118,71 @@ class Elsewhere:
 
     # --- asking
 
-    async def ask(self, body: AboutApplication) -> AsyncGenerator[ReplyBody, None]:
-        """The replies of the one node that knows the application.
+    async def ask(
+        self, body: Question, nodes: Iterable[NodeId], *, chosen: Callable[[NodeId], None] = lambda node: None
+    ) -> AsyncGenerator[ReplyBody, None]:
+        """The replies of the first of these nodes that knows the application, which is told to `chosen`.
 
         Raises:
-            RequestError: nobody in reach knows it.
+            RequestError: it says no; of kind `NOT_HERE` where none of those that answered knows it.
+            UnreachableError: nobody answers, or the one that did went away.
         """
-        unknown = RequestError(
-            f"no application {body.app!r} here or at another node in reach; `jcpeer list` shows which there are",
-            kind="unknown",
-        )
-        nodes = [each.node for each in self._others()]
-        if not nodes:
-            raise unknown
+        waiting = set(nodes)
+        if not waiting:
+            raise RequestError("there is nobody to ask", kind=NOT_HERE)
         number = next(self._numbers)
-        send, receive = trio.open_memory_channel[tuple[ReplyBody, bool]](math.inf)
-        self._calls[number] = _Call(set(nodes), send)
-        request = pack(body, ASKABLE)
-        for node in nodes:
-            self._parts.network.send(node, Ask(number, request))
+        send, receive = trio.open_memory_channel[tuple[ReplyBody | None, bool]](math.inf)
+        call = self._calls[number] = _Call(waiting, send)
+        everybody = len(waiting)
+        for node in sorted(waiting):
+            self._parts.network.send(node, Ask(number, pack(body, QUESTIONS)))
         try:
             with trio.move_on_after(ANSWER_S) as scope:
                 reply, last = await receive.receive()
-            if scope.cancelled_caught or (isinstance(reply, Refusal) and reply.kind == NOT_HERE):
-                raise unknown
-            while True:
-                if isinstance(reply, Refusal):
-                    raise RequestError(reply.text, kind=reply.kind)
-                if last:
-                    return
-                yield reply
-                reply, last = await receive.receive()
+            if scope.cancelled_caught:
+                if len(call.waiting) < everybody:
+                    raise RequestError("not known to those that answer", kind=NOT_HERE)
+                raise UnreachableError(f"no answer within {ANSWER_S:.0f} s")
+            if call.chosen is None:
+                raise _error_of(reply)
+            chosen(call.chosen)
+            with self._holding(call.chosen):
+                while True:
+                    if isinstance(reply, Refusal):
+                        raise _error_of(reply)
+                    if last and not isinstance(body, HomeRequest):
+                        return  # the mark after many replies
+                    if reply is not None:
+                        yield reply
+                    if last:
+                        return
+                    reply, last = await receive.receive()
         finally:
-            call = self._calls.pop(number)
-            for node in call.waiting if call.chosen is None else {call.chosen} & call.waiting:
-                self._parts.network.send(node, Ask(number, NO_LONGER))
+            del self._calls[number]
+            for node in sorted(call.waiting if call.chosen is None else {call.chosen} & call.waiting):
+                self._parts.network.send(node, Ask(number, NOTHING))
 
-    async def applications(self) -> list[ApplicationSummary]:
-        """Our user's applications that other nodes in reach coordinate."""
-        poll = _Poll({each.node for each in self._others()})
+    async def request(self, node: NodeId, body: HomeRequest) -> ReplyBody:
+        """The only reply of a node.
+
+        Raises:
+            RequestError: it says no; of kind `NOT_HERE` where the application does not live there.
+            UnreachableError: it does not answer.
+        """
+        async with aclosing(self.ask(body, [node])) as replies:
+            async for reply in replies:
+                return reply
+        raise UnreachableError("it ended without an answer")
+
+    async def applications(self, nodes: Iterable[NodeId]) -> list[ApplicationSummary]:
+        """Our user's applications that live on these nodes, as far as they answer."""
+        poll = _Poll(set(nodes))
         if not poll.waiting:
             return []
         number = next(self._numbers)
         self._polls[number] = poll
-        for node in list(poll.waiting):
-            self._parts.network.send(node, Ask(number, pack(ListApplications(), ASKABLE)))
+        for node in sorted(poll.waiting):
+            self._parts.network.send(node, Ask(number, pack(ListApplications(), QUESTIONS)))
         try:
             with trio.move_on_after(LIST_S):
                 await poll.complete.wait()
@@ -165,20 +190,12 @@ class Elsewhere:
             del self._polls[number]
         return poll.found
 
-    async def holders(self, body: GetBlob) -> list[NodeId]:
-        """Who may hold a blob of an application that is not ours: its coordinator, then its participants."""
-        async with aclosing(self.ask(GetStatus(body.app))) as replies:
-            async for reply in replies:
-                if isinstance(reply, Status):
-                    return [reply.coordinator.id, *(each.id for each in reply.participants)]
-        raise UnreachableError(f"nobody in reach knows who holds blob {body.blob.digest[:12]}")
-
     def answered(self, node: NodeId, answer: Answer) -> None:
         asked = self._calls.get(answer.call) or self._polls.get(answer.call)
         if asked is None or node not in asked.waiting:
             return
         try:
-            reply = cast(ReplyBody, unpack(answer.reply, REPLIES))
+            reply = None if answer.reply == NOTHING else cast(ReplyBody, unpack(answer.reply, REPLIES))
         except RemoteProtocolError as error:
             log.warning("malformed answer", node=node, reason=str(error))
             return
@@ -188,7 +205,7 @@ class Elsewhere:
         else:
             self._hear(asked, node, reply, answer.last)
 
-    def _hear(self, call: _Call, node: NodeId, reply: ReplyBody, last: bool) -> None:
+    def _hear(self, call: _Call, node: NodeId, reply: ReplyBody | None, last: bool) -> None:
         if call.chosen is None and not (isinstance(reply, Refusal) and reply.kind == NOT_HERE):
             call.chosen = node
         if last:
@@ -200,14 +217,15 @@ class Elsewhere:
 
     def lost(self, node: NodeId) -> None:
         """A node that may owe an answer is gone."""
-        gone = Refusal("unreachable", "the node that coordinates the application went away; ask again")
         for call in self._calls.values():
+            if node not in call.waiting:
+                continue
             if call.chosen == node:
-                call.replies.send_nowait((gone, True))
-            elif node in call.waiting and call.chosen is None:
+                call.replies.send_nowait((Refusal("unreachable", "it went away; ask again"), True))
+            elif call.chosen is None:
                 call.waiting.discard(node)
                 if not call.waiting:
-                    call.replies.send_nowait((Refusal(NOT_HERE, ""), True))
+                    call.replies.send_nowait((Refusal("unreachable", "it went away"), True))
         for poll in self._polls.values():
             poll.without(node)
         for (asker, _), scope in list(self._answering.items()):
@@ -229,7 +247,7 @@ class Elsewhere:
         key = (node, ask.call)
         if key in self._answering:  # no longer wanted, or of an asker that has started anew since
             self._answering.pop(key).cancel()
-        if ask.request != NO_LONGER:
+        if ask.request != NOTHING:
             scope = self._answering[key] = trio.CancelScope()
             self._nursery.start_soon(self._answer_within, scope, node, user, ask)
 
@@ -244,12 +262,17 @@ class Elsewhere:
             self._parts.network.send(node, Answer(ask.call, pack(body, REPLIES), last))
 
         try:
-            body = cast("AboutApplication | ListApplications", unpack(ask.request, ASKABLE))
+            body = cast(Question, unpack(ask.request, QUESTIONS))
             if isinstance(body, ListApplications):
                 reply(self._lister(user), last=True)
                 return
-            host = self._applications.find(body.app)
-            if host is None or self._answerer is None or host.machine.state.header.user != user:
+            if isinstance(body, HomeRequest):
+                with self._saying_still_at_it(node, ask.call):
+                    done = await self._home.answer(body, asker=node, user=user)
+                reply(done, last=True)
+                return
+            host = self._applications.find(body.app, user=user)
+            if host is None or self._answerer is None:
                 reply(Refusal(NOT_HERE, ""), last=True)
                 return
             async with aclosing(self._answerer(body, host)) as replies:
@@ -265,3 +288,25 @@ class Elsewhere:
         except Exception as error:  # a bug in answering one question is no reason to fail all else
             log.exception("a bug in answering a node", node=node)
             reply(Refusal("invalid", f"internal error: {error!r}"), last=True)
+
+    @contextmanager
+    def _saying_still_at_it(self, node: NodeId, call: int) -> Iterator[None]:
+        scope = trio.CancelScope()
+
+        async def say() -> None:
+            with scope:
+                while True:
+                    await trio.sleep(STILL_AT_IT_S)
+                    self._parts.network.send(node, Answer(call, NOTHING, last=False))
+
+        self._nursery.start_soon(say)
+        try:
+            yield
+        finally:
+            scope.cancel()
+
+
+def _error_of(reply: ReplyBody | None) -> JcpeerError:
+    """What a refusal says; of a call that nobody was chosen for, there is no other reply."""
+    assert isinstance(reply, Refusal)
+    return UnreachableError(reply.text) if reply.kind == "unreachable" else RequestError(reply.text, kind=reply.kind)

@@ -91,8 +91,12 @@ async def open_node(config: Config) -> AsyncIterator[OpenedNode]:
         yield opened
 
 
-async def run_node(config: Config, *, on_ready: Callable[[NodeReady], None]) -> None:
+async def run_node(config: Config, *, on_ready: Callable[[NodeReady], None], passing: bool = False) -> None:
     """A node as a program of its own, until SIGTERM or Ctrl-C; one that joins another grid starts anew in it.
+
+    Args:
+        on_ready: Called when it listens.
+        passing: It will end with whoever started it, and coordinates for nobody else.
 
     Raises:
         JcpeerError: see `open_node`.
@@ -100,7 +104,7 @@ async def run_node(config: Config, *, on_ready: Callable[[NodeReady], None]) -> 
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         while True:
             moved = trio.Event()
-            async with _open_once(config, moved) as opened:
+            async with _open_once(config, moved, passing=passing) as opened:
                 on_ready(opened.ready)
                 if await _until_signal_or(moved, signals):
                     return
@@ -128,7 +132,7 @@ async def _until_signal_or(moved: trio.Event, signals: AsyncIterator[int]) -> bo
 
 
 @asynccontextmanager
-async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedNode]:
+async def _open_once(config: Config, moved: trio.Event, *, passing: bool = False) -> AsyncIterator[OpenedNode]:
     name = places.check_node_name(config.name or places.default_node_name())
     state = config.state_dir or places.state_dir(name)
     with _state_directory(state, name):
@@ -162,6 +166,7 @@ async def _open_once(config: Config, moved: trio.Event) -> AsyncIterator[OpenedN
                 executor=executor,
                 store=store,
                 journal=journal,
+                passing=passing,
                 attempts_dir=attempts,
                 clock_s=time.time,
             )

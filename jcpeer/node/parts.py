@@ -51,6 +51,8 @@ class Parts:
     store: BlobStore
     journal: Journal
     discoveries: list[Discovery] = field(factory=list)
+    passing: bool = False
+    """It ends with the program that started it: it coordinates for that one, and for nobody else."""
     attempts_dir: Path | None = None
     """Where each attempt gets a directory of its own; None where execution is simulated."""
     clock_s: Callable[[], float] = lambda: 0.0

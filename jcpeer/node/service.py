@@ -1,6 +1,6 @@
 """What the node answers its clients: each request of `wire.requests`.
 
-Requests about an application that is not hosted here go to `node.elsewhere`, which asks the other nodes.
+Requests about an application that is not hosted here go to `node.whereabouts`, which finds its home and asks there.
 """
 
 from __future__ import annotations
@@ -21,17 +21,18 @@ from jcpeer.discovery.directory import Directory
 from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.node.applications import Applications
-from jcpeer.node.elsewhere import AboutApplication, Elsewhere
+from jcpeer.node.elsewhere import AboutApplication
+from jcpeer.node.home import Home
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.participation import LOG_POLL_S, TAIL_BYTES, Participation
 from jcpeer.node.parts import Parts
-from jcpeer.node.submission import ONE_COPY, Submissions
+from jcpeer.node.submission import Submissions
 from jcpeer.node.views import Views
+from jcpeer.node.whereabouts import Whereabouts
 from jcpeer.wire import requests
 from jcpeer.wire.facts import Ended
 from jcpeer.wire.messages import Outcome, Output
 from jcpeer.wire.requests import (
-    Accepted,
     AddTasks,
     Cancel,
     Done,
@@ -83,7 +84,9 @@ class Service:
         participation: Participation,
         directory: Directory,
         transfer: Transfer,
-        elsewhere: Elsewhere,
+        submissions: Submissions,
+        home: Home,
+        whereabouts: Whereabouts,
         *,
         name_of: Callable[[NodeId], str],
         notices: Callable[[], tuple[str, ...]],
@@ -94,12 +97,12 @@ class Service:
         self._participation = participation
         self._directory = directory
         self._transfer = transfer
-        self._elsewhere = elsewhere
+        self._submissions = submissions
+        self._home = home
+        self._whereabouts = whereabouts
         self._name_of = name_of
         self._notices = notices
         self._join_grid = join_grid
-        self._submissions = Submissions(parts, applications)
-        elsewhere.answer_with(self.answer, self.summaries)
 
     async def handle(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
         """The replies to one request, in order.
@@ -108,8 +111,8 @@ class Service:
             JcpeerError: the request is refused; the text says why.
         """
         if isinstance(body, AboutApplication):
-            host = self._applications.find(body.app)
-            replies = self.answer(body, host) if host else self._elsewhere.ask(body)
+            host = self._applications.find(body.app, user=self._user)
+            replies = self.answer(body, host) if host else self._whereabouts.about(body)
             async with aclosing(replies):
                 async for reply in replies:
                     yield reply
@@ -131,9 +134,9 @@ class Service:
             case ListNodes():
                 return self._nodes()
             case Submit():
-                return Opened(self._submissions.open(body.header))
+                return Opened(await self._submissions.open(body.header))
             case MissingBlobs():
-                return Missing(tuple(each for each in body.digests if not self._parts.store.has(each)))
+                return Missing(await self._submissions.missing(body.app, body.digests))
             case PutBlob():
                 await self._submissions.put(body)
                 return Done()
@@ -141,8 +144,7 @@ class Service:
                 await self._submissions.add(body)
                 return Done()
             case SealApplication():
-                await self._submissions.seal(body.app, body.batches)
-                return Accepted(body.app, 1, ONE_COPY)
+                return await self._submissions.seal(body.app, body.batches)
             case ListApplications():
                 return await self._all_applications()
             case JoinGrid():
@@ -152,6 +154,11 @@ class Service:
                 raise RequestError(f"this node does not answer {type(body).__name__}")
 
     # --- the node
+
+    @property
+    def _user(self) -> str:
+        """Whose clients these are."""
+        return self._parts.standing.membership.certificate.user
 
     def _self(self) -> Self:
         membership = self._parts.standing.membership
@@ -182,9 +189,8 @@ class Service:
         return requests.Applications(tuple(self._views(each).summary() for each in hosts))
 
     async def _all_applications(self) -> requests.Applications:
-        user = self._parts.standing.membership.certificate.user
-        found = {each.app: each for each in await self._elsewhere.applications()}
-        found |= {each.app: each for each in self.summaries(user).applications}
+        found = {each.app: each for each in await self._whereabouts.applications()}
+        found |= {each.app: each for each in self.summaries(self._user).applications}
         return requests.Applications(tuple(sorted(found.values(), key=lambda each: each.submitted_s)))
 
     # --- an application that is hosted here
@@ -297,9 +303,8 @@ class Service:
     async def _holders(self, body: GetBlob) -> list[NodeId]:
         host = self._applications.get(body.app)
         if host is None:
-            return await self._elsewhere.holders(body)
-        holders = sorted(host.machine.holders(body.blob.digest) - {self._parts.identity.node})
-        return holders or [node for node in host.machine.roster.participants if node != self._parts.identity.node]
+            return await self._whereabouts.holders(body)
+        return list(self._home.holders(host, body.blob.digest))
 
     async def _log(self, body: GetLog, host: ApplicationHost) -> AsyncGenerator[bytes, None]:
         """First what a running attempt prints, if one is meant; then the log of the one that ended, as far as it was

@@ -1,68 +1,226 @@
-"""The submitter's node: it names, places and signs what a client hands over, and checks it before anything is kept."""
+"""The submitter's node: it names, places and signs what a client hands over, and hands it to the application's home.
+
+The home is this node or another one; the client notices no difference. It is decided once, and kept before anybody
+hears of it: a retry goes to the same home, whether it is down for the moment or has accepted already. Blobs come here
+first, and the home fetches them while further ones come.
+"""
 
 from __future__ import annotations
 
-from attrs import evolve
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import aclosing, asynccontextmanager
+from typing import TypeVar
 
-from jcpeer.application.graph import check_graph
+import structlog
+import trio
+from attrs import define, evolve, field
+
 from jcpeer.application.manifest import Batch, Header, Placed, Seal, application_key
 from jcpeer.application.task import BlobRef
-from jcpeer.coordinator.events import SealReceived
-from jcpeer.errors import GraphError, RemoteProtocolError, RequestError
-from jcpeer.ids import AppId, digest_of
+from jcpeer.errors import JcpeerError, RequestError, UnreachableError
+from jcpeer.ids import AppId, Digest, NodeId, app_key, digest_of
+from jcpeer.membership.certificates import TO_SUBMIT, grants
 from jcpeer.membership.signed import sign
 from jcpeer.node.applications import Applications
-from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.arrivals import Arrivals
+from jcpeer.node.decisions import Decisions
+from jcpeer.node.elsewhere import Elsewhere
+from jcpeer.node.finder import Finder, Nearest
+from jcpeer.node.home import NOT_HERE, Home, check_header, check_named
 from jcpeer.node.parts import Parts
-from jcpeer.wire.codec import pack
+from jcpeer.node.whereabouts import LOOK_UP_S, Whereabouts
+from jcpeer.rdv.placement import CANDIDATES_MAX, CANDIDATES_MIN, SET_SIZE, Candidate, choose, nobody_eligible, objection
+from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.messages import Signed
-from jcpeer.wire.requests import AddTasks, PutBlob
-from jcpeer.work.partial import PartialBlob
+from jcpeer.wire.requests import (
+    Accepted,
+    AddTasks,
+    Done,
+    GetPlacement,
+    HomeRequest,
+    Host,
+    Hosted,
+    Missing,
+    MissingBlobs,
+    PutBlob,
+    ReplyBody,
+    TakeBatch,
+    TakeBlobs,
+    TakeSeal,
+)
 
-NAME_CHARACTERS_MAX = 200
-SUBMITTED_S_MAX = 2.0**36
-"""Beyond the year 4000; dates that no calendar shows would make every list of applications unreadable."""
-ONE_COPY = "One copy: it waits while this node is down, and is lost if this machine's disk is."
+R = TypeVar("R", bound=ReplyBody)
+
+log = structlog.get_logger()
+
+HAND_OVER_S = 10.0
+"""A home that does not answer is tried again for so long: it may be starting anew."""
+RETRY_S = 1.0
+SMALL_BYTES_AT_ONCE = 1024 * 1024
+
+
+@define
+class _Opening:
+    """Two who hand over the same application at once come to one decision."""
+
+    lock: trio.Lock = field(factory=trio.Lock)
+    waiting: int = 0
 
 
 class Submissions:
     """Open, fill and seal applications on behalf of clients of this node."""
 
-    def __init__(self, parts: Parts, applications: Applications) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        applications: Applications,
+        home: Home,
+        decisions: Decisions,
+        elsewhere: Elsewhere,
+        whereabouts: Whereabouts,
+        finder: Finder,
+        nursery: trio.Nursery,
+        *,
+        me: Callable[[], Candidate],
+    ) -> None:
         self._parts = parts
         self._applications = applications
-        self._arriving: dict[tuple[AppId, str], PartialBlob] = {}
+        self._home = home
+        self._decisions = decisions
+        self._elsewhere = elsewhere
+        self._whereabouts = whereabouts
+        self._finder = finder
+        self._nursery = nursery
+        self._me = me
+        self._arrivals = Arrivals(parts.store)
+        self._opening: dict[AppId, _Opening] = {}
+        self._taken: set[AppId] = set()
+        """Those that their homes have journalled, as this process knows."""
 
     def _signed(self, value: Placed | Batch | Seal) -> Signed:
         return sign(value, self._parts.identity, self._parts.standing.membership.chain)
 
-    def _host(self, app: AppId) -> ApplicationHost:
-        host = self._applications.get(app)
-        if host is None:
-            raise RequestError(f"no application {app[:12]} was opened here; submit it again", kind="unknown")
-        return host
+    # --- opening
 
-    def open(self, header: Header) -> AppId:
-        """The application of this header, opened now or before.
+    async def open(self, header: Header) -> AppId:
+        """The application of this header, opened now or before, here or elsewhere.
 
         Raises:
-            RequestError: this node does not coordinate, or the name cannot be.
+            RequestError: it cannot be, nobody can keep it, or its home does not take it.
+            UnreachableError: its home does not answer; the decision stands.
         """
-        if not self._parts.config.coordinate:
-            raise RequestError(
-                f"node {self._parts.name} was started with --no-coordinate; hand the application to another node"
-            )
-        if not header.name.strip() or len(header.name) > NAME_CHARACTERS_MAX or not header.name.isprintable():
-            raise RequestError(f"an application's name has 1 to {NAME_CHARACTERS_MAX} printable characters")
-        if not 0 <= header.submitted_s <= SUBMITTED_S_MAX:
-            raise RequestError(
-                f"an application cannot be submitted at {header.submitted_s} s since 1970: set the clock"
-            )
-        header = evolve(header, user=self._parts.standing.membership.certificate.user)
+        check_header(header)
+        certificate = self._parts.standing.membership.certificate
+        if not grants(certificate, TO_SUBMIT):
+            raise RequestError(f"the nodes of {certificate.user} have no right to submit applications to this grid")
+        header = evolve(header, user=certificate.user)
         app = application_key(header, pack(header))
-        if self._applications.get(app) is None:
-            self._applications.open(self._signed(Placed(app, header, (self._parts.identity.node,))))
+        async with self._one_at_a_time(app):
+            known = app in self._taken and self._decisions.home(app) is not None
+            if self._applications.get(app) is None and not known:
+                signed = self._decisions.signed(app) or await self._decide(app, header)
+                await self._hand_over(app, signed)
         return app
+
+    @asynccontextmanager
+    async def _one_at_a_time(self, app: AppId) -> AsyncIterator[None]:
+        opening = self._opening.setdefault(app, _Opening())
+        opening.waiting += 1
+        try:
+            async with opening.lock:
+                yield
+        finally:
+            opening.waiting -= 1
+            if not opening.waiting:
+                self._opening.pop(app, None)
+
+    async def _decide(self, app: AppId, header: Header) -> Signed:
+        """Where it is to live: where it lives already if somebody handed it over before, else the chosen set."""
+        found: list[Signed] = []
+        near: Nearest | None = None
+
+        async def look() -> None:
+            located = await self._whereabouts.located(app)
+            found.extend([located[0].placed] if located else [])
+
+        async def look_around() -> None:
+            nonlocal near
+            near = await self._near(app, header)
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(look)
+            nursery.start_soon(look_around)
+        if near is not None and not found and header.placement == "rdv":
+            found.extend(await self._ask_nearest(app, near))
+        if found:
+            return found[0]
+        if near is None:
+            raise UnreachableError(f"the nodes closest to {header.name} were not found in time: try again")
+        replica_set = self._chosen(app, header, near)
+        if not replica_set:
+            raise RequestError(nobody_eligible(header, near.candidates))
+        return self._signed(Placed(app, header, replica_set))
+
+    async def _near(self, app: AppId, header: Header) -> Nearest | None:
+        """As many of the members nearest to the key as are needed to choose among them; None where they were not found
+        in time and are more than named in passing."""
+        count = CANDIDATES_MIN
+        near = None if header.placement == "rdv" else Nearest((self._me(),), everybody=True)
+        while True:
+            found: Nearest | None = None
+            with trio.move_on_after(LOOK_UP_S):
+                found = await self._finder.nearest(app_key(app), count=count)
+            if found is None:
+                return near
+            near = found
+            choice = choose(app_key(app), header, near.candidates, me=self._me())
+            enough = choice.settled or (len(choice.replica_set) >= SET_SIZE and count >= CANDIDATES_MAX)
+            if near.everybody or enough:
+                return near
+            count *= 2
+
+    def _chosen(self, app: AppId, header: Header, near: Nearest) -> tuple[NodeId, ...]:
+        size = max(SET_SIZE, header.replicas)
+        return choose(app_key(app), header, near.candidates, me=self._me(), size=size).replica_set
+
+    async def _ask_nearest(self, app: AppId, near: Nearest) -> list[Signed]:
+        """A node that was the closest when the application was handed over before may no longer be, or no record of it
+        may have come round yet."""
+        others = [each.node for each in near.candidates[:CANDIDATES_MIN] if each.node != self._parts.identity.node]
+        try:
+            async with aclosing(self._elsewhere.ask(GetPlacement(app), others)) as replies:
+                async for reply in replies:
+                    if isinstance(reply, Hosted):
+                        return [reply.placed]
+        except (RequestError, UnreachableError):
+            pass
+        return []
+
+    async def _hand_over(self, app: AppId, signed: Signed) -> None:
+        home = unpack(signed.payload, Placed).replica_set[0]
+        if home == self._parts.identity.node:
+            self._home.open(signed)
+            return
+        await self._decisions.keep(signed)
+        try:
+            hosted = await self._to_home(home, app, Host(signed), Hosted)
+        except RequestError:
+            self._decisions.forget(app)  # it says itself that it has it not: another may be chosen
+            raise
+        if hosted.placed.payload != signed.payload:
+            await self._decisions.keep(hosted.placed)  # another node handed it over a moment before
+        self._taken.add(app)
+
+    # --- filling
+
+    async def missing(self, app: AppId, digests: tuple[Digest, ...]) -> tuple[Digest, ...]:
+        """Those that the client has to put: neither here nor, where that is elsewhere, at the application's home."""
+        home = self._decisions.home(app)
+        if home is None or self._applications.get(app) is not None:
+            return self._home.missing(digests)
+        there = (await self._to_home(home, app, MissingBlobs(app, digests), Missing)).digests
+        self._parts.store.pin(_staged(app), there)
+        return self._home.missing(there)
 
     async def put(self, request: PutBlob) -> None:
         """One piece of a blob.
@@ -71,33 +229,17 @@ class Submissions:
             RequestError: the pieces do not follow each other, or are not what the blob's name says.
             StorageError: the disk is full.
         """
-        host, store, blob = self._host(request.app), self._parts.store, request.blob
-        store.pin(host.app, [blob.digest])
-        if store.has(blob.digest):
-            return
-        key = (request.app, blob.digest)
-        if request.offset == 0 and (stale := self._arriving.pop(key, None)) is not None:
-            stale.discard()
-            stale.close()
-        partial = self._arriving.get(key)
+        host, home = self._applications.get(request.app), self._where(request.app)
+        self._parts.store.pin(request.app if host else _staged(request.app), [request.blob.digest])
+        whole = await self._arrivals.put(request)
+        if whole and host is None and not request.blob.small:
+            self._nursery.start_soon(self._send_ahead, home, request.app, request.blob)
+
+    async def _send_ahead(self, home: NodeId, app: AppId, blob: BlobRef) -> None:
         try:
-            if partial is None:
-                partial = self._arriving[key] = await store.receiving(blob)
-                if request.offset == 0 and partial.offset:
-                    partial.discard()  # of an earlier client, which we cannot know to have meant the same offset
-                    partial.close()
-                    partial = self._arriving[key] = await store.receiving(blob)
-            if request.offset != partial.offset:
-                raise RequestError(f"blob {blob.digest[:12]}: bytes at {request.offset}, expected {partial.offset}")
-            partial.write(request.data)
-            if partial.complete:
-                del self._arriving[key]
-                with partial:
-                    partial.finish()
-        except RemoteProtocolError as error:
-            if (spoilt := self._arriving.pop(key, None)) is not None:
-                spoilt.close()
-            raise RequestError(str(error)) from error
+            await self._elsewhere.request(home, TakeBlobs(app, (blob,)))
+        except JcpeerError as error:
+            log.info("input not sent ahead", app=app, blob=blob.digest[:12], why=str(error))  # the batch will tell
 
     async def add(self, request: AddTasks) -> None:
         """A batch; returns once it is journalled.
@@ -105,65 +247,94 @@ class Submissions:
         Raises:
             RequestError: the tasks are no graph, or blobs that they read are not here.
         """
-        host, store = self._host(request.app), self._parts.store
-        state = host.machine.state
-        if request.number not in state.batches:
-            if state.sealed:
-                raise RequestError(f"{state.header.name} is sealed: no task can be added")
-            try:
-                check_graph(request.tasks, known=lambda task: state.tasks[task].spec if task in state.tasks else None)
-            except GraphError as error:
-                raise RequestError(str(error)) from error
-            _check_named(request)
-            for digest, data in request.data.items():
-                if digest_of(data) != digest:
-                    raise RequestError(f"blob {digest[:12]} is not what its name says")
-                store.put(data)
-            store.pin(host.app, (each.digest for each in request.blobs))
-            small = dict(request.data)
-            absent: list[str] = []
-            for blob in request.blobs:
-                if blob.small and blob.digest not in small:
-                    kept = host.small_blob(blob.digest)
-                    if kept is not None:
-                        small[blob.digest] = kept  # it was put, or came with another batch
-                if not store.has(blob.digest):
-                    absent.append(blob.digest[:12])
-                elif store.size(blob.digest) != blob.size:
-                    raise RequestError(f"blob {blob.digest[:12]} has {store.size(blob.digest)} bytes, not {blob.size}")
-            if absent:
-                raise RequestError(f"blobs {', '.join(absent[:3])} of batch {request.number} were not put first")
-            batch = Batch(request.app, request.number, request.tasks, request.blobs)
-            host.add_batch(batch, self._signed(batch), small)
-        await host.settled()
-        if request.number not in state.batches:
-            # Another client, or a seal, was quicker by a moment; what was checked no longer held.
-            raise RequestError(
-                f"{state.header.name} took no batch {request.number}: it was sealed, or has one of these tasks"
-            )
+        batch = Batch(request.app, request.number, request.tasks, request.blobs)
+        host, home = self._applications.get(request.app), self._where(request.app)
+        if host is not None:
+            await self._home.take_batch(host, batch, request.data, vouched=lambda: self._signed(batch))
+            return
+        check_named(batch)  # whether it is a graph with those before it, its home alone can say
+        for digest, each in request.data.items():
+            if digest_of(each) != digest:
+                raise RequestError(f"blob {digest[:12]} is not what its name says")
+        for data in self._small_staged(batch, besides=request.data):
+            await self._to_home(home, request.app, TakeBlobs(request.app, data=data), Done)
+        await self._to_home(home, request.app, TakeBatch(request.app, self._signed(batch), request.data), Done)
 
-    async def seal(self, app: AppId, batches: int) -> None:
+    def _small_staged(self, batch: Batch, *, besides: Iterable[Digest]) -> Iterator[dict[Digest, bytes]]:
+        """The small blobs that were put here ahead of the batch, cut into frames."""
+        riding, data, size = set(besides), dict[Digest, bytes](), 0
+        for blob in batch.blobs:
+            content = self._parts.store.content(blob.digest) if blob.small and blob.digest not in riding else None
+            if isinstance(content, bytes):
+                data[blob.digest] = content
+                size += len(content)
+            if size > SMALL_BYTES_AT_ONCE:
+                yield data
+                data, size = {}, 0
+        if data:
+            yield data
+
+    async def seal(self, app: AppId, batches: int) -> Accepted:
         """No more batches; returns once that is journalled.
 
         Raises:
             RequestError: batches are missing.
         """
-        host = self._host(app)
-        if not host.machine.state.sealed:
-            missing = [str(each) for each in range(batches) if each not in host.machine.state.batches]
-            if missing:
-                raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
-            host.post(SealReceived(self._signed(Seal(app, batches))))
-        await host.settled()
+        host, home, seal = self._applications.get(app), self._where(app), Seal(app, batches)
+        if host is not None:
+            return await self._home.take_seal(host, seal, vouched=lambda: self._signed(seal))
+        accepted = await self._to_home(home, app, TakeSeal(app, self._signed(seal)), Accepted)
+        self._parts.store.release(_staged(app))
+        return evolve(accepted, caveat=f"{self._why_there(app)}{accepted.caveat}")
+
+    def _why_there(self, app: AppId) -> str:
+        """A word on an application that is not where its user may take it to be."""
+        signed = self._decisions.signed(app)
+        if signed is None or unpack(signed.payload, Placed).header.placement == "rdv":
+            return ""
+        why = objection(self._me(), submitted_s=self._me().certificate.issued_s)
+        return f"It lives elsewhere, since node {self._parts.name} {why}. " if why else ""
+
+    # --- the home
+
+    def _where(self, app: AppId) -> NodeId:
+        """Raises: RequestError: the application was not opened here."""
+        home = self._decisions.home(app)
+        if self._applications.get(app) is not None:
+            return self._parts.identity.node
+        if home is None:
+            raise RequestError(f"no application {app[:12]} was opened here; submit it again", kind="unknown")
+        return home
+
+    async def _to_home(self, home: NodeId, app: AppId, request: HomeRequest, kind: type[R]) -> R:
+        """The home's reply. Everything may be said twice, so a home that is away for a moment is asked again.
+
+        Raises:
+            RequestError: it says no.
+            UnreachableError: it does not answer; the text names it, and says what stands.
+        """
+        why = ""
+        with trio.move_on_after(HAND_OVER_S):
+            while True:
+                try:
+                    reply = await self._elsewhere.request(home, request)
+                except UnreachableError as error:
+                    why = str(error)
+                    await trio.sleep(RETRY_S)
+                    continue
+                except RequestError as error:
+                    if error.kind == NOT_HERE:
+                        self._taken.discard(app)  # it lost its disk; handed over again, it may take it again
+                    raise
+                if not isinstance(reply, kind):
+                    raise RequestError(f"node {self._whereabouts.called(home)} answered with a {type(reply).__name__}")
+                return reply
+        raise UnreachableError(
+            f"application {app[:12]} is to live on node {self._whereabouts.called(home)}, which does not answer"
+            f"{f' ({why})' if why else ''}: a retry goes to that same node"
+        )
 
 
-def _check_named(request: AddTasks) -> None:
-    """Raises: RequestError: a task reads a blob that the batch does not name, so that nobody would look after it."""
-    named = {(each.digest, each.size) for each in request.blobs}
-    for task in request.tasks:
-        for item in task.inputs:
-            source = item.source
-            if isinstance(source, BlobRef) and (source.digest, source.size) not in named:
-                raise RequestError(
-                    f"task {task.id}: input {item.name!r} is blob {source.digest[:12]!r}, which the batch does not name"
-                )
+def _staged(app: AppId) -> AppId:
+    """Under this name blobs are pinned that are on their way through; as participants others are."""
+    return AppId(f"on its way {app}")

@@ -74,7 +74,7 @@ class Views:
             summary=self.summary(),
             epoch=self._machine.epoch.counter,
             coordinator=self._named(self._me),
-            replicas=tuple(self._named(each) for each in state.replica_set),
+            replicas=(self._named(self._me),),
             participants=tuple(self._named(each) for each in self._machine.roster.participants),
             attempts=state.attempts,
             takeovers=state.takeovers,
@@ -86,6 +86,8 @@ class Views:
             ),
             failures=tuple(self._story_line(task, attempt) for task, attempt in state.troubles)
             + ((self._host.fault,) if self._host.fault else ()),
+            placement=state.header.placement,
+            replica_set=tuple(self._named(each) for each in state.replica_set),
         )
 
     def progress(self) -> Progress:

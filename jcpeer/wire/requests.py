@@ -1,4 +1,5 @@
 """What a client asks of a node, and what it hears: one protocol over the local socket and, inside `Ask`, the overlay.
+At the end of the requests stand those that only nodes ask of each other: to hand an application to its home.
 
 A client sends `Request(call, body)`; the node answers with one or more `Reply` of the same call, the last one marked.
 Where many may come (`answered_by_many`), the marked one is a `Done` after all of them.
@@ -15,7 +16,7 @@ from attrs import field, frozen
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.ids import AppId, Digest, NodeId, TaskId
-from jcpeer.wire.messages import NodeRecord, Output
+from jcpeer.wire.messages import NodeRecord, Output, Signed
 
 TaskStateName = Literal["waiting", "ready", "assigned", "running", "finished", "failed", "cancelled", "skipped"]
 ApplicationStateName = Literal["open", "running", "stalled", "ok", "failed", "cancelled"]
@@ -170,6 +171,60 @@ class JoinGrid:
     token: str
 
 
+# --- requests of one node to another: the submitter's node to the application's home, and who looks for either
+
+
+@frozen
+class Host:
+    """This application is to live with you. `placed` is a signed `manifest.Placed`. Answered by `Hosted` once
+    journalled; sent again, with what it was opened with."""
+
+    placed: Signed
+
+
+@frozen
+class GetPlacement:
+    """Does this application live with you? Answered by `Hosted`."""
+
+    app: AppId
+
+
+@frozen
+class TakeBlobs:
+    """Its tasks will read these: the small ones are in `data`, fetch the others from me. Answered by `Done` once they
+    are there."""
+
+    app: AppId
+    blobs: tuple[BlobRef, ...] = ()
+    data: Mapping[Digest, bytes] = field(factory=dict)
+
+
+@frozen
+class TakeBatch:
+    """A signed `manifest.Batch`; `data` holds small blobs, what else is missing is fetched from the asker. Answered by
+    `Done` once journalled."""
+
+    app: AppId
+    batch: Signed
+    data: Mapping[Digest, bytes] = field(factory=dict)
+
+
+@frozen
+class TakeSeal:
+    """A signed `manifest.Seal`. Answered by `Accepted` once journalled with every blob in place."""
+
+    app: AppId
+    seal: Signed
+
+
+@frozen
+class GetHolders:
+    """Who has this blob of the application? Answered by `Holders`."""
+
+    app: AppId
+    digest: Digest
+
+
 # --- replies
 
 
@@ -241,6 +296,20 @@ class NodeName:
 
 
 @frozen
+class Hosted:
+    """The application lives here; `placed` is what it was opened with."""
+
+    placed: Signed
+
+
+@frozen
+class Holders:
+    """Best first."""
+
+    nodes: tuple[NodeId, ...]
+
+
+@frozen
 class ApplicationSummary:
     """Counts are tasks by state."""
 
@@ -283,6 +352,9 @@ class Status:
     shares: tuple[Share, ...] = ()
     failures: tuple[str, ...] = ()
     """The story: one line for each attempt that failed or was lost, oldest first, the last 200."""
+    placement: str = "local"
+    replica_set: tuple[NodeName, ...] = ()
+    """As the submitter's node signed it, in rank order; `replicas` are those of it that keep a journal."""
 
 
 EventKind = Literal["accepted", "finished", "failed", "lost", "output_lost", "cancelled", "took_over", "ended"]
@@ -389,6 +461,8 @@ RequestBody = (
     | JoinGrid
 )
 
+HomeRequest = Host | GetPlacement | MissingBlobs | TakeBlobs | TakeBatch | TakeSeal | GetHolders
+
 ReplyBody = (
     Refusal
     | Done
@@ -405,6 +479,8 @@ ReplyBody = (
     | Results
     | Piece
     | Reasons
+    | Hosted
+    | Holders
 )
 
 

@@ -151,6 +151,27 @@ async def test_promise_outlives_the_node_and_is_never_lowered(open_disk: OpenDis
             await journal.promise(APP, EPOCH)
 
 
+async def test_where_applications_are_to_live_outlives_the_node_until_it_is_forgotten(open_disk: OpenDisk) -> None:
+    async with open_journal(open_disk()) as journal:
+        await journal.place(APP, b"there")
+        await journal.place(APP, b"no, here")
+        await journal.place(OTHER, b"there")
+        journal.unplace(OTHER)
+    async with open_journal(open_disk()) as journal:
+        assert journal.decisions() == {APP: b"no, here"}
+        assert journal.applications() == [], "of which no journal is kept"
+
+
+async def test_a_journal_from_before_placements_were_kept_can_be_used(tmp_path: Path) -> None:
+    async with open_journal(SqliteDisk(tmp_path / "journal.db")):
+        pass
+    connection = sqlite3.connect(tmp_path / "journal.db")
+    connection.execute("DROP TABLE placement")
+    connection.close()
+    async with open_journal(SqliteDisk(tmp_path / "journal.db")) as journal:
+        await journal.place(APP, b"there")
+
+
 async def test_entry_that_does_not_follow_the_last_one_is_our_bug(open_disk: OpenDisk) -> None:
     async with open_journal(open_disk()) as journal:
         journal.append(APP, entries(7, lost("a")))  # a copy may begin anywhere

@@ -39,7 +39,11 @@ FRAMED: dict[str, dict[str, type]] = {
     "stream reply": streams.REPLY_KINDS,
 }
 EVERY_FRAME = [(kinds, kind) for kinds in FRAMED.values() for kind in kinds.values()]
-EVERY_BODY = [*typing.get_args(requests.RequestBody), *typing.get_args(requests.ReplyBody)]
+EVERY_BODY = [
+    each
+    for union in (requests.RequestBody, requests.HomeRequest, requests.ReplyBody)
+    for each in typing.get_args(union)
+]
 EVERY_FACT = [*typing.get_args(facts.Fact)]
 PACKED = [*EVERY_BODY, *EVERY_FACT, facts.Entry, Placed, Batch, Seal]
 

@@ -1,0 +1,285 @@
+"""The home of applications: what this node does with those that are handed to it, by itself or by another node.
+
+Whoever hands over, the same is checked: that a member of the application's user signed each part, that the key is that
+of the header, that this node is the first of the set and may be, that tasks are a graph with those before them and
+blobs are what their names say. Everything may come twice and counts once.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from typing import TypeVar
+
+import structlog
+import trio
+
+from jcpeer.application.graph import check_graph
+from jcpeer.application.manifest import Batch, Header, Seal
+from jcpeer.application.task import BlobRef
+from jcpeer.coordinator.events import SealReceived
+from jcpeer.errors import GraphError, JcpeerError, MembershipError, RequestError, UnreachableError
+from jcpeer.ids import Digest, NodeId, digest_of
+from jcpeer.membership.signed import open_signed
+from jcpeer.node.applications import Applications
+from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.parts import Parts
+from jcpeer.rdv.placement import Candidate, fault_of, open_placed
+from jcpeer.wire.messages import Signed
+from jcpeer.wire.requests import (
+    Accepted,
+    Done,
+    GetHolders,
+    GetPlacement,
+    Holders,
+    HomeRequest,
+    Host,
+    Hosted,
+    Missing,
+    MissingBlobs,
+    ReplyBody,
+    TakeBatch,
+    TakeBlobs,
+    TakeSeal,
+)
+from jcpeer.work.transfer import Transfer
+
+log = structlog.get_logger()
+
+T = TypeVar("T", Batch, Seal)
+
+NAME_CHARACTERS_MAX = 200
+SUBMITTED_S_MAX = 2.0**36
+"""Beyond the year 4000; dates that no calendar shows would make every list of applications unreadable."""
+NOT_HERE = "not here"
+"""The kind of refusal that says nothing but that the application is not hosted there."""
+
+
+def check_header(header: Header) -> None:
+    """Raises: RequestError: no list could show it."""
+    if not header.name.strip() or len(header.name) > NAME_CHARACTERS_MAX or not header.name.isprintable():
+        raise RequestError(f"an application's name has 1 to {NAME_CHARACTERS_MAX} printable characters")
+    if not 0 <= header.submitted_s <= SUBMITTED_S_MAX:
+        raise RequestError(f"an application cannot be submitted at {header.submitted_s} s since 1970: set the clock")
+
+
+class Home:
+    """Opens, fills and seals the applications that live here."""
+
+    def __init__(
+        self, parts: Parts, applications: Applications, transfer: Transfer, *, me: Callable[[], Candidate]
+    ) -> None:
+        self._parts = parts
+        self._applications = applications
+        self._transfer = transfer
+        self._me = me
+
+    # --- what other nodes hand over
+
+    async def answer(self, request: HomeRequest, *, asker: NodeId, user: str) -> ReplyBody:
+        """The reply to a node of this user.
+
+        Raises:
+            RequestError: no, and why; of kind `NOT_HERE` where the application does not live here.
+            StorageError: the disk is full.
+        """
+        if isinstance(request, Host):
+            host = self.open(request.placed)
+            await host.settled()
+            return Hosted(_placed_of(host))
+        hosted = self._applications.get(request.app)
+        if hosted is None or hosted.machine.state.header.user != user:
+            raise RequestError(f"application {request.app[:12]} does not live on {self._parts.name}", kind=NOT_HERE)
+        match request:
+            case GetPlacement():
+                return Hosted(_placed_of(hosted))
+            case MissingBlobs():
+                return Missing(self.missing(request.digests))
+            case TakeBlobs():
+                self._take_data(hosted, request.data)
+                await self._fetch(hosted, request.blobs, asker)
+                return Done()
+            case TakeBatch():
+                batch = self._opened(request.batch, Batch, hosted)
+                await self.take_batch(hosted, batch, request.data, vouched=lambda: request.batch, holder=asker)
+                return Done()
+            case TakeSeal():
+                seal = self._opened(request.seal, Seal, hosted)
+                return await self.take_seal(hosted, seal, vouched=lambda: request.seal)
+            case GetHolders():
+                return Holders(self.holders(hosted, request.digest))
+
+    def _opened(self, signed: Signed, kind: type[T], host: ApplicationHost) -> T:
+        state, membership = host.machine.state, self._parts.standing.membership
+        try:
+            value, certificate = open_signed(signed, kind, root=membership.root, now_s=self._parts.clock_s())
+        except MembershipError as error:
+            raise RequestError(f"{state.header.name}: {error}") from error
+        if value.app != state.app or certificate.user != state.header.user:
+            raise RequestError(f"{state.header.name}: what user {certificate.user!r} signed is not of this application")
+        return value
+
+    # --- what becomes of it
+
+    def open(self, signed: Signed) -> ApplicationHost:
+        """The host of this placement, or of an earlier one of the same application.
+
+        Raises:
+            RequestError: it does not hold, or this node cannot keep it.
+        """
+        membership = self._parts.standing.membership
+        try:
+            placed, certificate = open_placed(signed, root=membership.root, now_s=self._parts.clock_s())
+        except MembershipError as error:
+            raise RequestError(f"an application is not taken: {error}") from error
+        if (known := self._applications.get(placed.app)) is not None:
+            return known
+        check_header(placed.header)
+        if fault := fault_of(placed, certificate.node, me=self._me()):
+            raise RequestError(f"{placed.header.name} is not taken: {fault}")
+        return self._applications.open(signed)
+
+    def missing(self, digests: tuple[Digest, ...]) -> tuple[Digest, ...]:
+        return tuple(each for each in digests if not self._parts.store.has(each))
+
+    def check_batch(self, host: ApplicationHost, batch: Batch) -> None:
+        """Raises: RequestError: its tasks are no graph, or read blobs that it does not name."""
+        state = host.machine.state
+        if state.sealed:
+            raise RequestError(f"{state.header.name} is sealed: no task can be added")
+        try:
+            check_graph(batch.tasks, known=lambda task: state.tasks[task].spec if task in state.tasks else None)
+        except GraphError as error:
+            raise RequestError(str(error)) from error
+        check_named(batch)
+
+    async def take_batch(
+        self,
+        host: ApplicationHost,
+        batch: Batch,
+        data: Mapping[Digest, bytes],
+        *,
+        vouched: Callable[[], Signed],
+        holder: NodeId | None = None,
+    ) -> None:
+        """Add a batch; returns once it is journalled.
+
+        Args:
+            data: Small blobs that it reads.
+            vouched: The batch as its submitter signed it; asked for once it was found good.
+            holder: A node that may have those blobs that are not here.
+
+        Raises:
+            RequestError: the tasks are no graph, or blobs that they read are not to be had.
+        """
+        state = host.machine.state
+        if batch.number not in state.batches:
+            self.check_batch(host, batch)
+            self._take_data(host, data)
+            if holder is not None:
+                await self._fetch(host, batch.blobs, holder)
+            small = dict(data) | self._small(host, batch.blobs, besides=data)
+            self._check_here(host, batch)
+            host.add_batch(batch, vouched(), small)
+        await host.settled()
+        if batch.number not in state.batches:
+            # Another client, or a seal, was quicker by a moment; what was checked no longer held.
+            raise RequestError(
+                f"{state.header.name} took no batch {batch.number}: it was sealed, or has one of these tasks"
+            )
+
+    async def take_seal(self, host: ApplicationHost, seal: Seal, *, vouched: Callable[[], Signed]) -> Accepted:
+        """No more batches; returns once that is journalled.
+
+        Raises:
+            RequestError: batches are missing.
+        """
+        state = host.machine.state
+        if not state.sealed:
+            missing = [str(each) for each in range(seal.batches) if each not in state.batches]
+            if missing:
+                raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
+            host.post(SealReceived(vouched()))
+        await host.settled()
+        return Accepted(
+            host.app,
+            1,
+            f"One copy, on node {self._parts.name}: it waits while that node is down, and is lost if its disk is.",
+        )
+
+    def holders(self, host: ApplicationHost, digest: Digest) -> tuple[NodeId, ...]:
+        """Who has a blob of the application, this node first if it does; all participants where nobody is known to."""
+        known = [*sorted(host.machine.holders(digest))] or [*host.machine.roster.participants]
+        me = self._parts.identity.node
+        here = self._applications.content(digest) is not None
+        return (*((me,) if here else ()), *(each for each in known if each != me))
+
+    # --- blobs
+
+    def _take_data(self, host: ApplicationHost, data: Mapping[Digest, bytes]) -> None:
+        for digest, each in data.items():
+            if digest_of(each) != digest:
+                raise RequestError(f"blob {digest[:12]} is not what its name says")
+            self._parts.store.put(each)
+        self._parts.store.pin(host.app, data)
+
+    async def _fetch(self, host: ApplicationHost, blobs: Iterable[BlobRef], holder: NodeId) -> None:
+        """Bring what is not here from that node, several at once. What it has not got is found missing later."""
+        blobs = [each for each in blobs if not self._parts.store.has(each.digest)]
+        self._parts.store.pin(host.app, (each.digest for each in blobs))
+        faults: list[JcpeerError] = []
+
+        async def bring(blob: BlobRef) -> None:
+            if blob.small and host.small_blob(blob.digest) is not None:
+                return
+            try:
+                await self._transfer.fetch(blob, [holder])
+            except UnreachableError as error:
+                log.info("input not fetched", app=host.app, blob=blob.digest[:12], error=str(error))
+            except JcpeerError as error:
+                faults.append(error)
+
+        async with trio.open_nursery() as nursery:
+            for each in blobs:
+                nursery.start_soon(bring, each)
+        for fault in faults:
+            raise fault
+
+    def _small(
+        self, host: ApplicationHost, blobs: Iterable[BlobRef], *, besides: Mapping[Digest, bytes]
+    ) -> dict[Digest, bytes]:
+        """Those of the small blobs that were put, or came with another batch."""
+        found = {}
+        for blob in blobs:
+            if blob.small and blob.digest not in besides and (kept := host.small_blob(blob.digest)) is not None:
+                found[blob.digest] = kept
+        return found
+
+    def _check_here(self, host: ApplicationHost, batch: Batch) -> None:
+        store = self._parts.store
+        store.pin(host.app, (each.digest for each in batch.blobs))
+        absent: list[str] = []
+        for blob in batch.blobs:
+            if not store.has(blob.digest):
+                absent.append(blob.digest[:12])
+            elif store.size(blob.digest) != blob.size:
+                raise RequestError(f"blob {blob.digest[:12]} has {store.size(blob.digest)} bytes, not {blob.size}")
+        if absent:
+            raise RequestError(f"blobs {', '.join(absent[:3])} of batch {batch.number} were not put first")
+
+
+def check_named(batch: Batch) -> None:
+    """Raises: RequestError: a task reads a blob that the batch does not name, so that nobody would look after it."""
+    named = {(each.digest, each.size) for each in batch.blobs}
+    for task in batch.tasks:
+        for item in task.inputs:
+            source = item.source
+            if isinstance(source, BlobRef) and (source.digest, source.size) not in named:
+                raise RequestError(
+                    f"task {task.id}: input {item.name!r} is blob {source.digest[:12]!r}, which the batch does not name"
+                )
+
+
+def _placed_of(host: ApplicationHost) -> Signed:
+    submitted = host.machine.state.placed
+    assert submitted is not None, "the first entry of every application"
+    return submitted.placed
