@@ -42,7 +42,7 @@ class Lan:
         assert record is not None
         sighting = Sighting("simulated", record.node, record.addresses, grid=self._grid, incarnation=record.incarnation)
         delay_s = self._world.random.uniform(*self._seen_after_s)
-        self._world.schedule.at(self._world.schedule.now_s + delay_s, lambda: to.see(sighting))
+        self._world.schedule.about(self._world.schedule.now_s + delay_s, lambda: to.see(sighting))
 
 
 class LanDiscovery:

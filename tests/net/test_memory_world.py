@@ -42,6 +42,22 @@ async def test_latency_may_differ_by_pair_and_by_direction(nursery: trio.Nursery
             assert least_s <= trio.current_time() - before_s <= most_s
 
 
+async def test_coarse_grains_put_many_arrivals_into_one_instant_and_none_too_early(
+    nursery: trio.Nursery, autojump_clock: object
+) -> None:
+    nodes = start(nursery, MemoryWorld(7, latency_s=(0.01, 0.05), grains_per_s=20))
+    async with nodes.connected("a", "b", "c") as (a, b, c):
+        before_s, before = trio.current_time(), nodes.world.schedule.instants
+        for target in (b, c):
+            for number in range(50):
+                a.send(target.me, message(number))
+        for target in (b, c):
+            for number in range(50):
+                assert (await expect(target, Received)).message == message(number)
+                assert trio.current_time() >= before_s + 0.01
+        assert nodes.world.schedule.instants - before <= 2
+
+
 # --- firewalls
 
 
@@ -225,6 +241,7 @@ async def test_actions_are_done_by_time_then_in_the_order_in_which_they_came(
     at(1.5, "before what it waited for")
     at(1, "at once")
     schedule.at(2, lambda: at(2, "from within"))
+    schedule.about(2.999, lambda: done.append("about then"))
     await trio.sleep(3)
-    assert done == ["1 at once", "1.5 before what it waited for", "2 a", "2 c", "2 from within", "3 b"]
+    assert done == ["1 at once", "1.5 before what it waited for", "2 a", "2 c", "2 from within", "3 b", "about then"]
     assert schedule.instants == 5

@@ -6,6 +6,7 @@ import math
 from typing import TYPE_CHECKING, Protocol
 
 from jcpeer.net.detector import Detector
+from jcpeer.net.memory.schedule import ABOUT_PER_S
 from jcpeer.wire.messages import Heartbeat
 
 if TYPE_CHECKING:
@@ -13,8 +14,6 @@ if TYPE_CHECKING:
     from jcpeer.net.memory.node import MemoryNetwork
     from jcpeer.net.memory.world import MemoryWorld
 
-BURSTS_PER_S = 64
-"""Heartbeats arrive in bursts of the whole world: they are many, and nothing depends on the instant of one."""
 HEARTBEAT = Heartbeat()
 HEARTBEAT_BYTES = 256
 
@@ -116,7 +115,8 @@ class SentHeartbeats:
                     node.lost(silent, "it fell silent")
 
     def _send(self, end: End) -> None:
-        arrives_s = math.ceil(end.way.path.arrival_s(HEARTBEAT_BYTES) * BURSTS_PER_S) / BURSTS_PER_S
+        # In bursts of the whole world: they are many, and nothing depends on the instant of one.
+        arrives_s = math.ceil(end.way.path.arrival_s(HEARTBEAT_BYTES) * ABOUT_PER_S) / ABOUT_PER_S
         burst = self._bursts.get(arrives_s)
         if burst is None:
             burst = self._bursts[arrives_s] = []

@@ -33,7 +33,7 @@ class Path:
         self._target = target
         self._least_s = least_s
         self._spread_s = most_s - least_s
-        self._grains_per_s = _grains_per_s(most_s)
+        self._grains_per_s = world.grains_per_s or _grains_per_s(most_s)
 
     @property
     def source(self) -> NodeId:

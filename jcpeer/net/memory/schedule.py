@@ -11,6 +11,9 @@ import trio
 
 Action = Callable[[], None]
 
+ABOUT_PER_S = 64
+"""Instants a second for what is many and may as well come together."""
+
 
 class Schedule:
     """Actions in order of time; those of the same instant in the order in which they were put in.
@@ -43,6 +46,10 @@ class Schedule:
         heapq.heappush(self._instants, when_s)
         if when_s < self._sleep.deadline:
             self._sleep.deadline = when_s
+
+    def about(self, when_s: float, action: Action) -> None:
+        """Have this done then or a moment later, with all else for which the instant does not matter."""
+        self.at(math.ceil(when_s * ABOUT_PER_S) / ABOUT_PER_S, action)
 
     async def run(self) -> NoReturn:
         """Do everything when its time has come, for ever."""

@@ -46,6 +46,8 @@ class MemoryWorld:
         seed: Of everything random here.
         latency_s: The least and the most that a message takes, or a function that says so of (source, target); it is
             asked once for each connection.
+        grains_per_s: Everything arrives at one of so many instants a second, the next one; by default as many as fit
+            the latencies. Where much happens, fewer are faster.
         loss: The part of messages that is sent again, `retransmit_s` later, holding up all behind them.
         bandwidth: Bytes a second out of each node; None is no limit.
         heartbeats: "modelled" finds a peer silent after `config.silence_s` at no cost; "messages" sends them and asks
@@ -61,6 +63,7 @@ class MemoryWorld:
         seed: int,
         *,
         latency_s: Latency | Callable[[NodeId, NodeId], Latency] = (0.0005, 0.002),
+        grains_per_s: int | None = None,
         loss: float = 0.0,
         retransmit_s: float = 0.2,
         bandwidth: float | None = None,
@@ -76,6 +79,7 @@ class MemoryWorld:
         self.encode = encode
         self.dial_timeout_s = dial_timeout_s
         self.random = random.Random(seed)
+        self.grains_per_s = grains_per_s
         self.loss = loss
         self.retransmit_s = retransmit_s
         self.bandwidth = bandwidth
