@@ -23,16 +23,15 @@ from jcpeer.discovery.directory import Directory, RecordChanged
 from jcpeer.discovery.news import news_of, read_news
 from jcpeer.discovery.other_grids import OtherGrids
 from jcpeer.discovery.sighting import Discovery, Farewell, Sighting
-from jcpeer.errors import RequestError
+from jcpeer.errors import MembershipError, RequestError
 from jcpeer.ids import NodeId, short
-from jcpeer.membership.certificates import verify_chain
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.alarm import Alarm
 from jcpeer.node.applications import Applications
 from jcpeer.node.calling import Calling
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
-from jcpeer.node.finder import DirectoryFinder
+from jcpeer.node.finder import DirectoryFinder, candidate_of
 from jcpeer.node.home import Home
 from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
 from jcpeer.node.participation import Participation
@@ -191,14 +190,23 @@ class Node:
         record = evolve(self._record, coordinates=self.parts.config.coordinate)
         return Candidate(record, self.parts.standing.membership.certificate)
 
+    def _own_candidate(self) -> Candidate:
+        """This node, as a home that others choose."""
+        return Candidate(self._record, self.parts.standing.membership.certificate)
+
+    def _candidate_of(self, news: News) -> Candidate:
+        return candidate_of(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
+
     def candidates(self) -> Iterator[Candidate]:
         """Everybody in the directory, as homes of applications that others choose."""
-        membership = self.parts.standing.membership
-        yield Candidate(self._record, membership.certificate)
+        yield self._own_candidate()
         for record in self.other_nodes():
             news = self.directory.news_of(record.node)
             assert news is not None, "each record in the directory came as news"
-            yield Candidate(record, verify_chain(news.record.chain, root=membership.root, now_s=None))
+            try:
+                yield self._candidate_of(news)
+            except MembershipError:
+                continue  # its certificate has expired since
 
     def keep_addresses(
         self, remember: Callable[[NodeId, tuple[str, ...]], None], forget: Callable[[NodeId], None]

@@ -42,6 +42,11 @@ class Location:
     lifetime_s: float
     sequence: int
 
+    @property
+    def order(self) -> tuple[int | str, ...]:
+        """Of two that hold the higher one counts."""
+        return (self.epoch.counter, self.epoch.node, self.sequence)
+
 
 def open_location(signed: Signed, *, key: int, root: bytes, now_s: float) -> tuple[Location, Placed]:
     """A location that can be believed, with the placement in it.
@@ -82,28 +87,3 @@ def _fault(location: Location, placed: Placed, certificate: Certificate, key: in
     if not location.name.isprintable() or not 0 < len(location.name) <= NAME_CHARACTERS_MAX:
         return "the name of its coordinator cannot be shown"
     return ""
-
-
-def newer(one: Location, other: Location) -> bool:
-    """Whether one replaces the other."""
-    return (one.epoch, one.sequence) > (other.epoch, other.sequence)
-
-
-def lifetime_of(record: Signed, held: Signed | None, *, key: int, root: bytes, now_s: float) -> float:
-    """How long whoever keeps records under keys is to keep this one, in the place of the one that it holds.
-
-    Raises:
-        MembershipError: it is forged, or older than the one that is held.
-    """
-    location, _ = open_location(record, key=key, root=root, now_s=now_s)
-    if held is not None:
-        try:
-            before, _ = open_location(held, key=key, root=root, now_s=now_s)
-        except MembershipError:  # its signer's certificate has expired since
-            return location.lifetime_s
-        if newer(before, location):
-            raise MembershipError(
-                f"the location of application {location.app[:12]} is stale: epoch {location.epoch.counter} came after "
-                f"epoch {before.epoch.counter}"
-            )
-    return location.lifetime_s

@@ -21,7 +21,8 @@ SUBMITTED_S = 1000.0
 
 def header(number: int = 0, **fields: Any) -> Header:
     given: dict[str, Any] = {"user": "ada", "placement": "rdv", **fields}
-    return Header(f"app {number}", SUBMITTED_S, number.to_bytes(16, "big"), **given)
+    name = given.pop("name", f"app {number}")
+    return Header(name, SUBMITTED_S, number.to_bytes(16, "big"), **given)
 
 
 def record(node: NodeId, name: str, **fields: Any) -> NodeRecord:

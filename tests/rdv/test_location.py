@@ -9,7 +9,8 @@ from attrs import evolve
 
 from jcpeer.errors import MembershipError
 from jcpeer.ids import Epoch, app_key
-from jcpeer.rdv.location import Location, lifetime_of, newer, open_location
+from jcpeer.rdv.location import Location, open_location
+from jcpeer.wire.codec import pack
 from jcpeer.wire.messages import Signed
 from tests.rdv.members import GRID, header, placed, signed_by
 
@@ -63,16 +64,11 @@ def test_a_location_counts_under_its_own_key_only() -> None:
 
 def test_the_newest_epoch_counts_and_within_it_the_latest_word() -> None:
     later = evolve(GOOD, epoch=Epoch(2, FIRST), sequence=1)
-    assert newer(later, GOOD)
-    assert newer(evolve(GOOD, sequence=6), GOOD)
-    assert not newer(GOOD, GOOD)
+    assert later.order > evolve(GOOD, sequence=6).order > GOOD.order
 
 
-def test_who_keeps_records_is_told_for_how_long_and_refuses_a_stale_one() -> None:
-    good, later = signed_by("first", GOOD), signed_by("first", evolve(GOOD, epoch=Epoch(2, FIRST), sequence=1))
-    keep = {"key": KEY, "root": GRID.root, "now_s": 2000.0}
-    assert lifetime_of(good, None, **keep) == 60.0  # type: ignore[arg-type]
-    assert lifetime_of(good, good, **keep) == 60.0  # type: ignore[arg-type]
-    assert lifetime_of(later, good, **keep) == 60.0  # type: ignore[arg-type]
-    with pytest.raises(MembershipError, match="stale: epoch 1 came after epoch 2"):
-        lifetime_of(good, later, **keep)  # type: ignore[arg-type]
+def test_a_location_is_small_enough_to_be_kept_by_others() -> None:
+    longest = header(user="u" * 255, name="n" * 200)
+    of = placed(*(GRID.identity(str(each)).node for each in range(16)), of=longest)
+    record = signed_by("0", evolve(GOOD, app=of.app, replica_set=of.replica_set, placed=signed_by("me", of)))
+    assert len(pack(record)) < 8 * 1024
