@@ -201,6 +201,8 @@ def _show_status(found: Status) -> None:
         "attempts": f"{found.attempts:,}",
         "coordinator": f"{plain(found.coordinator.name)}, epoch {found.epoch}"
         + (f", {counted(found.takeovers, 'takeover')}" if found.takeovers else ""),
+        "placement": found.placement,
+        "replica set": joined([plain(each.name) for each in found.replica_set]),
         "journal on": joined(replicas) + (" only" if len(replicas) == 1 else ""),
         "worked on by" if ended(found) else "participants": joined([plain(each.name) for each in found.participants])
         or "nobody yet",

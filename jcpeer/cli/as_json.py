@@ -77,6 +77,8 @@ def of_status(status: Status) -> Data:
         **of_summary(status.summary),
         "epoch": status.epoch,
         "coordinator": of_node_name(status.coordinator),
+        "placement": status.placement,
+        "replica_set": [of_node_name(each) for each in status.replica_set],
         "replicas": [of_node_name(each) for each in status.replicas],
         "participants": [of_node_name(each) for each in status.participants],
         "attempts": status.attempts,

@@ -118,7 +118,8 @@ def test_a_detached_run_prints_the_id_by_which_wait_and_status_find_it(
         listed = jcpeer("list")
     assert status["application"] == app
     assert status["coordinator"] == {"id": "node-1", "name": "one"}
-    assert status["replicas"] == status["participants"] == [status["coordinator"]]
+    assert status["replicas"] == status["participants"] == status["replica_set"] == [status["coordinator"]]
+    assert status["placement"] == "local"
     assert status["epoch"] == 1
     assert listed.out.splitlines()[0].split() == [
         "ID",

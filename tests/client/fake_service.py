@@ -118,7 +118,17 @@ class FakeGrid:
                 found = self._find(app)
                 story = tuple(f"{task}: {text}" for task, texts in found.failures.items() for text in texts)
                 yield ask.Status(
-                    self._summary(found), 1, ME, (ME,), (ME,), 0, 0, 0.0, sealed=found.sealed, failures=story
+                    self._summary(found),
+                    1,
+                    ME,
+                    (ME,),
+                    (ME,),
+                    0,
+                    0,
+                    0.0,
+                    sealed=found.sealed,
+                    failures=story,
+                    replica_set=(ME,),
                 )
             case ask.GetTask(app, name):
                 found = self._find(app)
