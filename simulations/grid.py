@@ -24,6 +24,7 @@ from jcpeer.work.blobs import BlobStore
 from jcpeer.work.simulated import SimulatedExecutor
 from simulations.client import SimulatedLink
 from simulations.lan import Lan, LanDiscovery
+from simulations.sites import Sites
 
 COMMIT_S = 0.001
 """What a group takes to be written to a simulated disk."""
@@ -91,11 +92,19 @@ class SimulatedNode:
 class SimulatedGrid:
     """The nodes of one grid, by name. Opened by `open_grid`, or given the nursery in which nodes live."""
 
-    def __init__(self, world: MemoryWorld, nursery: trio.Nursery, *, config: Config | None = None) -> None:
-        """`config` is that of each node that is not started with one of its own."""
+    def __init__(
+        self,
+        world: MemoryWorld,
+        nursery: trio.Nursery,
+        *,
+        config: Config | None = None,
+        sites: Sites | None = None,
+    ) -> None:
+        """`config` is that of each node that is not started with one of its own; `sites` hears where each stands."""
         self.world = world
         self._nursery = nursery
         self._config = config or world.config
+        self._sites = sites or Sites()
         self._members = MemoryGrid(str(world.random.random()))
         self._fingerprint = self._members.admit(self._members.identity("any")).fingerprint
         self._lans: dict[str, Lan] = {}
@@ -125,6 +134,7 @@ class SimulatedGrid:
         assert simulated.node is None, f"{name} runs"
         simulated.starts += 1
         simulated.scope = trio.CancelScope()
+        self._sites.put(simulated.id, simulated.place.site)
         await self._nursery.start(self._run, simulated)
         return simulated
 
@@ -247,9 +257,11 @@ class SimulatedGrid:
 
 
 @asynccontextmanager
-async def open_grid(world: MemoryWorld, *, config: Config | None = None) -> AsyncIterator[SimulatedGrid]:
+async def open_grid(
+    world: MemoryWorld, *, config: Config | None = None, sites: Sites | None = None
+) -> AsyncIterator[SimulatedGrid]:
     """An empty grid in this world, which runs until the block is left; nodes that then still run just vanish."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.run)
-        yield SimulatedGrid(world, nursery, config=config)
+        yield SimulatedGrid(world, nursery, config=config, sites=sites)
         nursery.cancel_scope.cancel()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 
 from jcpeer.application.loaded import LoadedApplication
@@ -37,8 +38,8 @@ def bag(name: str, seconds: list[float]) -> LoadedApplication:
     return LoadedApplication(name, tuple(Task(TaskId(f"t{at}"), Timed(each)) for at, each in enumerate(seconds)))
 
 
-def drawn_bag(draw: random.Random, name: str) -> LoadedApplication:
-    """2 to 128 parallel tasks, a power of two, all of one length of 1 to 500 s: as in the evaluations of BonjourGrid
-    and PastryGrid, where most applications are small and most tasks short."""
-    size, seconds = 2 ** draw.randint(1, 7), 500 ** draw.random()
+def drawn_bag(draw: random.Random, name: str, *, tasks_max: int = 128, seconds_max: float = 500.0) -> LoadedApplication:
+    """2 to 128 parallel tasks, a power of two, all of about one length of 1 to 500 s: as in the evaluations of
+    BonjourGrid and PastryGrid, where most applications are small and most tasks short."""
+    size, seconds = 2 ** draw.randint(1, round(math.log2(tasks_max))), seconds_max ** draw.random()
     return bag(name, [seconds * draw.uniform(0.9, 1.1) for _ in range(size)])
