@@ -76,7 +76,8 @@ def choose(key: int, header: Header, candidates: Sequence[Candidate], *, me: Can
         me: This node.
         size: How many to name, where there are as many.
     """
-    by_node = {each.node: each for each in candidates}
+    # What is found of this node may be an earlier word of its own; as itself and as found it must not be named twice.
+    by_node = {each.node: me if each.node == me.node else each for each in candidates}
     nearest = sorted(by_node.values(), key=lambda each: node_key(each.node) ^ key)
     eligible = [each for each in nearest if not objection(each, submitted_s=header.submitted_s)]
     first = _own_place(header, eligible, me)

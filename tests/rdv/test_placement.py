@@ -80,6 +80,12 @@ def test_of_one_host_or_invitation_there_is_one_while_others_exist() -> None:
     assert best.replica_set == (a.node, c.node), "machines fail together sooner than guests do"
 
 
+def test_an_earlier_word_of_the_own_node_does_not_name_it_twice() -> None:
+    before = evolve(ME, record=evolve(ME.record, version=ME.record.version + 1))
+    assert choose(KEY, LOCAL, (before,), me=ME).replica_set == (ME.node,)
+    assert choose(KEY, RDV, (before,), me=ME).replica_set == (ME.node,)
+
+
 def test_local_hands_on_where_the_own_node_does_not_coordinate_or_cannot_be_dialled() -> None:
     for me in (stranger("me", coordinates=False), stranger("me", dialable=False)):
         assert choose(KEY, LOCAL, (*OTHERS, me), me=me).replica_set == nearest(*OTHERS)
