@@ -234,6 +234,19 @@ class NetworkContract:
             await expect(b, PeerUp)
             await assert_connected(a, b)
 
+    async def test_a_probe_finds_out_who_answers_and_nobody_is_told(self, world: World) -> None:
+        async with world.open("a") as a, world.open("b") as b:
+            async with world.open("c") as c:
+                nobodys, absent = c.addresses[-1], c.me
+            for up in (False, True):
+                assert await a.probe(b.addresses[-1], b.me) is True
+                assert await a.probe(b.addresses[-1], absent) is False
+                assert await a.probe(nobodys, absent) is False
+                assert await a.probe("not an address", b.me) is False
+                if not up:
+                    await connect(a, b)
+            await assert_connected(a, b)
+
     async def test_each_dial_is_told_once_how_it_ended(self, world: World) -> None:
         async with world.open("a") as a, world.open("b") as b, world.open("c") as c:
             async with world.open("d") as d:

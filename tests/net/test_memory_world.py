@@ -71,6 +71,8 @@ async def test_nobody_can_dial_a_node_behind_a_firewall_which_dials_out(
             async with nodes.open("b", killed=True) as b:
                 a.dial(b.addresses[0], b.me)
                 assert "no answer" in (await expect(a, DialFailed)).why
+                assert await a.probe(b.addresses[0], b.me) is False
+                assert await b.probe(a.addresses[0], a.me) is True
                 await connect(b, a)
                 await assert_connected(a, b)
             assert (await expect(a, PeerDown)).proof == "silent", "a redial that is lost proves nothing"

@@ -70,6 +70,9 @@ class FakeNetwork:
 
     def dial(self, address: str, expected: NodeId | None = None) -> None: ...
 
+    async def probe(self, address: str, expected: NodeId) -> bool:
+        return False
+
     def send(self, peer: NodeId, message: PeerMessage) -> None: ...
 
     def disconnect(self, peer: NodeId, why: str) -> None: ...
