@@ -70,7 +70,7 @@ class Committed:
 
 @frozen
 class Collected:
-    """Our own node now holds this result."""
+    """Our own node now holds this blob."""
 
     digest: Digest
 
@@ -156,7 +156,7 @@ class Tell:
 
 @frozen
 class Collect:
-    """Bring a result here; `Collected` or `CollectFailed` follows."""
+    """Bring a blob here; `Collected` or `CollectFailed` follows."""
 
     blob: BlobRef
     holders: tuple[NodeId, ...]
