@@ -6,6 +6,7 @@ nobody is told. Nothing else is lost; messages between two sides of a division a
 
 from __future__ import annotations
 
+import hashlib
 import heapq
 import math
 import random
@@ -32,13 +33,14 @@ from jcpeer.dht.machine import (
 from jcpeer.dht.records import Judge, Rank
 from jcpeer.dht.table import BUCKET_SIZE
 from jcpeer.errors import RemoteProtocolError
-from jcpeer.ids import NodeId, node_key
-from jcpeer.wire.codec import encode
-from jcpeer.wire.messages import Contact, Signed
+from jcpeer.ids import NodeId
+from jcpeer.wire.messages import Contact, FindNode, Signed
 
 LATENCY_S = (0.010, 0.050)
 IDLE_S = 30.0
 """After which an unused connection counts as closed."""
+JOIN_S = 5.0
+"""What a node asks this soon after its start belongs to its joining; upkeep begins later."""
 
 
 def judge_by_number(key: str, record: Signed) -> Rank:
@@ -59,10 +61,13 @@ class KeyNode:
     Attributes:
         side: Nodes of different sides do not hear each other.
         effects: Whatever it had to say to its callers, with the time.
+        join_requests: What it asked in its first seconds.
     """
 
     contact: Contact
     machine: Kademlia
+    born_s: float
+    join_requests: int = 0
     alive: bool = True
     side: int = 0
     wakes_s: float = math.inf
@@ -75,7 +80,7 @@ class KeyNode:
 
     @property
     def key(self) -> int:
-        return node_key(self.contact.node)
+        return self.machine.key
 
     def found(self) -> dict[int, tuple[float, Found]]:
         """The answers to its callers, by call."""
@@ -99,9 +104,8 @@ class KeyWorld:
         self.nodes: dict[NodeId, KeyNode] = {}
         self.random = random.Random(seed)
         self.sent: Counter[str] = Counter()
-        self.bytes = 0
-        self.weigh = False
-        """Count the bytes of what is sent; it costs as much as everything else."""
+        self.digest = hashlib.sha256()
+        self.events = 0
         self._bucket_size = bucket_size
         self._judge = judge
         self._check = check
@@ -113,24 +117,16 @@ class KeyWorld:
     def living(self) -> list[KeyNode]:
         return [node for node in self.nodes.values() if node.alive]
 
-    def add(self, name: str, *, by: Iterable[KeyNode] = ()) -> KeyNode:
+    async def add(self, name: str, *, by: Iterable[KeyNode] = ()) -> KeyNode:
         """A node that joins by others whom it was told of."""
         number = len(self.nodes)
         contact = Contact(NodeId(name), (f"/ip4/10.{number >> 16}.{number >> 8 & 255}.{number & 255}/tcp/4001",))
         node = self.nodes[contact.node] = KeyNode(
-            contact, Kademlia(contact, self._judge, bucket_size=self._bucket_size)
+            contact, Kademlia(contact, self._judge, bucket_size=self._bucket_size), self.now_s
         )
         for other in by:
             self.tell(node, Seen(other.contact, watched=False))
         return node
-
-    def grow(self, number: int, *, wave: int = 10, settle_s: float = 1.0) -> None:
-        """So many nodes join in waves, each by a random member."""
-        while len(self.nodes) < number:
-            members = self.living
-            for _ in range(min(wave if members else 1, number - len(self.nodes))):
-                self.add(f"node{len(self.nodes)}", by=[self.random.choice(members)] if members else [])
-            self.run(settle_s)
 
     def tell(self, node: KeyNode, event: Event) -> None:
         """One event, and all that becomes of it now."""
@@ -159,7 +155,7 @@ class KeyWorld:
     def at(self, when_s: float, action: Callable[[], None]) -> None:
         heapq.heappush(self._heap, (when_s, next(self._numbers), action))
 
-    def run(self, for_s: float) -> None:
+    async def run(self, for_s: float) -> None:
         """Let so many seconds pass."""
         until_s = self.now_s + for_s
         while self._heap and self._heap[0][0] <= until_s:
@@ -171,13 +167,26 @@ class KeyWorld:
         """Who is nearest to a key among those who live, by looking at all of them."""
         return [node.id for node in heapq.nsmallest(count, self.living, key=lambda each: each.key ^ key)]
 
+    def crash(self, nodes: Iterable[KeyNode]) -> None:
+        """They are gone, and so are their machines: nobody refuses anything."""
+        for node in nodes:
+            node.alive = False
+
+    def divide(self, one_side: Iterable[KeyNode]) -> None:
+        """These hear the others no more, until `heal`."""
+        for node in one_side:
+            node.side = 1
+
+    def heal(self) -> None:
+        for node in self.nodes.values():
+            node.side = 0
+
     # --- within
 
     def _send(self, source: KeyNode, effect: Send) -> None:
         message = effect.message
         self.sent[type(message).__name__] += 1
-        if self.weigh:
-            self.bytes += len(encode(message))
+        source.join_requests += isinstance(message, FindNode) and self.now_s < source.born_s + JOIN_S
         target = self.nodes.get(effect.contact.node)
         if target is None:
             return
@@ -186,6 +195,8 @@ class KeyWorld:
 
         def arrive() -> None:
             if source.alive and target.alive and source.side == target.side:
+                self.digest.update(f"{self.now_s} {source.id} {target.id} {type(message).__name__}".encode())
+                self.events += 1
                 source.used_s[target.id] = target.used_s[source.id] = self.now_s
                 self.tell(target, Heard(source.id, message, source.contact.addresses))
 

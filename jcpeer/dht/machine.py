@@ -30,7 +30,7 @@ from jcpeer.dht.records import Judge, Rank, Records, spell
 from jcpeer.dht.table import BUCKET_SIZE, Entry
 from jcpeer.dht.upkeep import Upkeep
 from jcpeer.errors import RemoteProtocolError
-from jcpeer.ids import NodeId
+from jcpeer.ids import KEY_BITS, NodeId
 from jcpeer.wire.messages import (
     Contact,
     FindNode,
@@ -254,6 +254,11 @@ class Kademlia:
         self.refused = 0
         """So much was said to this node that made no sense."""
 
+    @property
+    def key(self) -> int:
+        """This node's own."""
+        return self._me.long_id
+
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         match event:
             case Heard():
@@ -418,7 +423,10 @@ class Kademlia:
                 del self._requests[message.call]
                 self._take_in(request.search, entry, contacts, news, now_s)
                 if message.record is not None and request.search.record:
-                    self._take_record(request.search, message.record)
+                    try:
+                        self._take_record(request.search, message.record)
+                    except RemoteProtocolError as error:  # which says nothing of whom it names
+                        self._refuse(peer, str(error))
                 self._advance(request.search, now_s)
             case RecordStored(refusal=refusal) if request.storing is not None:
                 del self._requests[message.call]
@@ -466,7 +474,10 @@ class Kademlia:
 
     def _search_self(self, seeds: list[Entry], now_s: float) -> None:
         """Become known to the nodes nearest to this one, and know them, by way of these alone."""
-        lookup = Lookup(self._me.long_id, count=self._bucket_size, seeds=seeds, me=self._me.id, myself=None)
+        self._search(self.key, seeds, now_s)
+
+    def _search(self, key: int, seeds: list[Entry], now_s: float) -> None:
+        lookup = Lookup(key, count=self._bucket_size, seeds=seeds, me=self._me.id, myself=None)
         self._advance(_Search(lookup), now_s)
 
     def _find_record(self, call: int, key: int, now_s: float) -> None:
@@ -586,6 +597,18 @@ class Kademlia:
         seed = self._book.draw(self._drawn(), missing=self._rounds % 2 == 0)
         if seed is not None:
             self._search_self([seed], now_s)
+            self._search(self._beside_me(), [seed], now_s)
+
+    def _beside_me(self) -> int:
+        """A key that shares some first bits with this node's own, as its near ones do, and then no more.
+
+        Nodes that share one bit more than others may all not know those, nor those them, though both know everybody
+        else: whom each finds around itself is on its own side. Only somebody from elsewhere can tell.
+        """
+        nearest = self._book.table.nearest(self.key, self._bucket_size)
+        spread = max((entry.long_id ^ self.key for entry in nearest), default=0).bit_length()
+        bits = min(spread + int(self._drawn() * (KEY_BITS - spread + 1)), KEY_BITS)
+        return self.key ^ (1 << bits >> 1 | int(self._drawn() * (1 << bits >> 1)))
 
     def _look_after_tables(self, now_s: float) -> None:
         """There is somebody in the table whom nobody watches."""
