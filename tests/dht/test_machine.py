@@ -231,7 +231,7 @@ def test_one_that_cannot_be_reached_is_not_waited_for(node: Fixture) -> None:
 
 
 def test_a_late_answer_still_counts_while_the_lookup_goes_on(node: Fixture) -> None:
-    near = [each.contact for each in by_distance(KEY, entries(5))]
+    near = [each.contact for each in by_distance(KEY, entries(100))]  # all nearer than this node itself
     node.knows(*near[:2])
     asked = node.tell(Find(1, KEY, count=2))
     node.now_s = 0.9
