@@ -77,6 +77,13 @@ class CallFor:
 
 
 @frozen
+class Unreached:
+    """Somebody here needs a connection to this node, and just now it was found at none of its addresses."""
+
+    node: NodeId
+
+
+@frozen
 class TurnedAway:
     """This node is no member any more, or does not take us for one."""
 
@@ -90,7 +97,7 @@ class Notice:
     text: str
 
 
-Effect = Dial | Transmit | Part | Undelivered | CallFor | TurnedAway | Notice
+Effect = Dial | Transmit | Part | Undelivered | Unreached | CallFor | TurnedAway | Notice
 
 
 @define(eq=False)
@@ -98,6 +105,7 @@ class _Connection:
     """One that stands. `needed_there` is what the peer said, `said` what we told it of our need."""
 
     used_s: float
+    incarnation: int
     needed_there: bool = False
     said: bool = False
     watched: bool = False
@@ -133,7 +141,8 @@ class Connections:
         self.dialable = True
         """Whether others can connect to this node."""
         self._waiting: dict[NodeId, _Waiting] = {}
-        self._idle: list[tuple[float, NodeId]] = []
+        self._idle: list[tuple[float, int, NodeId, _Connection]] = []
+        self._watched = 0
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         match event:
@@ -269,7 +278,7 @@ class Connections:
         node = event.peer
         addresses = tuple(dict.fromkeys(each for each in (event.address, *event.hello.addresses) if each))
         self._dialling.connected(node, addresses, event.hello.incarnation)
-        connection = self._up[node] = _Connection(now_s)
+        connection = self._up[node] = _Connection(now_s, event.hello.incarnation)
         effects: list[Effect] = []
         if node in self._holders:
             connection.said = True
@@ -280,15 +289,16 @@ class Connections:
         return effects
 
     def _peer_down(self, event: PeerDown, now_s: float) -> list[Effect]:
-        if self._up.pop(event.peer, None) is None:
+        connection = self._up.pop(event.peer, None)
+        if connection is None:
             return []
         if event.proof == "parted":
             self._dialling.parted(event.peer, now_s)
             if event.peer not in self._holders:
                 return []
             return self._seek(event.peer, now_s)
-        incarnation = self._met.get(event.peer, _Met()).incarnation
-        return [*self._dialling.lost(event.peer, now_s, incarnation=incarnation, left=event.proof == "left")]
+        left = event.proof == "left"
+        return [*self._dialling.lost(event.peer, now_s, incarnation=connection.incarnation, left=left)]
 
     def _dial_failed(self, event: DialFailed, now_s: float) -> list[Effect]:
         dials, news = self._dialling.failed(event.address, event.expected, now_s, turned=event.turned)
@@ -308,8 +318,8 @@ class Connections:
     def _give_up(self, now_s: float) -> list[Effect]:
         """On what waits for those who could not be reached."""
         gone = self._dialling.take_vain()
+        effects: list[Effect] = [Unreached(node) for node in gone if node in self._holders]
         gone += [node for node, waiting in self._waiting.items() if now_s >= waiting.since_s + WAITING_S]
-        effects: list[Effect] = []
         for node in gone:
             waiting = self._waiting.pop(node, None)
             effects += [Undelivered(node, message) for message in waiting.messages] if waiting else []
@@ -348,14 +358,14 @@ class Connections:
     def _watch(self, node: NodeId, connection: _Connection) -> None:
         if not connection.watched and not self._is_needed(node, connection):
             connection.watched = True
-            heapq.heappush(self._idle, (connection.used_s + IDLE_S, node))
+            self._watched += 1
+            heapq.heappush(self._idle, (connection.used_s + IDLE_S, self._watched, node, connection))
 
     def _part_with_idle(self, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
         while self._idle and self._idle[0][0] <= now_s:
-            _, node = heapq.heappop(self._idle)
-            connection = self._up.get(node)
-            if connection is None or not connection.watched:
+            _, _, node, connection = heapq.heappop(self._idle)
+            if self._up.get(node) is not connection:
                 continue
             connection.watched = False
             if self._is_needed(node, connection):

@@ -36,8 +36,12 @@ SPACING_S = 0.05
 CROWD = 4
 """So many who are seen at once are dialled at once, the others `CROWD_SPACING_S` after each other."""
 CROWD_SPACING_S = 0.05
+AGAIN_S = 1.0
+"""Between rounds to one node that are for what was seen of it: anybody can announce new addresses all the time."""
 NAMED_REST_S = 300.0
 """After a connection to one whom the user named was closed for want of use: it may be the bridge to others."""
+OUTDATED_MAX = 1000
+"""Words of the past that the heap may hold before it is sifted."""
 TARGETS_MAX = 4096
 """Anybody on the local network can announce any number of nodes; over this the oldest is forgotten."""
 ADDRESSES_MAX = 8
@@ -61,7 +65,7 @@ class Pace:
 
 SEEN = Pace(1.0, 30.0)
 BOOTSTRAP = Pace(2.0, 30.0)
-SLOW = Pace(2.0, 300.0)
+SLOW = Pace(1.0, 300.0)
 """For what is only remembered, has turned us away, or has not been reached for long."""
 WANTED = Pace(1.0, 30.0)
 """For whom nobody has seen: forgotten when no longer wanted."""
@@ -78,6 +82,7 @@ class _Target:
     pace: Pace
     due_s: float = math.inf
     attempts: int = 0
+    began_s: float = -math.inf
     wanted: bool = False
     turned: bool = False
     """In this round somebody would not have us, or we not them: that seldom changes, and is a line in both logs."""
@@ -122,10 +127,13 @@ class Dialling:
             return self._begin(target, self._first_dial_s(sighting, now_s), now_s)
         restarted, new = _learn(target, sighting)
         if restarted:
-            return self._begin(target, now_s, now_s)
-        if new and not target.dialling and not target.waiting:
-            return self._begin(target, min(target.due_s, now_s + self._first_delay_s(sighting)), now_s)
-        return []
+            delay_s = 0.0
+        elif new and not target.dialling and not target.waiting:
+            delay_s = self._first_delay_s(sighting)
+        else:
+            return []
+        at_s = max(now_s + delay_s, target.began_s + AGAIN_S)
+        return self._begin(target, at_s if restarted else min(target.due_s, at_s), now_s)
 
     def meet(self, node: NodeId, incarnation: int) -> None:
         """The directory has this node: that it is seen is no reason to dial any more."""
@@ -199,7 +207,9 @@ class Dialling:
                 continue
             if target.pace is WANTED and not target.wanted:
                 continue
-            target.pace = target.pace if target.pace in (BOOTSTRAP, WANTED) else SEEN
+            # Whoever was connected and needed is looked for though the directory has it no longer: it may be the only
+            # bridge to the other part of a grid that was cut in two.
+            target.pace = target.pace if target.pace is BOOTSTRAP else SEEN
             target.attempts = 0 if restarted else 1
             self._add(target)
             dials += self._begin(target, now_s if restarted else now_s + self._delay_s(target), now_s)
@@ -242,9 +252,10 @@ class Dialling:
         """Time passed."""
         dials = []
         while self._heap and self._heap[0][0] <= now_s:
-            due_s, _, target = heapq.heappop(self._heap)
-            if due_s != target.due_s or self._targets.get(target.key) is not target:
+            entry = heapq.heappop(self._heap)
+            if not self._is_current(*entry):
                 continue  # a later word of this target's has its own place in the heap
+            target = entry[2]
             if self._is_met(target):
                 del self._targets[target.key]
                 continue
@@ -262,14 +273,15 @@ class Dialling:
 
     def check(self) -> None:
         """Asserts the invariants."""
-        waiting = {(due_s, target.key) for due_s, _, target in self._heap}
-        assert all((target.due_s, key) in waiting for key, target in self._targets.items()), "forgotten in the heap"
+        current = {entry[2].key for entry in self._heap if self._is_current(*entry)}
+        assert current == self._targets.keys(), "forgotten in the heap"
         assert all(key == target.key for key, target in self._targets.items())
         assert not self._targets.keys() & self._connected.keys(), "sought while connected"
         assert self._me not in self._targets, "sought itself"
         assert len(self._targets) <= TARGETS_MAX + sum(each.pace is BOOTSTRAP for each in self._targets.values())
         for node, aside in self._connected.items():
-            assert [each.node for each in aside if each.node is not None] == [node]
+            nodes = [each.node for each in aside if each.node is not None]
+            assert nodes == [node], "one target of its own for each who is connected"
             assert not any(each.dialling or each.waiting for each in aside)
 
     def _seek_address(self, address: str, pace: Pace, now_s: float) -> list[Dial]:
@@ -329,6 +341,7 @@ class Dialling:
         if at_s > now_s:
             self._schedule(target, at_s)
             return []
+        target.began_s = now_s
         target.waiting.extend(target.addresses)
         return self._dial_next(target, now_s)
 
@@ -361,6 +374,12 @@ class Dialling:
         target.due_s = at_s
         self._pushed += 1
         heapq.heappush(self._heap, (at_s, self._pushed, target))
+        if len(self._heap) > 2 * len(self._targets) + OUTDATED_MAX:
+            self._heap = [each for each in self._heap if self._is_current(*each)]
+            heapq.heapify(self._heap)
+
+    def _is_current(self, due_s: float, _: int, target: _Target) -> bool:
+        return due_s == target.due_s and self._targets.get(target.key) is target
 
 
 def _pace_of(sighting: Sighting) -> Pace:

@@ -6,7 +6,10 @@ nodes (mDNS, the runtime directory, the address book) are reasons to dial (`disc
 
 - One entry a node; the highest (incarnation, version) of its record wins, whoever brought it.
 - Who is connected to a node knows best: what others say of its death is passed on to it, so that it can refute it, by a
-  record of a higher version. A death that somebody only guessed (silence) counts after `SUSPECT_S`, to leave time.
+  record of a higher version. To leave it time, what others say counts after `SUSPECT_S`; so it is too with one whom
+  nobody here ever reached.
+- A member may be hostile. What it makes up of others dies with their refutation; it cannot make others say or keep more
+  than the limits below.
 - What is new of who is there is passed on at once, to a few; what a node is doing at present is told to those connected
   to it, and reaches the others when two nodes compare what they know. So an idle grid is silent but for that.
 - `Joined`, `Changed`... and `Left` of a node alternate, so that whoever listens needs no memory of its own.
@@ -19,15 +22,18 @@ is the anti-entropy of Demers et al. (1987).
 
 from __future__ import annotations
 
+import heapq
 import math
 import zlib
 from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import lru_cache
 from hashlib import sha256
 from typing import Literal, assert_never
 
 from attrs import define, evolve, field, frozen
 
+from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.neighbours import EVERYBODY_MAX, neighbours
 from jcpeer.errors import MembershipError
 from jcpeer.ids import NodeId, node_key
@@ -44,6 +50,8 @@ from jcpeer.wire.messages import (
 )
 from jcpeer.wire.requests import SeenNode
 
+Proof = Literal["refused", "silent", "left"]
+
 TELL_INTERVAL_S = 0.2
 """Changes of load and slots within it are told as one; in a small grid a change of state is told at once."""
 TELL_INTERVAL_S_PER_MEMBER = 0.05
@@ -52,7 +60,8 @@ PASS_ON_S = 0.1
 """What is new is passed on so much later, together with what else came."""
 FANOUT = 4
 """To so many. That leaves a few per cent of the nodes out, to whom it comes when nodes compare."""
-SUSPECT_S = 3.0
+SUSPECT_S: Mapping[Proof, float] = {"silent": 3.0, "refused": 1.0, "left": 1.0}
+"""Between the word of others that a node died and its end here; longer where they only guess."""
 COMPARE_S = 20.0
 """Between comparisons, give or take a quarter."""
 COMPARED_AT_FIRST = 3
@@ -64,8 +73,12 @@ REMEMBERED_S = 3600.0
 REMEMBERED_MAX = 4096
 MEMBERS_MAX = 8192
 """More nodes than this are not taken in; they are found by key."""
-
-Proof = Literal["refused", "silent", "left"]
+LIST_S = 1.0
+"""So often at most a peer is told who is known here: its question is small, and the answer is not."""
+UNREADABLE_MAX = 64
+"""News of others that no member signed; from who brought so many over one connection no more are read."""
+VERSION_MAX = 2**62
+"""No node changes so often; whatever is said to have, is not believed, so that every death can be refuted."""
 
 # --- events, beside those of `net.events`
 
@@ -82,7 +95,7 @@ class Tick:
     """Time passed."""
 
 
-Event = PeerUp | PeerDown | Received | RecordChanged | Tick
+Event = PeerUp | PeerDown | Received | Unreached | RecordChanged | Tick
 
 # --- effects
 
@@ -143,21 +156,26 @@ Effect = Tell | Publish | Joined | Changed | Left | Neighbours | Disconnect
 
 @define(eq=False)
 class _Member:
-    """Somebody who is there. `suspected` is a death that was heard of and may still be refuted."""
+    """Somebody who is there. `suspected` is a death that was heard of and may still be refuted, until `buried_s`."""
 
     record: NodeRecord
     news: News
     heard_s: float
     suspected: Obituary | None = None
+    buried_s: float = math.inf
 
 
 @define(eq=False)
 class _Up:
-    """A connection that stands."""
+    """A connection that stands. `compares` and `listed`: what was asked of the peer, or told it, that it may answer."""
 
     incarnation: int
     address: str
     heard_s: float
+    compares: bool = False
+    listed: bool = False
+    listed_s: float = -math.inf
+    unreadable: int = 0
 
 
 @define(eq=False)
@@ -171,6 +189,7 @@ class _Outbox:
     """What is to be passed on, the latest of each node."""
 
     due_s: float = math.inf
+    mine: bool = False
     news: dict[NodeId, News] = field(factory=dict)
     deaths: dict[NodeId, Obituary] = field(factory=dict)
 
@@ -194,8 +213,8 @@ class Directory:
         self._members: dict[NodeId, _Member] = {}
         self._dead: dict[NodeId, _Dead] = {}
         self._up: dict[NodeId, _Up] = {}
-        self._suspects: dict[NodeId, float] = {}
-        """When each suspicion becomes a certainty, the first one first."""
+        self._suspects: list[tuple[float, NodeId]] = []
+        """A heap of when suspicions become certainties; those that were refuted stay till then."""
         self._ring = [(node_key(me.node), me.node)]
         self._neighbours: frozenset[NodeId] = frozenset()
         self._ring_changed = False
@@ -213,6 +232,8 @@ class Directory:
                 effects += self._peer_up(event, now_s)
             case PeerDown():
                 effects += self._peer_down(event, now_s)
+            case Unreached():
+                self._unreached(event.node, now_s)
             case RecordChanged():
                 effects += self._record_changed(event.record, now_s)
             case Tick():
@@ -260,7 +281,7 @@ class Directory:
     def wake_s(self) -> float:
         """When a `Tick` may have something to do."""
         tell_s = self._told_s + self.tell_interval_s if self._my_news.version != self._me.version else math.inf
-        suspect_s = next(iter(self._suspects.values()), math.inf)
+        suspect_s = self._suspects[0][0] if self._suspects else math.inf
         compare_s = self._compare_s if self._up else math.inf
         return min(tell_s, suspect_s, self._outbox.due_s, compare_s)
 
@@ -269,11 +290,14 @@ class Directory:
         assert self._me.node not in self._up, "connected to itself"
         assert self._me.node not in self._members, "a member of its own view"
         assert not self._members.keys() & self._dead.keys(), "dead and alive"
-        assert [node for _, node in self._ring] == sorted((self._me.node, *self._members), key=node_key)
+        assert self._ring == sorted(self._ring), "the ring is in order"
+        assert {node for _, node in self._ring} == {self._me.node, *self._members}, "the ring is of all members"
+        assert len(self._ring) == len(self._members) + 1
         digest = _mark(self._me_as_told)
+        suspects = set(self._suspects)
         for node, member in self._members.items():
             assert member.record.node == node, "record of somebody else"
-            assert (member.suspected is not None) == (node in self._suspects)
+            assert member.suspected is None or (member.buried_s, node) in suspects, "suspected for ever"
             digest ^= _mark(member.record)
         assert digest == self._digest, "the digest is that of what is known"
         assert self._my_news.version <= self._me.version, "told of a version to come"
@@ -321,10 +345,15 @@ class Directory:
                     effects += self._hear_death(event.peer, death, now_s)
                 return effects
             case Compare(digest):
-                return [self._list_for(event.peer)] if digest != self._shown_digest else []
-            case Known(nodes):
-                return self._answer_list(event.peer, nodes)
-            case Wanted(nodes):
+                if digest == self._shown_digest or now_s < up.listed_s + LIST_S:
+                    return []
+                up.listed, up.listed_s = True, now_s
+                return [self._list_for(event.peer)]
+            case Known(nodes) if up.compares:
+                up.compares = False
+                return self._answer_list(event.peer, nodes[: MEMBERS_MAX + 1])
+            case Wanted(nodes) if up.listed:
+                up.listed = False
                 return self._tell_of(event.peer, nodes)
             case _:
                 return []
@@ -333,8 +362,8 @@ class Directory:
         node, rank = news.node, (news.incarnation, news.version)
         known = self._members.get(node)
         if known is not None and rank <= (known.news.incarnation, known.news.version):
-            if via == node and known.suspected is not None:
-                self._clear(node, known)
+            if via == node:
+                known.suspected = None
             return []
         if node == self._me.node:
             return []
@@ -343,10 +372,14 @@ class Directory:
             return [Tell(via, Gossip(deaths=(dead.obituary,)))]
         if known is None and len(self._members) >= MEMBERS_MAX:
             return []
+        up = self._up[via]
+        if via != node and up.unreadable >= UNREADABLE_MAX:
+            return []
         try:
             record = self._read(news)
         except MembershipError as error:
             # Whoever passes on what we cannot read may be able to read it, by its clock or its version.
+            up.unreadable += 1
             return [Disconnect(via, str(error))] if via == node else []
         return self._take(news, record, now_s)
 
@@ -368,8 +401,7 @@ class Directory:
         else:
             self._digest ^= _mark(known.record)
             was_dead = known.suspected is not None
-            if was_dead:
-                self._clear(node, known)
+            known.suspected = None
             is_same_offer = _offer(known.record) == _offer(record)
             known.record, known.news, known.heard_s = record, news, now_s
             effects.append(Changed(record))
@@ -383,50 +415,54 @@ class Directory:
         if node == self._me.node:
             return self._refute(obituary, now_s)
         member = self._members.get(node)
-        if member is None:
-            dead = self._dead.get(node)
-            if dead is None or _rank(dead.obituary) < _rank(obituary):
-                self._remember_dead(obituary, now_s)
+        if member is None or obituary.version > VERSION_MAX:
             return []
+        if obituary.incarnation > member.news.incarnation:
+            # Of a start that was not heard of here; the one before is over as well. Only of that is a memory kept:
+            # should nobody have started, nobody could refute it.
+            obituary = evolve(obituary, incarnation=member.news.incarnation, version=member.news.version)
         if _rank(obituary) < (member.news.incarnation, member.news.version):
             return [Tell(via, Gossip((member.news,)))]
         if node in self._up:
             return [Tell(node, Gossip(deaths=(obituary,)))]  # it lives, and is the one who can say so
-        if obituary.proof != "silent":
-            return self._bury(node, f"others say so ({obituary.proof})", obituary.proof, now_s)
-        if member.suspected is None:
-            member.suspected = obituary
-            self._suspects[node] = now_s + SUSPECT_S
-            self._pass_on(obituary, now_s)
+        self._suspect(member, obituary, now_s)
         return []
 
+    def _unreached(self, node: NodeId, now_s: float) -> None:
+        """Who should be connected to it cannot: unless it can to others, nobody but us will notice its death."""
+        member = self._members.get(node)
+        if member is not None and node not in self._up:
+            self._suspect(member, Obituary(node, member.news.incarnation, member.news.version, "silent"), now_s)
+
+    def _suspect(self, member: _Member, obituary: Obituary, now_s: float) -> None:
+        if member.suspected is None:
+            member.suspected, member.buried_s = obituary, now_s + SUSPECT_S[obituary.proof]
+            heapq.heappush(self._suspects, (member.buried_s, obituary.node))
+            self._pass_on(obituary, now_s)
+
     def _refute(self, obituary: Obituary, now_s: float) -> list[Effect]:
-        if obituary.incarnation != self._me.incarnation or obituary.version < self._my_news.version:
+        if obituary.incarnation < self._me.incarnation or obituary.version > VERSION_MAX:
             return []
-        self._me = evolve(self._me, version=max(self._me.version, obituary.version) + 1)
-        effects = self._tell_change(now_s)
-        self._pass_on(self._my_news, now_s)
-        return effects
+        if obituary.version >= self._my_news.version:
+            self._me = evolve(self._me, version=max(self._me.version, obituary.version + 1))
+        self._pass_on_mine(now_s)
+        return []
 
     # --- life and death
 
     def _bury(self, node: NodeId, why: str, proof: Proof, now_s: float, *, tell: bool = True) -> list[Effect]:
         member = self._members.pop(node)
-        if member.suspected is not None:
-            self._clear(node, member)
         key = (node_key(node), node)
         del self._ring[bisect_left(self._ring, key)]
         self._ring_changed = True
         self._digest ^= _mark(member.record)
-        obituary = Obituary(node, member.news.incarnation, member.news.version, proof)
+        # Of a later version others may have heard.
+        version = max(member.news.version, member.suspected.version) if member.suspected else member.news.version
+        obituary = Obituary(node, member.news.incarnation, version, proof)
         if tell:
             self._remember_dead(obituary, now_s)
             self._pass_on(obituary, now_s)
         return [Left(node, why, proof)]
-
-    def _clear(self, node: NodeId, member: _Member) -> None:
-        member.suspected = None
-        del self._suspects[node]
 
     def _remember_dead(self, obituary: Obituary, now_s: float) -> None:
         self._dead.pop(obituary.node, None)
@@ -445,10 +481,17 @@ class Directory:
             self._outbox.deaths[what.node] = what
         self._outbox.due_s = min(self._outbox.due_s, now_s + PASS_ON_S)
 
+    def _pass_on_mine(self, now_s: float) -> None:
+        """Have others believe that this node lives, be they connected or not; it is signed when it is told."""
+        self._outbox.mine = True
+        self._outbox.due_s = min(self._outbox.due_s, now_s + PASS_ON_S)
+
     def _empty_outbox(self, now_s: float) -> list[Effect]:
         outbox, self._outbox = self._outbox, _Outbox()
-        frames = _frames(outbox.news.values(), outbox.deaths.values())
-        return [Tell(peer, frame) for peer in self._some_peers(now_s) for frame in frames] if frames else []
+        effects = self._tell_change(now_s) if outbox.mine else []
+        news = (*outbox.news.values(), self._my_news) if outbox.mine else outbox.news.values()
+        frames = _frames(news, outbox.deaths.values())
+        return effects + [Tell(peer, frame) for peer in self._some_peers(now_s) for frame in frames] if frames else []
 
     def _some_peers(self, now_s: float, *, count: int = FANOUT) -> list[NodeId]:
         """A few of those connected, others each time; drawn from the time, since the same world is the same again."""
@@ -461,6 +504,7 @@ class Directory:
 
     def _compare_with(self, peer: NodeId) -> Tell:
         self._compared += 1
+        self._up[peer].compares = True
         return Tell(peer, Compare(self._shown_digest))
 
     def _compare_interval_s(self) -> float:
@@ -516,7 +560,7 @@ class Directory:
         if _offer(record) != _offer(before):
             self._me = evolve(self._me, version=max(self._me.version, self._my_news.version + 1))
             effects = self._tell_change(now_s)
-            self._pass_on(self._my_news, now_s)
+            self._pass_on_mine(now_s)
             return effects
         small = len(self._ring) <= EVERYBODY_MAX
         if now_s >= self._told_s + self.tell_interval_s or (small and record.state != before.state):
@@ -539,9 +583,11 @@ class Directory:
         effects: list[Effect] = []
         if now_s >= self._told_s + self.tell_interval_s:
             effects += self._tell_change(now_s)
-        while self._suspects and next(iter(self._suspects.values())) <= now_s:
-            node = next(iter(self._suspects))
-            effects += self._bury(node, "others say it fell silent", "silent", now_s)
+        while self._suspects and self._suspects[0][0] <= now_s:
+            buried_s, node = heapq.heappop(self._suspects)
+            member = self._members.get(node)
+            if member is not None and member.suspected is not None and member.buried_s == buried_s:
+                effects += self._bury(node, _WHY[member.suspected.proof], member.suspected.proof, now_s)
         if now_s >= self._outbox.due_s:
             effects += self._empty_outbox(now_s)
             if self._ring_changed:
@@ -568,6 +614,13 @@ class Directory:
         return SeenNode(member.record, age_s=max(0.0, now_s - heard_s), address=address, connected=up is not None)
 
 
+_WHY: Mapping[Proof, str] = {
+    "silent": "others say it fell silent",
+    "refused": "others say its process is gone",
+    "left": "others say it left",
+}
+
+
 def _rank(obituary: Obituary) -> tuple[int, int]:
     return (obituary.incarnation, obituary.version)
 
@@ -579,8 +632,12 @@ def _offer(record: NodeRecord) -> NodeRecord:
 
 def _mark(record: NodeRecord) -> int:
     """128 bits that stand for a record in a digest, which is the exclusive or of them all."""
-    text = f"{record.node} {record.incarnation} {record.version}"
-    return int.from_bytes(sha256(text.encode()).digest()[:16], "big")
+    return _mark_of(record.node, record.incarnation, record.version)
+
+
+@lru_cache(MEMBERS_MAX)
+def _mark_of(node: NodeId, incarnation: int, version: int) -> int:
+    return int.from_bytes(sha256(f"{node} {incarnation} {version}".encode()).digest()[:16], "big")
 
 
 def _drawn(node: NodeId, turn: float) -> int:

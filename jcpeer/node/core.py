@@ -19,6 +19,7 @@ import trio
 from attrs import evolve
 
 from jcpeer.discovery import directory as found
+from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
 from jcpeer.discovery.news import news_of, read_news
 from jcpeer.discovery.other_grids import OtherGrids
@@ -86,6 +87,7 @@ class Node:
         self.reach = Reach(
             parts.network,
             undelivered=self._undelivered,
+            unreached=self._unreached,
             turned_away=self._turned_away,
             call_for=lambda node: self.calling.call_for(node),
         )
@@ -321,6 +323,9 @@ class Node:
     def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
         if isinstance(message, Ask):
             self.elsewhere.lost(node)
+
+    def _unreached(self, node: NodeId) -> None:
+        self._tell_directory(Unreached(node))
 
     def _turned_away(self, node: NodeId) -> None:
         self._forget(node)

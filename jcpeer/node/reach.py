@@ -23,6 +23,7 @@ from jcpeer.discovery.connections import (
     Transmit,
     TurnedAway,
     Undelivered,
+    Unreached,
 )
 from jcpeer.discovery.dialling import Dial
 from jcpeer.discovery.sighting import Farewell, Sighting
@@ -49,12 +50,14 @@ class Reach:
         carrier: Network,
         *,
         undelivered: Callable[[NodeId, PeerMessage], None] = lambda node, message: None,
+        unreached: Callable[[NodeId], None] = lambda node: None,
         turned_away: Callable[[NodeId], None] = lambda node: None,
         call_for: Callable[[NodeId], None] = lambda node: None,
     ) -> None:
         self.machine = Connections(carrier.me)
         self._carrier = carrier
         self._undelivered = undelivered
+        self._unreached = unreached
         self._turned_away = turned_away
         self._call_for = call_for
         self._alarm = Alarm(self.machine.wake_s, self._ring)
@@ -190,6 +193,8 @@ class Reach:
                     self._undelivered(effect.node, effect.message)
                 case CallFor():
                     self._call_for(effect.node)
+                case Unreached():
+                    self._unreached(effect.node)
                 case TurnedAway():
                     self._turned_away(effect.node)
                 case Notice():
