@@ -43,3 +43,30 @@ def drawn_bag(draw: random.Random, name: str, *, tasks_max: int = 128, seconds_m
     BonjourGrid and PastryGrid, where most applications are small and most tasks short."""
     size, seconds = 2 ** draw.randint(1, round(math.log2(tasks_max))), seconds_max ** draw.random()
     return bag(name, [seconds * draw.uniform(0.9, 1.1) for _ in range(size)])
+
+
+def chains(count: int, length: int, *, seconds: float = 0.1, output_bytes: int = LARGE_BYTES) -> LoadedApplication:
+    """So many chains side by side, each task of which reads what the one before left."""
+    return LoadedApplication(
+        "chains",
+        tuple(
+            _follower(f"c{chain}.{at}", [f"c{chain}.{at - 1}"] if at else [], seconds, output_bytes)
+            for at in range(length)
+            for chain in range(count)
+        ),
+    )
+
+
+def tree(depth: int, fan_out: int, *, seconds: float = 0.1, output_bytes: int = LARGE_BYTES) -> LoadedApplication:
+    """From one task so many follow, and from each of these again; at last one task reads what all leaves left."""
+    tasks = [_follower("root", [], seconds, output_bytes)]
+    layer = ["root"]
+    for _ in range(depth):
+        layer = [f"{parent}.{at}" for parent in layer for at in range(fan_out)]
+        tasks += [_follower(each, [each.rpartition(".")[0]], seconds, output_bytes) for each in layer]
+    return LoadedApplication("tree", (*tasks, _follower("all", layer, seconds, output_bytes)))
+
+
+def _follower(name: str, parents: list[str], seconds: float, output_bytes: int) -> Task:
+    inputs = tuple(Input(f"in{at}", OutputOf(TaskId(each), "out")) for at, each in enumerate(parents))
+    return Task(TaskId(name), Timed(seconds, output_bytes={"out": output_bytes}), inputs, ("out",))

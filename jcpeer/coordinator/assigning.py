@@ -9,7 +9,6 @@ from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect
 from jcpeer.coordinator.matching import unmet_need
 from jcpeer.coordinator.orders import Orders
-from jcpeer.coordinator.ready import ReadyQueue
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.roster import Participant, Roster, prefetch_slots, queued_last_first, slots_of
 from jcpeer.ids import NodeId, TaskId
@@ -33,34 +32,53 @@ class Assigning:
         orders: dict[NodeId, list[AttemptOrder]] = {}
         effects: list[Effect] = []
         for queue in self._attempts.ready:
-            able = self._able(queue, effects, now_s=now_s)
+            task = queue.head()
+            able = self._able(task, queue.avoid, effects, now_s=now_s) if task is not None else {}
             while (task := queue.head()) is not None:
                 spec = self._recorder.state.tasks[task].spec
                 node = choose(spec, able, local_bytes=self._orders.local_bytes, mean_run_s=self._attempts.mean_run_s)
                 if node is None:
                     break
-                orders.setdefault(node, []).append(self._orders.make(spec, able[node], now_s=now_s))
+                orders.setdefault(node, []).append(self._order(spec, able[node], now_s=now_s))
         for node, batch in orders.items():
             effects += self._orders.to_send(node, batch)
         return effects
 
-    def _able(self, queue: ReadyQueue, effects: list[Effect], *, now_s: float) -> dict[NodeId, Participant]:
-        """Who may be given the tasks of this queue. Where none of the participants should, others are called up, and
-        only when nobody else is left do nodes count where such a task failed."""
-        task = queue.head()
-        assert task is not None
+    def look(self, *, now_s: float) -> list[Effect]:
+        return self._rebalance(now_s=now_s)
+
+    def claimed(self, node: NodeId, tasks: tuple[TaskId, ...], *, now_s: float) -> list[Effect]:
+        return []
+
+    def take(self, node: NodeId, tasks: tuple[TaskId, ...], *, now_s: float) -> list[Effect]:
+        return []
+
+    def lost(self, node: NodeId) -> None:
+        pass
+
+    def holds(self, task: TaskId) -> bool:
+        return False
+
+    def _order(self, task: Task, participant: Participant, *, now_s: float) -> AttemptOrder:
+        return self._orders.make(task, participant, now_s=now_s)
+
+    def _able(
+        self, task: TaskId, avoid: frozenset[NodeId], effects: list[Effect], *, now_s: float
+    ) -> dict[NodeId, Participant]:
+        """Who may be given tasks like this one. Where none of the participants should, others are called up, and only
+        when nobody else is left do nodes count where such a task failed."""
         spec = self._recorder.state.tasks[task].spec
-        for avoid in (queue.avoid, frozenset()):
-            able = able_to_run(spec, self._roster.participants, avoid=avoid)
+        for avoided in (avoid, frozenset[NodeId]()):
+            able = able_to_run(spec, self._roster.participants, avoid=avoided)
             if able:
                 return able
-            others = self._roster.others_for(spec, avoid=avoid, now_s=now_s)
+            others = self._roster.others_for(spec, avoid=avoided, now_s=now_s)
             if others:
                 effects += self._orders.recruit(self._roster.ask(others, now_s=now_s))
                 return {}
         return {}
 
-    def rebalance(self, *, now_s: float) -> list[Effect]:
+    def _rebalance(self, *, now_s: float) -> list[Effect]:
         """Take back attempts that wait behind others while somebody is idle and nothing else is ready."""
         if self._attempts.ready:
             return []

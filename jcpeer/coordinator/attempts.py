@@ -1,15 +1,15 @@
 """Which attempts of one application are under way where, and which tasks wait for one.
 
 Soft knowledge, learnt again after a takeover. Invariants (`check`): an attempt is under way at exactly the participant
-that was given it; a runnable task is under way, ready or held back.
+that was given it; a runnable task is under way or ready.
 """
 
 from __future__ import annotations
 
-import math
+from collections.abc import Callable
 
 from jcpeer.coordinator.ready import ReadyQueues
-from jcpeer.coordinator.roster import Assigned, Participant, Roster
+from jcpeer.coordinator.roster import Assigned, Participant, Roster, mean_run_s
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 
@@ -25,10 +25,9 @@ class Attempts:
         self._roster = roster
         self._under_way: dict[TaskId, dict[AttemptName, NodeId]] = {}
         self._numbers: dict[TaskId, int] = {}
+        self._closed: set[AttemptName] = set()
         self._shunned: dict[TaskId, set[NodeId]] = {}
         """Nodes that gave a task back of their own will: not asked again while another can run it."""
-        self._held_back: dict[TaskId, int] = {}
-        """Tasks that are given to nobody for now, with the number of reasons."""
 
     def __len__(self) -> int:
         """How many tasks are under way."""
@@ -48,32 +47,20 @@ class Attempts:
     # --- ready
 
     def is_ready(self, task: TaskId) -> bool:
-        return self._state.tasks[task].runnable and task not in self._under_way and task not in self._held_back
+        return self._state.tasks[task].runnable and task not in self._under_way
 
     def make_ready(self, task: TaskId, *, first: bool = False) -> None:
-        self.ready.add(self._state.tasks[task].spec, avoid=self._to_avoid(task), first=first)
+        self.ready.add(self._state.tasks[task].spec, avoid=self.to_avoid(task), first=first)
 
     def requeue(self, task: TaskId) -> None:
         if self.is_ready(task):
             self.make_ready(task, first=True)
 
-    def hold_back(self, task: TaskId) -> None:
-        """Give this task to nobody until it is let go as often."""
-        self._held_back[task] = self._held_back.get(task, 0) + 1
-
-    def let_go(self, task: TaskId) -> None:
-        self._held_back[task] -= 1
-        if not self._held_back[task]:
-            del self._held_back[task]
-            self.requeue(task)
-
-    def held_back(self, task: TaskId) -> bool:
-        return task in self._held_back
-
     def shun(self, task: TaskId, node: NodeId) -> None:
         self._shunned.setdefault(task, set()).add(node)
 
-    def _to_avoid(self, task: TaskId) -> frozenset[NodeId]:
+    def to_avoid(self, task: TaskId) -> frozenset[NodeId]:
+        """Who is given this task only if no other can run it."""
         failed = (each.node for each in self._state.tasks[task].past)
         return frozenset((*failed, *self._shunned.get(task, ())))
 
@@ -104,20 +91,27 @@ class Attempts:
     def free(self, name: AttemptName) -> None:
         """The attempt ended without telling anything of its task."""
         self.forget(name)
+        self.close(name)
         self.requeue(name.task)
+
+    def close(self, name: AttemptName) -> None:
+        """The attempt came to nothing: who says that it is in somebody's hands has not heard of that."""
+        self._closed.add(name)
+
+    def is_closed(self, name: AttemptName) -> bool:
+        return name in self._closed or bool(self._state.tasks[name.task].past_of(name))
 
     def ran(self, seconds: float) -> None:
         """An attempt has run for so long."""
-        if 0 <= seconds < math.inf:
-            mean_s = seconds if self.mean_run_s is None else self.mean_run_s
-            self.mean_run_s = 0.8 * mean_s + 0.2 * seconds
+        self.mean_run_s = mean_run_s(self.mean_run_s, seconds)
 
-    def check(self) -> None:
-        """Assert what holds after each event; for tests and simulations, since it looks at everything."""
+    def check(self, holds: Callable[[TaskId], bool]) -> None:
+        """Assert what holds after each event; for tests and simulations, since it looks at everything. `holds`: the
+        ready task waits elsewhere."""
         given = {name: node for node, each in self._roster.participants.items() for name in each.assigned}
         assert given == {name: node for attempts in self._under_way.values() for name, node in attempts.items()}
         for participant in self._roster.participants.values():
             assert participant.slots_given == sum(each.slots for each in participant.assigned.values())
         for task, record in self._state.tasks.items():
             if record.runnable and self._state.ended is None:
-                assert task in self._under_way or self.ready.holds(task) or task in self._held_back
+                assert task in self._under_way or self.ready.holds(task) or holds(task)

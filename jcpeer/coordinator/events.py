@@ -12,6 +12,7 @@ from jcpeer.wire.messages import (
     AttemptOrder,
     Confirm,
     Decline,
+    Engaged,
     Fetched,
     GivenBack,
     NodeRecord,
@@ -19,6 +20,7 @@ from jcpeer.wire.messages import (
     Report,
     Signed,
     Started,
+    Take,
 )
 
 # --- events
@@ -58,7 +60,7 @@ class Heard:
     """A participant's answer."""
 
     node: NodeId
-    message: Confirm | Decline | Started | Report | GivenBack | Fetched
+    message: Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched
 
 
 @frozen
@@ -70,7 +72,7 @@ class Committed:
 
 @frozen
 class Collected:
-    """Our own node now holds this blob."""
+    """Our own node now holds this result."""
 
     digest: Digest
 
@@ -156,7 +158,7 @@ class Tell:
 
 @frozen
 class Collect:
-    """Bring a blob here; `Collected` or `CollectFailed` follows."""
+    """Bring a result here; `Collected` or `CollectFailed` follows."""
 
     blob: BlobRef
     holders: tuple[NodeId, ...]

@@ -15,14 +15,14 @@ It leaves to others: the journal, fetching and storing blobs, checking signature
 from __future__ import annotations
 
 from collections.abc import Collection
+from itertools import zip_longest
 from typing import assert_never
 
 from attrs import evolve
 
 from jcpeer.coordinator.absences import Absences
-from jcpeer.coordinator.assigning import Assigning
 from jcpeer.coordinator.attempts import Attempts
-from jcpeer.coordinator.bringing import Bringing
+from jcpeer.coordinator.dispatch import POLICIES, Policy
 from jcpeer.coordinator.events import (
     BatchAdded,
     CancelRequested,
@@ -41,6 +41,7 @@ from jcpeer.coordinator.events import (
     Tick,
     Woke,
 )
+from jcpeer.coordinator.hands import Hands
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Acknowledgement, Recorder
 from jcpeer.coordinator.results import Results
@@ -61,6 +62,7 @@ from jcpeer.wire.facts import (
 from jcpeer.wire.messages import (
     Confirm,
     Decline,
+    Engaged,
     Failure,
     Fetched,
     GivenBack,
@@ -69,6 +71,7 @@ from jcpeer.wire.messages import (
     Release,
     Report,
     Started,
+    Take,
 )
 
 LOST_ATTEMPTS_MAX = 3
@@ -98,10 +101,10 @@ class Coordinator:
             runnable=self._attempts.make_ready,
         )
         self._results = Results(self._recorder, me=me)
-        self._bringing = Bringing(state, self._attempts, self._results.holdings, me=me)
         self._absences = Absences()
         self._orders = Orders(self._recorder, self.roster, self._attempts, self._results, me=me)
-        self._dispatch = Assigning(self._recorder, self.roster, self._attempts, self._orders)
+        self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
+        self._policy = self._chosen_policy()
         self._dispatch_from_s = 0.0
 
     # --- beginnings
@@ -110,7 +113,11 @@ class Coordinator:
         """The first entry of a new application."""
         effects = self._recorder.record(submitted, now_s=now_s)
         self.roster.user = self.state.header.user
+        self._policy = self._chosen_policy()
         return effects
+
+    def _chosen_policy(self) -> Policy:
+        return POLICIES[self.state.header.dispatch](self._recorder, self.roster, self._attempts, self._orders)
 
     def take_over(self, *, now_s: float, absent: Collection[Digest] = ()) -> list[Effect]:
         """Go on with an application whose journal was read: a new epoch, and a pause in which participants report.
@@ -159,10 +166,9 @@ class Coordinator:
                 return self._recorder.keep_promises(event.index)
             case Collected():
                 self._results.collected(event.digest)
-                self._bringing.ended(event.digest)
                 return []
             case CollectFailed():
-                return self._not_collected(event, now_s=now_s)
+                return self._results.collect_elsewhere(event, now_s=now_s)
             case CancelRequested():
                 return self._cancel(event.task, now_s=now_s)
             case Woke():
@@ -173,7 +179,7 @@ class Coordinator:
             case Quiet():
                 return [
                     *self._call_up(now_s=now_s),
-                    *self._place(now_s=now_s),
+                    *(self._policy.place(now_s=now_s) if self._may_dispatch(now_s) else ()),
                     *self._end_if_complete(now_s=now_s),
                 ]
             case _:
@@ -188,12 +194,12 @@ class Coordinator:
                 return self._decline(event.node, message, now_s=now_s)
             case Started():
                 return self._note_started(event.node, message, now_s=now_s)
+            case Engaged():
+                return self._engage(event.node, message, now_s=now_s)
+            case Take():
+                return self._take(event.node, message, now_s=now_s)
             case Report():
-                return [
-                    effect
-                    for outcome in message.outcomes
-                    for effect in self._take_outcome(event.node, outcome, now_s=now_s)
-                ]
+                return self._take_report(event.node, message, now_s=now_s)
             case GivenBack():
                 return self._take_back(event.node, message, now_s=now_s)
             case Fetched():
@@ -207,14 +213,10 @@ class Coordinator:
         for node, why in self._absences.due(now_s=now_s).items():
             effects += self._lose_node(node, why, now_s=now_s)
         effects += self._recorder.acknowledge()
-        if not self.over:
-            effects += self._dispatch.rebalance(now_s=now_s)
-        return effects
+        return effects + self._policy.look(now_s=now_s) if self._may_dispatch(now_s) else effects
 
-    def _place(self, *, now_s: float) -> list[Effect]:
-        if self.over or now_s < self._dispatch_from_s:
-            return []
-        return self._dispatch.place(now_s=now_s)
+    def _may_dispatch(self, now_s: float) -> bool:
+        return not self.over and now_s >= self._dispatch_from_s
 
     # --- submission
 
@@ -250,8 +252,7 @@ class Coordinator:
         participant = self.roster.confirm(node, message.slots)
         if participant is None:
             return []
-        if known:
-            return self._compare(participant, message)
+        effects = self._compare(participant, message) if known else []
         stale = []
         for name in message.known:
             record = self.state.tasks.get(name.task)
@@ -262,7 +263,25 @@ class Coordinator:
                 continue
             self._attempts.note_number(name.task, name.number)
             self._attempts.give(participant, Assigned(name, slots_of(record.spec.needs), given_s=0.0, state="running"))
-        return self._orders.stop(node, stale)
+        return [*effects, *self._orders.stop(node, stale)]
+
+    def _engage(self, node: NodeId, message: Engaged, *, now_s: float) -> list[Effect]:
+        """It was handed attempts by another participant."""
+        if self.over:
+            return [Send(node, Release(self.app, self.epoch, ended=True))]
+        known = node in self.roster.participants
+        participant = self.roster.confirm(node, message.slots) if message.epoch == self.epoch else None
+        if participant is None:  # not in the directory, or in an earlier epoch: its confirmation tells what it has
+            return self._orders.recruit(self.roster.ask_again(node, now_s=now_s))
+        effects = [] if known else self._orders.recruit([node])
+        for name in message.attempts:
+            effects += self._hands.has(participant, name, now_s=now_s)
+        return effects
+
+    def _take(self, node: NodeId, message: Take, *, now_s: float) -> list[Effect]:
+        if message.epoch != self.epoch or not self._may_dispatch(now_s):
+            return []
+        return self._policy.take(node, message.tasks, now_s=now_s)
 
     def _see_node(self, record: NodeRecord, *, now_s: float) -> list[Effect]:
         node = record.node
@@ -289,6 +308,7 @@ class Coordinator:
     def _decline(self, node: NodeId, message: Decline, *, now_s: float) -> list[Effect]:
         if message.epoch != self.epoch:
             return []
+        self._policy.lost(node)
         participant = self.roster.refuse(node, message.reason, now_s=now_s)
         for name in list(participant.assigned) if participant else ():
             self._attempts.free(name)
@@ -297,6 +317,7 @@ class Coordinator:
     def _lose_node(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
         self._orders.forget_sent(node)
+        self._policy.lost(node)
         participant = self.roster.lose(node)
         if participant is not None:
             suspects = participant.may_have_started()
@@ -307,6 +328,7 @@ class Coordinator:
                 if attempt.name in suspects and attempt.state != "cancelling":
                     effects += self._lose_attempt(node, attempt.name, why, now_s=now_s)
                 else:
+                    self._attempts.close(attempt.name)
                     self._attempts.requeue(attempt.name.task)
         return effects + self._results.lose_holder(node, why, now_s=now_s)
 
@@ -337,7 +359,6 @@ class Coordinator:
 
     def _take_back(self, node: NodeId, message: GivenBack, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
-        to_bring = [each for each in message.missing if self._bringing.helps(each)]
         for name in message.attempts:
             mine = self._attempts.node_of(name) == node
             attempt = self._attempts.forget(name) if mine else None
@@ -345,32 +366,43 @@ class Coordinator:
                 continue
             if message.lost and attempt.state != "cancelling":
                 effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
-            elif attempt.state not in ("withdrawing", "cancelling") and not to_bring:
+            elif attempt.state not in ("withdrawing", "cancelling"):
                 self._attempts.shun(name.task, node)
+            self._attempts.close(name)
             self._attempts.requeue(name.task)
-        tasks = [name.task for name in message.attempts]
         for digest in message.missing:
-            if digest in to_bring:
-                effects += self._bringing.bring(digest, tasks)
-            else:
-                effects += self._results.doubt(digest, tasks, message.reason, now_s=now_s)
+            effects += self._results.doubt(digest, message.attempts, message.reason, now_s=now_s)
         return effects
 
-    def _not_collected(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
-        tasks = self._bringing.ended(event.digest)
-        if self._results.collects(event.digest) or not tasks:
-            return self._results.collect_elsewhere(event, now_s=now_s)
-        return self._results.doubt(event.digest, tasks, "its holder gave it neither to others nor to us", now_s=now_s)
+    def _take_report(self, sender: NodeId, report: Report, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        finished: set[TaskId] = set()
+        for outcome, ran_by in zip_longest(report.outcomes, report.ran_by[: len(report.outcomes)]):
+            count = self.state.counts["finished"]
+            effects += self._take_outcome(sender, ran_by or sender, outcome, now_s=now_s)
+            if self.state.counts["finished"] > count:
+                finished.add(outcome.task)
+        if self.over:
+            return effects
+        for hand in report.in_hand:
+            effects += self._hands.told(hand, sender=sender, finished=finished, now_s=now_s)
+        for name in report.left:
+            if self._attempts.node_of(name) == sender:
+                self._attempts.free(name)
+        if report.claims and self._may_dispatch(now_s):
+            effects += self._policy.claimed(sender, report.claims, now_s=now_s)
+        return effects
 
-    def _take_outcome(self, node: NodeId, outcome: Outcome, *, now_s: float) -> list[Effect]:
+    def _take_outcome(self, sender: NodeId, node: NodeId, outcome: Outcome, *, now_s: float) -> list[Effect]:
+        """What ran at a node, by its own word or by that of whoever went on from there."""
         record = self.state.tasks.get(outcome.task)
         if record is None:
             return []
         self._attempts.forget(outcome.attempt)
-        acknowledge = Acknowledgement(node, outcome.attempt)
+        acknowledge = Acknowledgement(sender, outcome.attempt)
         if record.standing != "pending":
             return self._recorder.promise(acknowledge)  # it, or another end, stands already: forget it
-        if self.state.consumed(outcome.task) != outcome.consumed:
+        if record.missing or self.state.consumed(outcome.task) != outcome.consumed:
             # Computed from a result that did not survive, or that is about to be made anew.
             self._attempts.requeue(outcome.task)
             return self._recorder.promise(acknowledge)
@@ -381,7 +413,11 @@ class Coordinator:
                 self._attempts.requeue(outcome.task)
                 return self._recorder.promise(acknowledge)  # told again after a break: it counts once
             return [*self._fail(node, outcome, record, now_s=now_s), *self._recorder.promise(acknowledge)]
-        return [*self._finish(node, outcome, record, now_s=now_s), *self._recorder.promise(acknowledge)]
+        effects = [*self._finish(node, outcome, record, now_s=now_s), *self._recorder.promise(acknowledge)]
+        if node not in (sender, self._me) and node not in self.roster.candidates:
+            # It went before it could report, with whatever it held.
+            effects += self._results.lose_holder(node, "its node was gone when it was told", now_s=now_s)
+        return effects
 
     def _finish(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
         self._attempts.ran(outcome.ran_s)
@@ -448,10 +484,6 @@ class Coordinator:
     def holders(self, digest: Digest) -> frozenset[NodeId]:
         return self._results.holdings.of(digest)
 
-    def input_on_its_way(self, task: TaskId) -> bool:
-        """The task waits because an input of it is being brought here, for a participant that could not reach it."""
-        return self._attempts.held_back(task)
-
     def counts(self) -> dict[str, int]:
         """Tasks by state: those that are pending, divided by what is under way."""
         counts = {str(key): value for key, value in self.state.counts.items() if key != "pending" and value}
@@ -469,4 +501,4 @@ class Coordinator:
     def check(self) -> None:
         """Assert what holds after each event; for tests and simulations, since it looks at everything."""
         self._recorder.check()
-        self._attempts.check()
+        self._attempts.check(self._policy.holds)

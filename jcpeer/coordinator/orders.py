@@ -4,6 +4,7 @@ and who has them."""
 from __future__ import annotations
 
 import heapq
+from collections.abc import Iterator
 
 from jcpeer.application.task import BlobRef, OutputOf, Task
 from jcpeer.coordinator.attempts import Attempts
@@ -12,9 +13,10 @@ from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.roster import Assigned, Participant, Roster, slots_of
 from jcpeer.ids import AttemptName, Digest, NodeId, TaskId
-from jcpeer.wire.messages import AttemptOrder, CancelAttempts, OrderedInput, Recruit, Withdraw
+from jcpeer.wire.messages import AttemptOrder, CancelAttempts, OrderedInput, Recruit, Right, Withdraw
 
-ORDERS_PER_FRAME_MAX = 500
+TASKS_PER_FRAME_MAX = 500
+"""Ordered, or named in rights."""
 HOLDERS_TOLD_MAX = 4
 """Of a blob that many have. An order with thousands of inputs must still fit a frame."""
 
@@ -37,7 +39,15 @@ class Orders:
         recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed)
         return [Send(node, recruit) for node in nodes]
 
-    def make(self, task: Task, participant: Participant, *, now_s: float) -> AttemptOrder:
+    def make(
+        self,
+        task: Task,
+        participant: Participant,
+        *,
+        now_s: float,
+        rights: tuple[Right, ...] = (),
+        shared: tuple[TaskId, ...] = (),
+    ) -> AttemptOrder:
         """The order of a ready task, which is then under way at this participant."""
         name = self._attempts.next_name(task.id, self._recorder.epoch)
         self._attempts.give(participant, Assigned(name, slots_of(task.needs), given_s=now_s))
@@ -46,14 +56,36 @@ class Orders:
             blob = self._input_blob(each.source)
             holders = self._best_holders(self._holdings.of(blob.digest), participant.record.node)
             inputs.append(OrderedInput(each.name, blob, holders, each.executable))
-        return AttemptOrder(task.id, name.number, task.work, tuple(inputs), task.outputs, task.needs, task.timeout_s)
+        return AttemptOrder(
+            task.id,
+            name.number,
+            task.work,
+            tuple(inputs),
+            task.outputs,
+            task.needs,
+            task.timeout_s,
+            rights,
+            shared,
+        )
+
+    def right(self, task: Task, *, shared: tuple[TaskId, ...]) -> Right:
+        """To start this task; the attempt that may come of it has its name from now on."""
+        return Right(task, self._attempts.next_name(task.id, self._recorder.epoch).number, shared)
 
     def to_send(self, node: NodeId, orders: list[AttemptOrder]) -> list[SendOrders]:
         """These, as many to a frame as fit, each small input with the first that needs it."""
-        return [
-            self._frame(node, tuple(orders[start : start + ORDERS_PER_FRAME_MAX]))
-            for start in range(0, len(orders), ORDERS_PER_FRAME_MAX)
-        ]
+        frames: list[SendOrders] = []
+        part: list[AttemptOrder] = []
+        tasks = 0
+        for order in orders:
+            if part and tasks + 1 + len(order.rights) > TASKS_PER_FRAME_MAX:
+                frames.append(self._frame(node, tuple(part)))
+                part, tasks = [], 0
+            part.append(order)
+            tasks += 1 + len(order.rights)
+        if part:
+            frames.append(self._frame(node, tuple(part)))
+        return frames
 
     def withdraw(self, node: NodeId, names: list[AttemptName]) -> list[Effect]:
         return [Send(node, Withdraw(self._recorder.app, self._recorder.epoch, tuple(names)))] if names else []
@@ -103,8 +135,18 @@ class Orders:
         sent = self._sent_small.setdefault(node, set())
         attach = []
         for order in orders:
-            for each in order.inputs:
-                if each.blob.small and each.blob.digest not in sent:
-                    sent.add(each.blob.digest)
-                    attach.append(each.blob.digest)
+            for blob in blobs_of(order):
+                if blob.small and blob.digest not in sent:
+                    sent.add(blob.digest)
+                    attach.append(blob.digest)
         return SendOrders(node, orders, tuple(attach))
+
+
+def blobs_of(order: AttemptOrder) -> Iterator[BlobRef]:
+    """The inputs of the ordered task, and those of the tasks below it whose content is settled."""
+    for each in order.inputs:
+        yield each.blob
+    for right in order.rights:
+        for needed in right.task.inputs:
+            if isinstance(needed.source, BlobRef):
+                yield needed.source

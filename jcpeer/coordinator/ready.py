@@ -13,12 +13,16 @@ from jcpeer.application.task import Task
 from jcpeer.coordinator.matching import NeedsKey, needs_key
 from jcpeer.ids import NodeId, TaskId
 
+ReadyKey = tuple[NeedsKey, frozenset[NodeId]]
+"""Needs, and whom to avoid."""
+
 
 class ReadyQueue:
     """Ready tasks that can run on the same nodes; those in `avoid` failed them, and are asked only if no other can."""
 
-    def __init__(self, avoid: frozenset[NodeId], is_ready: Callable[[TaskId], bool]) -> None:
-        self.avoid = avoid
+    def __init__(self, key: ReadyKey, is_ready: Callable[[TaskId], bool]) -> None:
+        self.key = key
+        self.avoid = key[1]
         self._is_ready = is_ready
         self._tasks: deque[TaskId] = deque()
 
@@ -35,6 +39,13 @@ class ReadyQueue:
             self._tasks.popleft()
         return self._tasks[0] if self._tasks else None
 
+    def pop(self) -> TaskId | None:
+        """Take the head out."""
+        task = self.head()
+        if task is not None:
+            self._tasks.popleft()
+        return task
+
     def holds(self, task: TaskId) -> bool:
         return task in self._tasks
 
@@ -44,12 +55,12 @@ class ReadyQueues:
 
     def __init__(self, is_ready: Callable[[TaskId], bool]) -> None:
         self._is_ready = is_ready
-        self._queues: dict[tuple[NeedsKey, frozenset[NodeId]], ReadyQueue] = {}
+        self._queues: dict[ReadyKey, ReadyQueue] = {}
 
     def add(self, task: Task, *, avoid: frozenset[NodeId], first: bool = False) -> None:
         key = (needs_key(task), avoid)
         if key not in self._queues:
-            self._queues[key] = ReadyQueue(avoid, self._is_ready)
+            self._queues[key] = ReadyQueue(key, self._is_ready)
         self._queues[key].add(task.id, first=first)
 
     def __iter__(self) -> Iterator[ReadyQueue]:

@@ -6,6 +6,7 @@ that is not answered within its lease, or is declined, makes room for the next c
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from typing import Literal
 
@@ -200,6 +201,13 @@ def prefetch_slots(slots: int, mean_run_s: float | None) -> int:
     if mean_run_s is None:
         return slots
     return slots * max(1, min(PREFETCH_TASKS_MAX, round(PREFETCH_S / max(mean_run_s, 1e-6))))
+
+
+def mean_run_s(mean_s: float | None, seconds: float) -> float | None:
+    """How long attempts ran of late, now that one has run for so long."""
+    if not 0 <= seconds < math.inf:
+        return mean_s
+    return seconds if mean_s is None else 0.8 * mean_s + 0.2 * seconds
 
 
 def queued_last_first(participant: Participant) -> list[TaskId]:

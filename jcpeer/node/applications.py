@@ -22,6 +22,7 @@ from jcpeer.wire.facts import Submitted
 from jcpeer.wire.messages import (
     Confirm,
     Decline,
+    Engaged,
     Fetched,
     GivenBack,
     NodeRecord,
@@ -30,6 +31,7 @@ from jcpeer.wire.messages import (
     Report,
     Signed,
     Started,
+    Take,
 )
 from jcpeer.work.execution import Content
 from jcpeer.work.transfer import Transfer
@@ -39,7 +41,7 @@ log = structlog.get_logger()
 PAUSE_S = 1.0
 """Ticks come ten times a second; one that is late by so much was held up."""
 
-Answer = Confirm | Decline | Started | Report | GivenBack | Fetched
+Answer = Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched
 
 
 class Applications:

@@ -18,6 +18,7 @@ import structlog
 import trio
 from attrs import evolve
 
+from jcpeer.coordinator.matching import unmet_need
 from jcpeer.discovery import directory as found
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
@@ -33,6 +34,7 @@ from jcpeer.node.calling import Calling
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.finder import DirectoryFinder, candidate_of
+from jcpeer.node.helpers import Helpers
 from jcpeer.node.home import Home
 from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
 from jcpeer.node.participation import Participation
@@ -50,23 +52,33 @@ from jcpeer.wire.messages import (
     Assign,
     CallBack,
     CancelAttempts,
+    ClaimRefused,
     Confirm,
     Decline,
+    Engaged,
     Fetched,
     GivenBack,
+    Gone,
+    Hand,
     News,
     NodeRecord,
     NodeState,
+    NotNeeded,
+    Offer,
     PeerMessage,
+    Probe,
+    ProbeAnswer,
     Recruit,
     Release,
     Report,
     Started,
+    Take,
+    Taken,
     TriedDial,
     TryDial,
     Withdraw,
 )
-from jcpeer.work.events import DiskMeasured, Ordered, Reunited
+from jcpeer.work.events import DiskMeasured, NotReached, Ordered, Reunited, Told
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -114,6 +126,8 @@ class Node:
             gpus=offered_gpus(parts.config, parts.machine),
             changed=self._show_state,
             hosted_here=lambda app: self.applications.get(app) is not None,
+            offers=lambda task: unmet_need(task, self._record) is None,
+            helpers=Helpers(parts.identity.node, self.other_nodes, lambda: self.finder),
         )
         self.transfer = Transfer(
             parts.network,
@@ -260,14 +274,18 @@ class Node:
         """Pass a message on; False if it is for the directory."""
         node, message = event.peer, event.message
         match message:
-            case Confirm() | Decline() | Started() | Report() | GivenBack() | Fetched():
+            case Confirm() | Decline() | Engaged() | Take() | Started() | Report() | GivenBack() | Fetched():
                 self.applications.heard(node, message)
             case Recruit():
                 self.participation.called_up(node, message)
             case Assign():
                 self.participation.assigned(node, message)
-            case Withdraw() | CancelAttempts() | Acknowledge() | Release():
+            case Withdraw() | CancelAttempts() | Acknowledge() | ClaimRefused() | Offer() | Gone() | Release():
                 self.participation.post(Ordered(node, message))
+            case Probe() | ProbeAnswer() | NotNeeded() | Taken():
+                self.participation.post(Told(node, message))
+            case Hand():
+                self.participation.handed(node, message)
             case TryDial() | TriedDial() | CallBack():
                 self.calling.heard(node, message)
             case Ask():
@@ -323,6 +341,8 @@ class Node:
     def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
         if isinstance(message, Ask):
             self.elsewhere.lost(node)
+        elif isinstance(message, Probe | Hand):
+            self.participation.post(NotReached(node))
 
     def _unreached(self, node: NodeId) -> None:
         self._tell_directory(Unreached(node))

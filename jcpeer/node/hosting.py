@@ -28,6 +28,7 @@ from jcpeer.coordinator.events import (
     Tell,
 )
 from jcpeer.coordinator.machine import Coordinator
+from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import RequestError, StorageError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.parts import Parts
@@ -193,8 +194,8 @@ class ApplicationHost:
         blobs: dict[Digest, bytes] = {}
         size = 0
         for order in orders:
-            for each in order.inputs:
-                digest = each.blob.digest
+            for blob in blobs_of(order):
+                digest = blob.digest
                 if digest in attach:
                     attach.discard(digest)
                     data = self.small_blob(digest)
@@ -214,7 +215,7 @@ class ApplicationHost:
             try:
                 await self._transfer.fetch(blob, holders)
             except UnreachableError as error:
-                log.warning("blob not fetched", app=self.app, blob=blob.digest[:12], error=str(error))
+                log.warning("result not fetched", app=self.app, blob=blob.digest[:12], error=str(error))
                 self.post(CollectFailed(blob.digest, holders))
                 return
         self._parts.store.pin(self.app, [blob.digest])

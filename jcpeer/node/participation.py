@@ -4,30 +4,37 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Mapping
 from pathlib import Path
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, evolve, field
 
 from jcpeer.application.manifest import Placed
-from jcpeer.application.task import BlobRef, Call
+from jcpeer.application.task import BlobRef, Call, Task
+from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import MembershipError, RemoteProtocolError, StorageError, UnreachableError
-from jcpeer.ids import AppId, AttemptName, Digest, NodeId, digest_of
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of
 from jcpeer.membership.signed import open_signed
+from jcpeer.node.helpers import Helpers
 from jcpeer.node.parts import Parts
 from jcpeer.wire.messages import (
     Assign,
+    AttemptOrder,
     Decline,
     Failure,
     Fetched,
+    Hand,
     OrderedInput,
     Outcome,
     Output,
     Recruit,
+    Signed,
+    Taken,
 )
 from jcpeer.wire.streams import ReadLog
+from jcpeer.work.engagement import name_of
 from jcpeer.work.events import (
     Assigned,
     AttemptKey,
@@ -36,6 +43,9 @@ from jcpeer.work.events import (
     Effect,
     Event,
     Fetch,
+    Find,
+    Found,
+    Handed,
     InputsHere,
     InputsMissing,
     Kill,
@@ -44,11 +54,13 @@ from jcpeer.work.events import (
     Quiet,
     Ran,
     Send,
+    SendHand,
     Start,
     Tick,
 )
 from jcpeer.work.execution import Content, Execution
 from jcpeer.work.participant import ParticipantMachine
+from jcpeer.work.rights import name_of_right, settled_inputs
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -57,6 +69,10 @@ CARRIED_BYTES_MAX = 1024 * 1024
 """Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
 TAIL_BYTES = 4096
 """What an outcome carries of each log; a longer log is a blob beside it, held by the participant."""
+ATTACHED_BYTES_MAX = 1024 * 1024
+"""Small inputs that go with what is handed over; the others are fetched."""
+FIND_S = 1.0
+"""For finding members by key; after that nobody else is asked."""
 ACQUAINTANCE_S = 2.5
 """Within this all nodes see one that has come."""
 FETCH_AGAIN_S = 0.2
@@ -86,11 +102,21 @@ class Participation:
         gpus: tuple[str, ...] = (),
         changed: Callable[[], None],
         hosted_here: Callable[[AppId], bool] = lambda app: False,
+        offers: Callable[[Task], bool] = lambda task: True,
+        helpers: Helpers | None = None,
     ) -> None:
-        """`hosted_here`: this node coordinates the application, too, and its results are for that side to keep."""
+        """`hosted_here`: this node coordinates the application, too, and its results are for that side to keep.
+        `offers`: it has what such a task needs. `helpers` name nodes that may take tasks over."""
         self.machine = ParticipantMachine(
-            user=user, slots=slots, memory_bytes=memory_bytes, gpus=gpus, trust_grid=parts.config.trust_grid
+            user=user,
+            slots=slots,
+            memory_bytes=memory_bytes,
+            gpus=gpus,
+            trust_grid=parts.config.trust_grid,
+            offers=offers,
         )
+        self._helpers = helpers
+        self._users: dict[AppId, str] = {}
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
@@ -107,26 +133,64 @@ class Participation:
 
     def called_up(self, node: NodeId, recruit: Recruit) -> None:
         """Check who asks before anything is promised."""
-        root = self._parts.standing.membership.root
         try:
-            placed, certificate = open_signed(recruit.placed, Placed, root=root, now_s=None)
+            user = self._user_of(recruit.app, recruit.placed)
         except (MembershipError, RemoteProtocolError) as error:
             log.warning("call-up refused", node=node, reason=str(error))
             self._parts.network.send(node, Decline(recruit.app, recruit.epoch, str(error)))
             return
-        if placed.app != recruit.app or placed.header.user != certificate.user:
-            reason = "the application is not what its signer says"
-            self._parts.network.send(node, Decline(recruit.app, recruit.epoch, reason))
-            return
-        self.post(CalledUp(node, recruit, certificate.user))
+        self.post(CalledUp(node, recruit, user))
+
+    def _user_of(self, app: AppId, signed: Signed) -> str:
+        """Whose application it is, by a signature that holds.
+
+        Raises:
+            MembershipError: it does not hold.
+            RemoteProtocolError: it is for something else.
+        """
+        placed, certificate = open_signed(signed, Placed, root=self._parts.standing.membership.root, now_s=None)
+        if placed.app != app or placed.header.user != certificate.user:
+            raise RemoteProtocolError("the application is not what its signer says")
+        self._users[app] = certificate.user
+        return certificate.user
 
     def assigned(self, node: NodeId, assign: Assign) -> None:
         """Store what the orders carry, and see what they still want."""
-        store = self._parts.store
         if self.machine.coordinator_of(assign.app) != node:
             self.post(Assigned(node, assign, {}))  # which declines it; nothing of it is kept
             return
-        for digest, data in assign.blobs.items():
+        absent = self._absent(node, node, assign.app, assign.epoch, assign.orders, assign.blobs)
+        self.post(Assigned(node, assign, absent))
+
+    def handed(self, node: NodeId, hand: Hand) -> None:
+        """The same of what another participant hands over; it holds what its attempts left."""
+        try:
+            user = self._user_of(hand.app, hand.placed)
+        except (MembershipError, RemoteProtocolError) as error:
+            log.warning("hand refused", node=node, reason=str(error))
+            self._parts.network.send(node, Taken(hand.app, hand.search, ()))
+            return
+        orders = tuple(
+            evolve(order, inputs=tuple(evolve(each, holders=(node, *each.holders)) for each in order.inputs))
+            for order in hand.orders
+        )
+        hand = evolve(hand, orders=orders)
+        absent = self._absent(node, hand.coordinator, hand.app, hand.epoch, orders, hand.blobs)
+        self.post(Handed(node, hand, user, absent))
+
+    def _absent(
+        self,
+        node: NodeId,
+        coordinator: NodeId,
+        app: AppId,
+        epoch: Epoch,
+        orders: tuple[AttemptOrder, ...],
+        blobs: Mapping[Digest, bytes],
+    ) -> dict[AttemptName, tuple[OrderedInput, ...]]:
+        """Store what came with orders; returns what is still to be fetched, for the ordered attempts and for those that
+        may follow them."""
+        store = self._parts.store
+        for digest, data in blobs.items():
             if digest_of(data) != digest:
                 log.warning("a blob is not what its name says", node=node, digest=digest[:12])
                 continue
@@ -136,14 +200,17 @@ class Participation:
                 log.warning("an input could not be stored", reason=str(error))
         absent: dict[AttemptName, tuple[OrderedInput, ...]] = {}
         wanted: set[Digest] = set()
-        for order in assign.orders:
-            wanted.update(each.blob.digest for each in order.inputs)
-            missing = tuple(each for each in order.inputs if not store.has(each.blob.digest))
-            if missing:
-                absent[AttemptName(order.task, assign.epoch.counter, order.number)] = missing
-        store.pin(assign.app, wanted)
-        self._application_blobs.setdefault(assign.app, set()).update(wanted)
-        self.post(Assigned(node, assign, absent))
+        for order in orders:
+            inputs = {name_of(order, epoch): order.inputs}
+            inputs |= {name_of_right(each, epoch): settled_inputs(each, (coordinator,)) for each in order.rights}
+            for name, needed in inputs.items():
+                wanted.update(each.blob.digest for each in needed)
+                missing = tuple(each for each in needed if not store.has(each.blob.digest))
+                if missing:
+                    absent[name] = missing
+        store.pin(app, wanted)
+        self._application_blobs.setdefault(app, set()).update(wanted)
+        return absent
 
     # --- the machine
 
@@ -173,6 +240,10 @@ class Participation:
             case Fetch():
                 self._under_way[effect.key] = under_way = _UnderWay()
                 nursery.start_soon(self._fetch, effect, transfer, under_way)
+            case Find():
+                self._find(effect, nursery)
+            case SendHand():
+                self._send_hand(effect)
             case Start():
                 self._under_way[effect.key] = under_way = _UnderWay()
                 nursery.start_soon(self._execute, effect, under_way)
@@ -180,6 +251,7 @@ class Participation:
                 if (killed := self._under_way.get(effect.key)) is not None:
                     killed.scope.cancel()
             case DropBlobs():
+                self._users.pop(effect.app, None)
                 blobs = self._application_blobs.pop(effect.app, set())
                 if not self._hosted_here(effect.app):
                     self._parts.store.release(effect.app)
@@ -191,6 +263,34 @@ class Participation:
         await trio.lowlevel.checkpoint()
         while self._under_way:
             await trio.sleep(0.01)
+
+    # --- successors
+
+    def _find(self, find: Find, nursery: trio.Nursery) -> None:
+        known = self._helpers.known(find.task, self._users.get(find.app, "")) if self._helpers else ()
+        if known is None:
+            nursery.start_soon(self._find_beyond, find)
+        else:
+            self.post(Found(find.search, known))
+
+    async def _find_beyond(self, find: Find) -> None:
+        assert self._helpers is not None
+        with trio.move_on_after(FIND_S):
+            self.post(Found(find.search, await self._helpers.beyond(find.app, find.search)))
+            return
+        self.post(Found(find.search, ()))
+
+    def _send_hand(self, effect: SendHand) -> None:
+        blobs: dict[Digest, bytes] = {}
+        size = 0
+        for order in effect.hand.orders:
+            for blob in blobs_of(order):
+                if blob.small and blob.digest not in blobs and size <= ATTACHED_BYTES_MAX:
+                    content = self._parts.store.content(blob.digest)
+                    if content is not None:
+                        blobs[blob.digest] = content if isinstance(content, bytes) else content.read_bytes()
+                        size += blob.size
+        self._parts.network.send(effect.node, evolve(effect.hand, blobs=blobs))
 
     # --- fetching and executing
 

@@ -12,7 +12,7 @@ from typing import Literal
 
 from attrs import field, frozen
 
-from jcpeer.application.task import BlobRef, Needs, Work
+from jcpeer.application.task import BlobRef, Needs, Task, Work
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 
 VERSION_MAJOR = 1
@@ -277,8 +277,21 @@ class OrderedInput:
 
 
 @frozen
+class Right:
+    """A task that may be started without asking, in the same epoch, once its only parent has succeeded here.
+
+    The attempt that then begins has this number, which no other attempt of the task has; `shared` as in the order.
+    """
+
+    task: Task
+    number: int
+    shared: tuple[TaskId, ...] = ()
+
+
+@frozen
 class AttemptOrder:
-    """Run this task once."""
+    """Run this task once. `rights` are for the tasks below it, parents before children, and `shared` are those that
+    wait for it and for others: whoever has finished it may claim them."""
 
     task: TaskId
     number: int
@@ -287,6 +300,8 @@ class AttemptOrder:
     outputs: tuple[str, ...] = ()
     needs: Needs = Needs()
     timeout_s: float | None = None
+    rights: tuple[Right, ...] = ()
+    shared: tuple[TaskId, ...] = ()
 
 
 @frozen
@@ -327,6 +342,43 @@ class Acknowledge:
 
 
 @frozen
+class ClaimRefused:
+    """These shared tasks that you claimed are not yours to start: why, task by task, in words."""
+
+    app: AppId
+    epoch: Epoch
+    tasks: tuple[TaskId, ...]
+    reasons: tuple[str, ...]
+
+
+@frozen
+class Offered:
+    """A ready task that whoever has room may take."""
+
+    task: TaskId
+    needs: Needs = Needs()
+
+
+@frozen
+class Offer:
+    """Who takes one of these first is given it. They stand for `lease_s`, or until `Gone`."""
+
+    app: AppId
+    epoch: Epoch
+    tasks: tuple[Offered, ...]
+    lease_s: float
+
+
+@frozen
+class Gone:
+    """These are no longer to be had: another was first, or they are over."""
+
+    app: AppId
+    epoch: Epoch
+    tasks: tuple[TaskId, ...]
+
+
+@frozen
 class Release:
     """You are no longer needed: stop what runs, drop the application's blobs. `ended` where the application has."""
 
@@ -355,6 +407,25 @@ class Decline:
     app: AppId
     epoch: Epoch
     reason: str
+
+
+@frozen
+class Engaged:
+    """I take part with so many slots, by the word of another participant, who has handed me these attempts."""
+
+    app: AppId
+    epoch: Epoch
+    slots: int
+    attempts: tuple[AttemptName, ...]
+
+
+@frozen
+class Take:
+    """Of what was offered, I have room for these."""
+
+    app: AppId
+    epoch: Epoch
+    tasks: tuple[TaskId, ...]
 
 
 @frozen
@@ -423,11 +494,28 @@ class Outcome:
 
 
 @frozen
+class InHand:
+    """A successor that was started, or is about to be, by the right to do so: where. None: at the sender."""
+
+    attempt: AttemptName
+    node: NodeId | None = None
+
+
+@frozen
 class Report:
-    """Outcomes; each is kept by the participant until acknowledged."""
+    """Outcomes, parents first; each is kept by the participant until acknowledged.
+
+    `ran_by` says, one for one, where they ran, if that is not the sender everywhere (None is the sender). Of their
+    successors those `in_hand` are taken care of, those `left` are again the coordinator's to place, and those shared
+    ones that the sender would start are its `claims`.
+    """
 
     app: AppId
     outcomes: tuple[Outcome, ...]
+    ran_by: tuple[NodeId | None, ...] = ()
+    in_hand: tuple[InHand, ...] = ()
+    left: tuple[AttemptName, ...] = ()
+    claims: tuple[TaskId, ...] = ()
 
 
 @frozen
@@ -451,6 +539,76 @@ class Fetched:
 
     app: AppId
     blobs: tuple[Digest, ...]
+
+
+# --- from participant to participant
+
+
+@frozen
+class Probe:
+    """Have you room for so many attempts with these needs, at once? `search` is the asker's name for what it looks
+    for. Answered by `ProbeAnswer`."""
+
+    app: AppId
+    epoch: Epoch
+    search: int
+    wanted: int
+    needs: Needs = Needs()
+
+
+@frozen
+class ProbeAnswer:
+    """Room for so many is held for you for `lease_s`; if it is for none, why."""
+
+    app: AppId
+    search: int
+    granted: int
+    lease_s: float = 0.0
+    reason: str = ""
+
+
+@frozen
+class NotNeeded:
+    """The room that you hold for this search."""
+
+    app: AppId
+    search: int
+
+
+@frozen
+class Passed:
+    """An outcome that its coordinator may not have heard of yet, and who has its successors; None: the sender."""
+
+    outcome: Outcome
+    node: NodeId | None
+    in_hand: tuple[InHand, ...] = ()
+
+
+@frozen
+class Hand:
+    """Run these for that coordinator, in the room that you hold for me.
+
+    `placed` is the submitter's signature over `manifest.Placed`, `ancestors` what came before, parents first, and
+    `blobs` small inputs. Answered by `Taken`.
+    """
+
+    app: AppId
+    epoch: Epoch
+    search: int
+    coordinator: NodeId
+    placed: Signed
+    orders: tuple[AttemptOrder, ...]
+    ancestors: tuple[Passed, ...] = ()
+    blobs: Mapping[Digest, bytes] = field(factory=dict)
+
+
+@frozen
+class Taken:
+    """Of what you handed me I have these, and answer for them to the coordinator."""
+
+    app: AppId
+    search: int
+    attempts: tuple[AttemptName, ...]
 
 
 # --- clients' requests carried between nodes (`wire.requests`)
@@ -495,13 +653,23 @@ PeerMessage = (
     | Withdraw
     | CancelAttempts
     | Acknowledge
+    | ClaimRefused
+    | Offer
+    | Gone
     | Release
     | Confirm
     | Decline
+    | Engaged
+    | Take
     | Started
     | Report
     | GivenBack
     | Fetched
+    | Probe
+    | ProbeAnswer
+    | NotNeeded
+    | Hand
+    | Taken
     | Ask
     | Answer
 )

@@ -8,12 +8,16 @@ from typing import Literal
 from attrs import define, field
 
 from jcpeer.ids import AttemptName, Epoch, NodeId
-from jcpeer.wire.messages import AttemptOrder, Outcome
+from jcpeer.wire.messages import AttemptOrder, Outcome, Signed
+from jcpeer.work.rights import Rights
 
 
 @define
 class Attempt:
-    """An attempt that has not ended. Slots, memory and GPUs are taken while it is `running` or `stopping`."""
+    """An attempt that has not ended. Slots, memory and GPUs are taken while it is `running` or `stopping`.
+
+    `by_right`: its coordinator did not order it here; then `parent` is the kept outcome that it follows.
+    """
 
     order: AttemptOrder
     epoch: Epoch
@@ -21,26 +25,38 @@ class Attempt:
     state: Literal["fetching", "queued", "running", "stopping"]
     started_s: float = 0.0
     gpus: tuple[str, ...] = ()
+    rights: Rights = field(factory=Rights)
+    parent: AttemptName | None = None
+    by_right: bool = False
 
 
 @define
 class Kept:
-    """An outcome that no coordinator has acknowledged."""
+    """An outcome that no coordinator has acknowledged, and who ran it; None: this node.
+
+    `successors` are the attempts that were started after it by right, or are about to be, each with its node.
+    """
 
     outcome: Outcome
     since_s: float
+    node: NodeId | None = None
+    parent: AttemptName | None = None
+    successors: dict[AttemptName, NodeId | None] = field(factory=dict)
 
 
 @define
 class Engagement:
-    """The work for one application. `epoch` is the highest seen."""
+    """The work for one application. `epoch` is the highest seen; `placed` is the application as its submitter signed
+    it."""
 
     coordinator: NodeId
     epoch: Epoch
+    placed: Signed
     attempts: dict[AttemptName, Attempt] = field(factory=dict)
     queue: deque[AttemptName] = field(factory=deque)
     """Attempts whose inputs are here, in order; those no longer `queued` are passed over."""
     kept: dict[AttemptName, Kept] = field(factory=dict)
+    """Parents before children."""
 
     def next_queued(self) -> AttemptName | None:
         """The attempt that is to start next; it stays in the queue."""
@@ -50,6 +66,30 @@ class Engagement:
                 return self.queue[0]
             self.queue.popleft()
         return None
+
+    def remove(self, name: AttemptName) -> Attempt | None:
+        """The attempt is no longer here."""
+        attempt = self.attempts.pop(name, None)
+        if attempt is not None:
+            self.forget_successor(attempt.parent, name)
+        return attempt
+
+    def forget_successor(self, parent: AttemptName | None, name: AttemptName) -> None:
+        """It is no longer in this node's hands, nor in those of whom it was handed to."""
+        if parent is not None and (kept := self.kept.get(parent)) is not None:
+            kept.successors.pop(name, None)
+
+    def ancestors(self, name: AttemptName | None) -> list[AttemptName]:
+        """The kept outcomes that led to this one, itself included, parents first."""
+        chain: list[AttemptName] = []
+        while name is not None and (kept := self.kept.get(name)) is not None:
+            chain.append(name)
+            name = kept.parent
+        return chain[::-1]
+
+    def slots_waiting(self) -> int:
+        """What the attempts that have not started will take."""
+        return sum(slots_of(each.order) for each in self.attempts.values() if each.state in ("fetching", "queued"))
 
 
 def name_of(order: AttemptOrder, epoch: Epoch) -> AttemptName:

@@ -6,17 +6,26 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from jcpeer.application.task import Task
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId
 from jcpeer.wire.messages import (
     Acknowledge,
     Assign,
     AttemptOrder,
     CancelAttempts,
+    ClaimRefused,
+    Gone,
+    Hand,
+    NotNeeded,
+    Offer,
     OrderedInput,
     Outcome,
     PeerMessage,
+    Probe,
+    ProbeAnswer,
     Recruit,
     Release,
+    Taken,
     Withdraw,
 )
 
@@ -46,7 +55,7 @@ class Ordered:
     """Any other order."""
 
     node: NodeId
-    message: Withdraw | CancelAttempts | Acknowledge | Release
+    message: Withdraw | CancelAttempts | Acknowledge | ClaimRefused | Offer | Gone | Release
 
 
 @frozen
@@ -83,6 +92,40 @@ class Killed:
 @frozen
 class Reunited:
     """This node is connected, after a break perhaps: what was told to it last may not have arrived."""
+
+    node: NodeId
+
+
+@frozen
+class Found:
+    """Nodes that may have room for what a search looks for, best first."""
+
+    search: int
+    nodes: tuple[NodeId, ...]
+
+
+@frozen
+class Told:
+    """Another participant's word about a search, ours or its own."""
+
+    node: NodeId
+    message: Probe | ProbeAnswer | NotNeeded | Taken
+
+
+@frozen
+class Handed:
+    """Another participant's orders, for an application of this user whose signature holds; what they carried is stored,
+    and `absent` as in `Assigned`."""
+
+    node: NodeId
+    hand: Hand
+    user: str
+    absent: Mapping[AttemptName, tuple[OrderedInput, ...]]
+
+
+@frozen
+class NotReached:
+    """A message to this node could not be delivered."""
 
     node: NodeId
 
@@ -128,6 +171,10 @@ Event = (
     | Ran
     | Killed
     | Reunited
+    | Found
+    | Told
+    | Handed
+    | NotReached
     | Leave
     | DiskMeasured
     | Tick
@@ -149,6 +196,24 @@ class Fetch:
 
     key: AttemptKey
     inputs: tuple[OrderedInput, ...]
+
+
+@frozen
+class Find:
+    """Name nodes that may have room for so many tasks like this one; `Found` follows."""
+
+    search: int
+    app: AppId
+    task: Task
+    wanted: int
+
+
+@frozen
+class SendHand:
+    """Say this, with the bytes of the small inputs that are here."""
+
+    node: NodeId
+    hand: Hand
 
 
 @frozen
@@ -177,4 +242,4 @@ class DropBlobs:
     app: AppId
 
 
-Effect = Send | Fetch | Start | Kill | DropBlobs
+Effect = Send | Fetch | Find | SendHand | Start | Kill | DropBlobs

@@ -12,19 +12,31 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Callable
 from typing import assert_never
 
-from jcpeer.application.task import Needs
+from attrs import evolve
+
+from jcpeer.application.task import Needs, Task
+from jcpeer.coordinator.roster import mean_run_s, prefetch_slots
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
 from jcpeer.wire.messages import (
     Acknowledge,
     AttemptOrder,
     CancelAttempts,
+    ClaimRefused,
     Confirm,
     Decline,
+    Engaged,
     GivenBack,
+    Gone,
+    NotNeeded,
+    Offer,
+    Probe,
+    ProbeAnswer,
     Release,
     Started,
+    Taken,
     Withdraw,
 )
 from jcpeer.work.engagement import Attempt, Engagement, name_of, slots_of
@@ -37,11 +49,14 @@ from jcpeer.work.events import (
     Effect,
     Event,
     Fetch,
+    Found,
+    Handed,
     InputsHere,
     InputsMissing,
     Kill,
     Killed,
     Leave,
+    NotReached,
     Ordered,
     Quiet,
     Ran,
@@ -49,8 +64,13 @@ from jcpeer.work.events import (
     Send,
     Start,
     Tick,
+    Told,
 )
+from jcpeer.work.grabbing import Grabbing
+from jcpeer.work.leases import LEASE_S, Leases
+from jcpeer.work.relaying import Relaying
 from jcpeer.work.reporting import Reporting
+from jcpeer.work.rights import Rights
 
 TELL_STARTED_AFTER_S = 0.1
 """An attempt that is over sooner is not announced: its outcome says all."""
@@ -60,8 +80,16 @@ class ParticipantMachine:
     """Feed every event to `handle`, in order, and perform the effects in order."""
 
     def __init__(
-        self, *, user: str, slots: int, memory_bytes: int, trust_grid: bool, gpus: tuple[str, ...] = ()
+        self,
+        *,
+        user: str,
+        slots: int,
+        memory_bytes: int,
+        trust_grid: bool,
+        gpus: tuple[str, ...] = (),
+        offers: Callable[[Task], bool] = lambda task: True,
     ) -> None:
+        """`offers`: whether the node has what such a task needs beyond slots, memory and GPUs."""
         self._user = user
         self._slots = slots
         self._memory_bytes = memory_bytes
@@ -78,6 +106,11 @@ class ParticipantMachine:
         self._to_tell: deque[tuple[float, AttemptKey]] = deque()
         """Attempts that were not told as started, and when they are to be if they still run."""
         self._reporting = Reporting()
+        self._relaying = Relaying(self, self._engagements, self._reporting)
+        self._grabbing = Grabbing()
+        self._leases = Leases()
+        self._offers = offers
+        self._mean_run_s: float | None = None
         self._fenced: dict[AppId, Epoch] = {}
         """The highest epoch seen of applications that have released us."""
 
@@ -111,11 +144,11 @@ class ParticipantMachine:
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         match event:
             case CalledUp():
-                return self._consider(event)
+                return self._consider(event, now_s=now_s)
             case Assigned():
                 return self._take(event, now_s=now_s)
             case Ordered():
-                return self._obey(event)
+                return self._obey(event, now_s=now_s)
             case InputsHere():
                 self._enqueue(event.key)
                 return []
@@ -126,20 +159,29 @@ class ParticipantMachine:
             case Killed():
                 return self._stopped(event.key)
             case Reunited():
-                self._tell_again(event.node)
-                return []
+                return self._tell_again(event.node)
+            case Found():
+                return self._relaying.found(event.search, event.nodes, now_s=now_s)
+            case Told():
+                return self._hear(event, now_s=now_s)
+            case Handed():
+                return self._accept(event, now_s=now_s)
+            case NotReached():
+                return self._relaying.not_reached(event.node, now_s=now_s)
             case Leave():
-                return self._leave(event.reason)
+                return self._leave(event.reason, now_s=now_s)
             case DiskMeasured():
                 self._disk_free = event.free_bytes
                 return []
             case Tick():
-                return self._tell_started(now_s=now_s)
+                return [*self._tell_started(now_s=now_s), *self._relaying.look(now_s=now_s)]
             case Quiet():
                 while self._to_tell and self.attempt_of(self._to_tell[0][1].app, self._to_tell[0][1].name) is None:
                     self._to_tell.popleft()  # it was over sooner: its outcome says all
+                self._leases.end_old(now_s=now_s)
                 return [
                     *self._start_what_fits(now_s=now_s),
+                    *self._grab(now_s=now_s),
                     *self._reporting.report_due(self._engagements, now_s=now_s),
                 ]
             case _:
@@ -147,7 +189,7 @@ class ParticipantMachine:
 
     # --- orders
 
-    def _consider(self, event: CalledUp) -> list[Effect]:
+    def _consider(self, event: CalledUp, *, now_s: float) -> list[Effect]:
         app, epoch = event.recruit.app, event.recruit.epoch
 
         def decline(reason: str) -> list[Effect]:
@@ -162,11 +204,17 @@ class ParticipantMachine:
         if highest is not None and epoch < highest:
             return decline(f"epoch {highest.counter} of {highest.node} is known")
         if engagement is None:
-            engagement = self._engagements[app] = Engagement(event.node, epoch)
+            engagement = self._engagements[app] = Engagement(event.node, epoch, event.recruit.placed)
+        if epoch != engagement.epoch:
+            self._relaying.end(app, tell=False, now_s=now_s)
         engagement.coordinator, engagement.epoch = event.node, epoch
+        return self._confirm(app, engagement)
+
+    def _confirm(self, app: AppId, engagement: Engagement) -> list[Effect]:
+        """Say that we take part, and all that we have."""
         self._reporting.repeat(app, engagement)
-        known = (*engagement.attempts, *engagement.kept)
-        return [Send(event.node, Confirm(app, epoch, self._slots, known))]
+        known = (*engagement.attempts, *engagement.kept, *self._relaying.in_hand(app))
+        return [Send(engagement.coordinator, Confirm(app, engagement.epoch, self._slots, known))]
 
     def _engagement_for(self, node: NodeId, app: AppId, epoch: Epoch) -> Engagement | None:
         """The engagement that an order is about, if it comes from its coordinator and is not fenced off."""
@@ -191,13 +239,10 @@ class ParticipantMachine:
             if (lack := self._lack(order.needs)) is not None:
                 effects.append(Send(event.node, GivenBack(assign.app, (name,), lack)))
                 continue
-            key = AttemptKey(assign.app, name)
-            absent = event.absent.get(name, ())
-            engagement.attempts[name] = Attempt(order, assign.epoch, now_s, "fetching")
-            if absent:
-                effects.append(Fetch(key, absent))
-            else:
-                self._enqueue(key)
+            rights = Rights(order.rights, event.absent)
+            attempt = Attempt(_without_rights(order), assign.epoch, now_s, "fetching", rights=rights)
+            effects += self.begin(assign.app, engagement, attempt)
+        self._grabbing.gone(assign.app, (order.task for order in assign.orders))
         return effects
 
     def _lack(self, needs: Needs) -> str | None:
@@ -209,39 +254,52 @@ class ParticipantMachine:
         enough = all(one <= all_of_it for one, all_of_it in zip(wanted, offered, strict=True))
         return None if enough else "needs more than this node has"
 
-    def _obey(self, event: Ordered) -> list[Effect]:
+    def _obey(self, event: Ordered, *, now_s: float) -> list[Effect]:
         message = event.message
         if isinstance(message, Release):
-            return self._release(event.node, message)
+            return self._release(event.node, message, now_s=now_s)
         engagement = self._engagement_for(event.node, message.app, message.epoch)
         if engagement is None:
             return []
         match message:
             case Withdraw():
-                return self._withdraw(engagement, message)
+                return self._withdraw(engagement, message, now_s=now_s)
             case CancelAttempts():
-                return self._cancel(engagement, message.app, message.attempts)
+                return self._cancel(engagement, message.app, message.attempts, now_s=now_s)
             case Acknowledge():
                 for name in message.attempts:
                     engagement.kept.pop(name, None)
                 return []
+            case ClaimRefused():
+                return []  # nothing here waits for it
+            case Offer():
+                self._grabbing.offered(event.node, message, now_s=now_s)
+                return []
+            case Gone():
+                self._grabbing.gone(message.app, message.tasks)
+                return []
             case _:
                 assert_never(message)
 
-    def _withdraw(self, engagement: Engagement, message: Withdraw) -> list[Effect]:
+    def _withdraw(self, engagement: Engagement, message: Withdraw, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
         given_back = []
         for name in message.attempts:
             attempt = engagement.attempts.get(name)
-            if attempt is None or attempt.state in ("running", "stopping"):
-                continue  # its outcome is the answer
-            effects += self._abandon(engagement, message.app, name)
+            if attempt is None and (dropped := self._relaying.withdraw(message.app, name, now_s=now_s)) is not None:
+                effects += dropped
+            elif attempt is None or attempt.state in ("running", "stopping"):
+                continue  # its outcome is the answer, or the word of whom it was handed to
+            else:
+                effects += self._abandon(engagement, message.app, name)
             given_back.append(name)
         if given_back:
             effects.append(Send(engagement.coordinator, GivenBack(message.app, tuple(given_back), "withdrawn")))
         return effects
 
-    def _cancel(self, engagement: Engagement, app: AppId, names: tuple[AttemptName, ...]) -> list[Effect]:
+    def _cancel(
+        self, engagement: Engagement, app: AppId, names: tuple[AttemptName, ...], *, now_s: float
+    ) -> list[Effect]:
         effects: list[Effect] = []
         gone = []
         for name in names:
@@ -249,19 +307,24 @@ class ParticipantMachine:
             if attempt is not None and attempt.state == "running":
                 attempt.state = "stopping"
                 effects.append(Kill(AttemptKey(app, name)))
-            elif attempt is None or attempt.state != "stopping":
-                if attempt is not None:
-                    effects += self._abandon(engagement, app, name)
+            elif attempt is not None and attempt.state != "stopping":
+                effects += self._abandon(engagement, app, name)
                 gone.append(name)
+            elif attempt is None:
+                effects += self._relaying.withdraw(app, name, now_s=now_s) or ()
+                if name not in self._relaying.in_hand(app):  # or else whom it was handed to will be told
+                    gone.append(name)
         if gone:
             effects.append(Send(engagement.coordinator, GivenBack(app, tuple(gone), "cancelled")))
         return effects
 
-    def _release(self, node: NodeId, message: Release) -> list[Effect]:
+    def _release(self, node: NodeId, message: Release, *, now_s: float) -> list[Effect]:
         engagement = self._engagements.get(message.app)
         if engagement is None or message.epoch < engagement.epoch:
             return []
         effects: list[Effect] = []
+        self._relaying.end(message.app, tell=False, now_s=now_s)
+        self._grabbing.end(message.app)
         for name, attempt in list(engagement.attempts.items()):
             if attempt.state == "running":
                 attempt.state = "stopping"
@@ -276,10 +339,10 @@ class ParticipantMachine:
 
     def _abandon(self, engagement: Engagement, app: AppId, name: AttemptName) -> list[Effect]:
         """Forget an attempt that does not run; what is being fetched for it is no longer wanted."""
-        attempt = engagement.attempts.pop(name)
-        return [Kill(AttemptKey(app, name))] if attempt.state == "fetching" else []
+        attempt = engagement.remove(name)
+        return [Kill(AttemptKey(app, name))] if attempt and attempt.state == "fetching" else []
 
-    def _leave(self, reason: str) -> list[Effect]:
+    def _leave(self, reason: str, *, now_s: float) -> list[Effect]:
         self._closed = reason
         effects: list[Effect] = []
         for app, engagement in self._engagements.items():
@@ -290,6 +353,8 @@ class ParticipantMachine:
                     effects.append(Kill(AttemptKey(app, name)))
                 else:
                     effects += self._abandon(engagement, app, name)
+            self._relaying.end(app, tell=True, now_s=now_s)
+            self._grabbing.end(app)
             effects += self._reporting.report(app, engagement)
             if names:
                 effects.append(Send(engagement.coordinator, GivenBack(app, names, reason)))
@@ -297,21 +362,125 @@ class ParticipantMachine:
             effects.append(Send(engagement.coordinator, Decline(app, engagement.epoch, reason)))
         return effects
 
+    # --- other participants
+
+    def _hear(self, event: Told, *, now_s: float) -> list[Effect]:
+        message = event.message
+        match message:
+            case Probe():
+                return self._answer_probe(event.node, message, now_s=now_s)
+            case NotNeeded():
+                self._leases.end(event.node, message.app, message.search)
+                return []
+            case ProbeAnswer():
+                return self._relaying.answered(event.node, message, now_s=now_s)
+            case Taken():
+                return self._relaying.taken(event.node, message, now_s=now_s)
+            case _:
+                assert_never(message)
+
+    def _answer_probe(self, node: NodeId, probe: Probe, *, now_s: float) -> list[Effect]:
+        reason = self._objection(probe.app, probe.epoch) or self._lack(probe.needs)
+        slots = max(1, probe.needs.cpus)
+        room = 0 if reason else max(0, min(probe.wanted, self.slots_idle() // slots))
+        if room:
+            self._leases.hold(node, probe.app, probe.search, room * slots, now_s=now_s)
+            return [Send(node, ProbeAnswer(probe.app, probe.search, room, LEASE_S))]
+        return [Send(node, ProbeAnswer(probe.app, probe.search, 0, reason=reason or "has no free slot"))]
+
+    def _objection(self, app: AppId, epoch: Epoch) -> str | None:
+        """Why nothing of this application is taken from another participant in that epoch."""
+        engagement = self._engagements.get(app)
+        if self._closed:
+            return self._closed
+        if engagement is not None and engagement.epoch != epoch:
+            return f"works in epoch {engagement.epoch.counter}"
+        if app in self._fenced and epoch <= self._fenced[app]:
+            return "was released"
+        return None
+
+    def _accept(self, event: Handed, *, now_s: float) -> list[Effect]:
+        """Take what another participant hands over, as far as there is room, and tell the coordinator."""
+        hand = event.hand
+        self._leases.end(event.node, hand.app, hand.search)
+        taken: list[AttemptName] = []
+        effects: list[Effect] = []
+        trusted = event.user == self._user or self._trust_grid
+        if trusted and self._objection(hand.app, hand.epoch) is None:
+            engagement = self._engagements.get(hand.app) or Engagement(hand.coordinator, hand.epoch, hand.placed)
+            parent: AttemptName | None = None
+            for order in hand.orders:
+                name = name_of(order, hand.epoch)
+                if name in engagement.attempts or name in engagement.kept:
+                    taken.append(name)  # said twice
+                    continue
+                if self._lack(order.needs) is not None or slots_of(order) > self.slots_idle():
+                    continue
+                if not taken:
+                    self._engagements[hand.app] = engagement
+                    parent = self._reporting.keep_passed(
+                        hand.app, engagement, hand.ancestors, sender=event.node, now_s=now_s
+                    )
+                rights = Rights(order.rights, event.absent)
+                attempt = Attempt(
+                    _without_rights(order), hand.epoch, now_s, "fetching", rights=rights, parent=parent, by_right=True
+                )
+                effects += self.begin(hand.app, engagement, attempt)
+                taken.append(name)
+        answers: list[Effect] = [Send(event.node, Taken(hand.app, hand.search, tuple(taken)))]
+        if taken:
+            engaged = Engaged(hand.app, hand.epoch, self._slots, tuple(taken))
+            answers.append(Send(self._engagements[hand.app].coordinator, engaged))
+        return [*answers, *effects]
+
+    def _grab(self, *, now_s: float) -> list[Effect]:
+        if self._closed or not self._grabbing:
+            return []
+        room = self.slots_idle() + self._prefetch()
+        return [Send(node, take) for node, take in self._grabbing.take(room, now_s=now_s)]
+
+    # --- room
+
+    def suits(self, task: Task) -> bool:
+        return not self._closed and self._lack(task.needs) is None and self._offers(task)
+
+    def slots_idle(self) -> int:
+        waiting = sum(each.slots_waiting() for each in self._engagements.values())
+        return self._slots - self._slots_used - self._leases.slots - waiting
+
+    def queue_room(self) -> int:
+        return self.slots_idle() + self._prefetch()
+
+    def _prefetch(self) -> int:
+        return prefetch_slots(self._slots, self._mean_run_s)
+
     # --- attempts
 
-    def _enqueue(self, key: AttemptKey) -> None:
+    def begin(self, app: AppId, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> list[Effect]:
+        name = name_of(attempt.order, attempt.epoch)
+        key = AttemptKey(app, name)
+        engagement.attempts[name] = attempt
+        if absent := attempt.rights.absent(name):
+            return [Fetch(key, absent)]
+        self._enqueue(key, first=first)
+        return []
+
+    def _enqueue(self, key: AttemptKey, *, first: bool = False) -> None:
         engagement = self._engagements.get(key.app)
         attempt = engagement.attempts.get(key.name) if engagement else None
         if engagement is None or attempt is None or attempt.state != "fetching":
             return
         attempt.state = "queued"
-        engagement.queue.append(key.name)
+        if first:
+            engagement.queue.appendleft(key.name)
+        else:
+            engagement.queue.append(key.name)
         if key.app not in self._turns:
             self._turns.append(key.app)
 
     def _give_up_inputs(self, event: InputsMissing) -> list[Effect]:
         engagement = self._engagements.get(event.key.app)
-        if engagement is None or engagement.attempts.pop(event.key.name, None) is None:
+        if engagement is None or engagement.remove(event.key.name) is None:
             return []
         # What this node cannot take counts as lost: with no other node to go to, it would come back again and again.
         lost = not event.digests
@@ -323,7 +492,7 @@ class ParticipantMachine:
         only until the next attempt ends, since each ending begins with its turn again."""
         effects: list[Effect] = []
         blocked: list[AppId] = []
-        while self._turns and self._slots_used < self._slots:
+        while self._turns and self._slots_used + self._leases.slots < self._slots:
             app = self._turns.popleft()
             engagement = self._engagements.get(app)
             if engagement is None:
@@ -347,7 +516,7 @@ class ParticipantMachine:
 
     def _fits(self, order: AttemptOrder) -> bool:
         return (
-            self._slots_used + slots_of(order) <= self._slots
+            self._slots_used + self._leases.slots + slots_of(order) <= self._slots
             and self._memory_used + order.needs.memory_bytes <= self._memory_bytes
             and order.needs.gpus <= len(self._gpus_free)
         )
@@ -366,7 +535,7 @@ class ParticipantMachine:
 
     def _end(self, key: AttemptKey) -> tuple[Engagement, Attempt] | None:
         engagement = self._engagements.get(key.app)
-        attempt = engagement.attempts.pop(key.name, None) if engagement else None
+        attempt = engagement.remove(key.name) if engagement else None
         if engagement is None or attempt is None:
             return None
         if attempt.state in ("running", "stopping"):
@@ -378,9 +547,14 @@ class ParticipantMachine:
 
     def _keep(self, event: Ran, *, now_s: float) -> list[Effect]:
         ended = self._end(event.key)
-        if ended is not None and event.key.app in self._engagements:
-            self._reporting.keep(event.key.app, ended[0], event.outcome, now_s=now_s)
-        return []
+        if ended is None or event.key.app not in self._engagements:
+            return []
+        (engagement, attempt), outcome = ended, event.outcome
+        self._reporting.keep(event.key.app, engagement, outcome, parent=attempt.parent, now_s=now_s)
+        self._mean_run_s = mean_run_s(self._mean_run_s, outcome.ran_s)
+        if outcome.failure is not None or attempt.state == "stopping" or self._closed:
+            return []
+        return self._relaying.succeeded(event.key.app, engagement, attempt, outcome, now_s=now_s)
 
     def _stopped(self, key: AttemptKey) -> list[Effect]:
         ended = self._end(key)
@@ -395,14 +569,24 @@ class ParticipantMachine:
 
     def wake_s(self) -> float:
         """When a `Tick` and a `Quiet` are due at the latest: outcomes wait to be reported, or starts to be told."""
-        return min(self._reporting.wake_s(), self._to_tell[0][0] if self._to_tell else math.inf)
+        return min(
+            self._reporting.wake_s(),
+            self._relaying.wake_s(),
+            self._grabbing.wake_s(),
+            self._leases.wake_s(),
+            self._to_tell[0][0] if self._to_tell else math.inf,
+        )
 
-    def _tell_again(self, coordinator: NodeId) -> None:
+    def _tell_again(self, coordinator: NodeId) -> list[Effect]:
         """What we run and what we keep. If the application has ended meanwhile, the answer is our release."""
+        effects: list[Effect] = []
         for app, engagement in self._engagements.items():
             if engagement.coordinator == coordinator:
                 self._reporting.repeat(app, engagement)
                 self._to_tell.extendleft((-math.inf, AttemptKey(app, name)) for name in engagement.attempts)
+                if any(each.by_right for each in engagement.attempts.values()) or self._relaying.in_hand(app):
+                    effects += self._confirm(app, engagement)  # nobody but us may have told of these
+        return effects
 
     def _tell_started(self, *, now_s: float) -> list[Effect]:
         started: dict[AppId, list[AttemptName]] = {}
@@ -428,5 +612,11 @@ class ParticipantMachine:
         assert self._memory_used == sum(each.order.needs.memory_bytes for each in active) <= self._memory_bytes
         assert sorted([*self._gpus_free, *(gpu for each in active for gpu in each.gpus)]) == sorted(self._gpus)
         self._reporting.check(self._engagements)
+        self._relaying.check()
         for engagement in self._engagements.values():
             assert not engagement.attempts.keys() & engagement.kept.keys()
+
+
+def _without_rights(order: AttemptOrder) -> AttemptOrder:
+    """They are kept beside it, in a form that is quick to look things up in."""
+    return evolve(order, rights=()) if order.rights else order

@@ -1,17 +1,19 @@
-"""What a participant tells coordinators of the outcomes that it keeps, and when.
+"""What a participant tells coordinators of the outcomes that it keeps and of what it does by right, and when.
 
 An outcome is kept from its attempt's end until a coordinator of the application acknowledges it, the application ends,
-or `OUTCOME_KEPT_S` has passed. While more attempts run it waits a moment for company.
+or `OUTCOME_KEPT_S` has passed. While more attempts run it waits a moment for company. A report names the successors
+that are in hand together with the outcomes that they follow, so that nobody places them in between.
 """
 
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 from attrs import define, field
 
-from jcpeer.ids import AppId
-from jcpeer.wire.messages import Outcome, Report
+from jcpeer.ids import AppId, AttemptName, NodeId, TaskId
+from jcpeer.wire.messages import InHand, Outcome, Passed, Report
 from jcpeer.work.engagement import Engagement, Kept
 from jcpeer.work.events import Effect, Send
 
@@ -25,10 +27,13 @@ REPORT_OUTCOMES = 64
 
 @define
 class Unsent:
-    """Outcomes of one application that are to be reported, and since when."""
+    """What is to be reported of one application, and since when."""
 
     since_s: float
-    outcomes: list[Outcome] = field(factory=list)
+    outcomes: list[AttemptName] = field(factory=list)
+    moved: list[InHand] = field(factory=list)
+    left: list[AttemptName] = field(factory=list)
+    claims: list[TaskId] = field(factory=list)
 
 
 class Reporting:
@@ -38,15 +43,44 @@ class Reporting:
         self._unsent: dict[AppId, Unsent] = {}
         self._look_at_kept_s = math.inf
 
-    def keep(self, app: AppId, engagement: Engagement, outcome: Outcome, *, now_s: float) -> None:
+    def keep(
+        self, app: AppId, engagement: Engagement, outcome: Outcome, *, parent: AttemptName | None, now_s: float
+    ) -> None:
         """It has just come out, and is to be told."""
-        engagement.kept[outcome.attempt] = Kept(outcome, now_s)
+        engagement.kept[outcome.attempt] = Kept(outcome, now_s, parent=parent)
         self._look_at_kept_s = min(self._look_at_kept_s, now_s + OUTCOME_KEPT_S)
-        self._unsent.setdefault(app, Unsent(now_s)).outcomes.append(outcome)
+        self._due(app, now_s).outcomes.append(outcome.attempt)
+
+    def keep_passed(
+        self, app: AppId, engagement: Engagement, passed: Iterable[Passed], *, sender: NodeId, now_s: float
+    ) -> AttemptName | None:
+        """Outcomes that another passed on, parents first, to be told with the next of our own; returns the last."""
+        last = None
+        for each in passed:
+            name = each.outcome.attempt
+            if name not in engagement.kept and name not in engagement.attempts:
+                successors = {hand.attempt: hand.node or sender for hand in each.in_hand}
+                engagement.kept[name] = Kept(each.outcome, now_s, each.node or sender, last, dict(successors))
+                self._look_at_kept_s = min(self._look_at_kept_s, now_s + OUTCOME_KEPT_S)
+                self._due(app, math.inf).outcomes.append(name)
+            last = name
+        return last
+
+    def tell_moved(self, app: AppId, name: AttemptName, node: NodeId, *, now_s: float) -> None:
+        """Another has taken this successor over."""
+        self._due(app, now_s).moved.append(InHand(name, node))
+
+    def tell_left(self, app: AppId, name: AttemptName, *, now_s: float) -> None:
+        """This successor is again the coordinator's to place."""
+        self._due(app, now_s).left.append(name)
+
+    def claim(self, app: AppId, tasks: Iterable[TaskId]) -> None:
+        """These shared tasks would be started here: that does not wait for company."""
+        self._due(app, -math.inf).claims.extend(tasks)
 
     def repeat(self, app: AppId, engagement: Engagement) -> None:
         """What was told of this application may not have arrived: tell all that is kept, at once."""
-        self._unsent[app] = Unsent(-math.inf, [each.outcome for each in engagement.kept.values()])
+        self._due(app, -math.inf).outcomes = list(engagement.kept)
 
     def drop(self, app: AppId, engagement: Engagement) -> None:
         """Nobody wants the application's outcomes any more."""
@@ -71,17 +105,19 @@ class Reporting:
     def report(self, app: AppId, engagement: Engagement) -> list[Effect]:
         """Tell what is to be told of this application, now."""
         unsent = self._unsent.pop(app, None)
+        if unsent is None:
+            return []
+        parts = list(_parts(engagement, unsent.outcomes))
+        last = parts.pop() if parts else []
         effects: list[Effect] = []
-        part: list[Outcome] = []
-        size = 0
-        for outcome in unsent.outcomes if unsent else ():
-            part.append(outcome)
-            size += 512 + sum(len(each.data or b"") for each in outcome.outputs)
-            if size > REPORT_BYTES_MAX:
-                effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
-                part, size = [], 0
-        if part:
-            effects.append(Send(engagement.coordinator, Report(app, tuple(part))))
+        for at, part in enumerate(parts):
+            # What follows in the next reports is not to be placed by then.
+            following = (name for later in (*parts[at + 1 :], last) for name in later)
+            to_follow = [InHand(name) for name in following if engagement.kept[name].parent is not None]
+            effects.append(Send(engagement.coordinator, _report(app, engagement, part, to_follow)))
+        report = _report(app, engagement, last, unsent.moved, tuple(unsent.left), tuple(unsent.claims))
+        if report != Report(app, ()):
+            effects.append(Send(engagement.coordinator, report))
         return effects
 
     def forget_old(self, engagements: dict[AppId, Engagement], *, now_s: float) -> None:
@@ -96,6 +132,53 @@ class Reporting:
                 else:
                     self._look_at_kept_s = min(self._look_at_kept_s, each.since_s + OUTCOME_KEPT_S)
 
+    def _due(self, app: AppId, since_s: float) -> Unsent:
+        unsent = self._unsent.setdefault(app, Unsent(since_s))
+        unsent.since_s = min(unsent.since_s, since_s)
+        return unsent
+
     def check(self, engagements: dict[AppId, Engagement]) -> None:
         """Assert what holds after each event."""
         assert self._unsent.keys() <= engagements.keys()
+
+
+def size_of(outcome: Outcome) -> int:
+    """About how many bytes it takes in a message."""
+    return 512 + sum(len(each.data or b"") for each in outcome.outputs)
+
+
+def _parts(engagement: Engagement, names: list[AttemptName]) -> Iterable[list[AttemptName]]:
+    """Those that are still kept, as many to a report as fit."""
+    part: list[AttemptName] = []
+    size = 0
+    for name in names:
+        if (kept := engagement.kept.get(name)) is None:
+            continue
+        part.append(name)
+        size += size_of(kept.outcome)
+        if size > REPORT_BYTES_MAX:
+            yield part
+            part, size = [], 0
+    if part:
+        yield part
+
+
+def _report(
+    app: AppId,
+    engagement: Engagement,
+    names: list[AttemptName],
+    also_in_hand: list[InHand],
+    left: tuple[AttemptName, ...] = (),
+    claims: tuple[TaskId, ...] = (),
+) -> Report:
+    kept = [engagement.kept[name] for name in names]
+    ran_by = tuple(each.node for each in kept)
+    in_hand = [InHand(*successor) for each in kept for successor in each.successors.items()]
+    return Report(
+        app,
+        tuple(each.outcome for each in kept),
+        ran_by if any(ran_by) else (),
+        (*in_hand, *also_in_hand),
+        left,
+        claims,
+    )

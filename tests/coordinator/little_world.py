@@ -8,26 +8,35 @@ from __future__ import annotations
 
 import random
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Collection, Sequence
 
-from jcpeer.application.manifest import Batch, Header, Placed, Seal
+from attrs import evolve
+
+from jcpeer.application.manifest import Batch, Dispatch, Header, OnFailure, Placed, Seal
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.coordinator import events as coordinator_events
 from jcpeer.coordinator.events import BatchAdded, Committed, Heard, NodeLost, NodeSeen, Quiet, SealReceived, Tick
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
-from jcpeer.ids import AppId, AttemptName, Digest, NodeId, TaskId, digest_of
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId, digest_of
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Entry, Finished, Submitted
 from jcpeer.wire.messages import (
     Assign,
+    AttemptOrder,
     Failure,
+    Hand,
     NodeRecord,
+    NotNeeded,
+    OrderedInput,
     Outcome,
     Output,
     PeerMessage,
+    Probe,
+    ProbeAnswer,
     Recruit,
     Signed,
+    Taken,
 )
 from jcpeer.work import events as work
 from jcpeer.work.participant import ParticipantMachine
@@ -65,6 +74,7 @@ class Node:
         self.id = node
         self.machine = ParticipantMachine(user="user", slots=slots, memory_bytes=2**30, trust_grid=False)
         self.blobs: set[Digest] = set()
+        self.finding: deque[work.Find] = deque()
         self.fetching: dict[work.AttemptKey, work.Fetch] = {}
         self.running: dict[work.AttemptKey, work.Start] = {}
 
@@ -73,7 +83,15 @@ class LittleWorld:
     """Runs one application to its end, with crashes and losses on the way."""
 
     def __init__(
-        self, tasks: Sequence[Task], *, seed: int, nodes: int = 3, slots: int = 2, large: bool = False
+        self,
+        tasks: Sequence[Task],
+        *,
+        seed: int,
+        nodes: int = 3,
+        slots: int = 2,
+        large: bool = False,
+        dispatch: Dispatch = "assign",
+        on_failure: OnFailure = "finish",
     ) -> None:
         self.random = random.Random(seed)
         self.large = large
@@ -85,11 +103,15 @@ class LittleWorld:
         self.nodes: dict[NodeId, Node] = {}
         self.to_node: dict[NodeId, deque[PeerMessage]] = {}
         self.to_coordinator: dict[NodeId, deque[PeerMessage]] = {}
+        self.between: dict[tuple[NodeId, NodeId], deque[PeerMessage]] = {}
+        """From participant to participant."""
         self.collecting: list[coordinator_events.Collect] = []
         self.executions: dict[TaskId, int] = {}
+        self.started: dict[AttemptName, NodeId] = {}
+        """Where each attempt started."""
         self.failing: dict[TaskId, int] = {}
         self.cancelled: set[TaskId] = set()
-        header = Header("application", 0.0, b"nonce", user="user")
+        header = Header("application", 0.0, b"nonce", user="user", on_failure=on_failure, dispatch=dispatch)
         self.machine = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
         placed = unsigned(Placed(APP, header, (ME,)))
         self._perform(self.machine.open(Submitted(placed), now_s=0.0))
@@ -157,6 +179,8 @@ class LittleWorld:
 
     def crash(self, node: NodeId) -> None:
         del self.nodes[node], self.to_node[node], self.to_coordinator[node]
+        for ends in [each for each in self.between if node in each]:
+            del self.between[ends]
         self.post(NodeLost(node, "its process is gone"))
 
     def leave(self, node: NodeId) -> None:
@@ -181,18 +205,46 @@ class LittleWorld:
         self.post(NodeSeen(record_of(node)))
         self._tell(self.nodes[node], work.Reunited(ME))
 
+    def part(self, one: NodeId, other: NodeId) -> None:
+        """Two participants lose what is on its way between them, and may hear of it."""
+        for node, peer in ((one, other), (other, one)):
+            self.between.pop((node, peer), None)
+            if node in self.nodes and self.random.random() < 0.5:
+                self._tell(self.nodes[node], work.NotReached(peer))
+
+    def _deliver_between(self) -> None:
+        sender, node = self.random.choice([ends for ends, queue in self.between.items() if queue])
+        message = self.between[sender, node].popleft()
+        match message:
+            case Hand():
+                orders = tuple(
+                    evolve(order, inputs=tuple(evolve(each, holders=(sender, *each.holders)) for each in order.inputs))
+                    for order in message.orders
+                )
+                hand = evolve(message, orders=orders)
+                absent = self._absent(self.nodes[node], orders, hand.epoch)
+                self._tell(self.nodes[node], work.Handed(sender, hand, "user", absent))
+            case Probe() | ProbeAnswer() | NotNeeded() | Taken():
+                self._tell(self.nodes[node], work.Told(sender, message))
+            case _:
+                raise AssertionError(message)
+
+    def _absent(
+        self, node: Node, orders: tuple[AttemptOrder, ...], epoch: Epoch
+    ) -> dict[AttemptName, tuple[OrderedInput, ...]]:
+        absent = {}
+        for order in orders:
+            missing = tuple(each for each in order.inputs if not each.blob.small and each.blob.digest not in node.blobs)
+            if missing:
+                absent[AttemptName(order.task, epoch.counter, order.number)] = missing
+        return absent
+
     def _deliver(self, node: Node, message: PeerMessage) -> None:
         match message:
             case Recruit():
                 self._tell(node, work.CalledUp(ME, message, "user"))
             case Assign():
-                absent = {}
-                for order in message.orders:
-                    missing = tuple(
-                        each for each in order.inputs if not each.blob.small and each.blob.digest not in node.blobs
-                    )
-                    if missing:
-                        absent[AttemptName(order.task, message.epoch.counter, order.number)] = missing
+                absent = self._absent(node, message.orders, message.epoch)
                 self._tell(node, work.Assigned(ME, message, absent))
             case _:
                 self._tell(node, work.Ordered(ME, message))  # type: ignore[arg-type]
@@ -203,18 +255,39 @@ class LittleWorld:
         node.machine.check()
         for effect in effects:
             match effect:
-                case work.Send():
-                    self.to_coordinator[node.id].append(effect.message)
+                case work.Send(to, message) if to == ME:
+                    self.to_coordinator[node.id].append(message)
+                case work.Send(to, message):
+                    self._send_between(node.id, to, message)
+                case work.SendHand(to, hand):
+                    self._send_between(node.id, to, hand)
+                case work.Find():
+                    node.finding.append(effect)
                 case work.Fetch():
                     node.fetching[effect.key] = effect
                 case work.Start():
                     self.executions[effect.order.task] = self.executions.get(effect.order.task, 0) + 1
+                    self._note_start(node.id, effect)
                     node.running[effect.key] = effect
                 case work.Kill():
                     if node.fetching.pop(effect.key, None) is None and node.running.pop(effect.key, None) is not None:
                         self._tell(node, work.Killed(effect.key))
                 case work.DropBlobs():
                     pass
+
+    def _send_between(self, sender: NodeId, node: NodeId, message: PeerMessage) -> None:
+        if node in self.nodes:
+            self.between.setdefault((sender, node), deque()).append(message)
+
+    def _note_start(self, node: NodeId, start: work.Start) -> None:
+        """An attempt never runs at two nodes."""
+        assert self.started.setdefault(start.key.name, node) == node, start
+
+    def _find(self, node: Node) -> None:
+        others = [each for each in self.nodes if each != node.id]
+        find = node.finding.popleft()
+        chosen = self.random.sample(others, k=self.random.randint(0, len(others)))
+        self._tell(node, work.Found(find.search, tuple(chosen)))
 
     def _finish_fetch(self, node: Node) -> None:
         key, fetch = next(iter(node.fetching.items()))
@@ -261,26 +334,34 @@ class LittleWorld:
     def step(self) -> None:
         """One thing happens somewhere."""
         self.now_s += 0.05
-        node = self.random.choice(list(self.nodes.values())) if self.nodes else None
-        match self.random.randrange(6):
+        match self.random.randrange(8):
             case 0 if self.uncommitted:
                 index = self.uncommitted.popleft()
                 self.post(Committed(index))
-            case 1 if node and self.to_node[node.id]:
+            case 1 if node := self._any(lambda each: self.to_node[each.id]):
                 self._deliver(node, self.to_node[node.id].popleft())
-            case 2 if node and self.to_coordinator[node.id]:
+            case 2 if node := self._any(lambda each: self.to_coordinator[each.id]):
                 self.post(Heard(node.id, self.to_coordinator[node.id].popleft()))  # type: ignore[arg-type]
-            case 3 if node and node.fetching:
+            case 3 if node := self._any(lambda each: each.fetching):
                 self._finish_fetch(node)
-            case 4 if node and node.running:
+            case 4 if node := self._any(lambda each: each.running):
                 self._finish_run(node)
             case 5 if self.collecting:
                 self._collect(self.collecting.pop())
+            case 6 if node := self._any(lambda each: each.finding):
+                self._find(node)
+            case 7 if any(self.between.values()):
+                self._deliver_between()
             case _:
                 self.post(Tick())
                 for each in list(self.nodes.values()):
                     self._tell(each, work.Tick())
         self.post(Quiet())
+
+    def _any(self, has: Callable[[Node], Collection[object]]) -> Node | None:
+        """One of the nodes that have some."""
+        nodes = [each for each in self.nodes.values() if has(each)]
+        return self.random.choice(nodes) if nodes else None
 
     def _collect(self, effect: coordinator_events.Collect) -> None:
         holders = [self.nodes[each] for each in effect.holders if each in self.nodes]

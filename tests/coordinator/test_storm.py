@@ -9,6 +9,7 @@ from collections.abc import Sequence
 
 import pytest
 
+from jcpeer.application.manifest import POLICIES, Dispatch, OnFailure
 from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
 from jcpeer.coordinator.events import CancelRequested, Collect, Collected, CollectFailed
 from jcpeer.coordinator.machine import LOST_ATTEMPTS_MAX
@@ -46,14 +47,34 @@ def tangled(draw: random.Random, *, size: int) -> list[Task]:
     return tasks
 
 
+def branching(draw: random.Random, *, size: int) -> list[Task]:
+    """Mostly isolated tasks: chains that branch, and now and then meet."""
+    tasks: list[Task] = []
+    for at in range(size):
+        parents = draw.sample(tasks, k=min(at, draw.choice([1, 1, 1, 1, 2])))
+        inputs = tuple(Input(str(each.id), OutputOf(each.id, "out")) for each in parents if draw.random() < 0.9)
+        after = tuple(each.id for each in parents if not any(each.id == item.name for item in inputs))
+        tasks.append(Task(TaskId(f"t{at}"), Command(("true",)), inputs, ("out",), after, retries=draw.choice([0, 1])))
+    return tasks
+
+
 class Storm(LittleWorld):
     """A little world with faults; the coordinator's own node keeps what it collected."""
 
-    def __init__(self, tasks: Sequence[Task], *, seed: int, restarts: bool, cancels: bool) -> None:
+    def __init__(
+        self,
+        tasks: Sequence[Task],
+        *,
+        seed: int,
+        restarts: bool,
+        cancels: bool,
+        dispatch: Dispatch,
+        on_failure: OnFailure = "finish",
+    ) -> None:
         self.mine: set[Digest] = set()
         self.names = 0
         self.restarts, self.cancels = restarts, cancels
-        super().__init__(tasks, seed=seed, large=bool(seed % 3))
+        super().__init__(tasks, seed=seed, large=bool(seed % 3), dispatch=dispatch, on_failure=on_failure)
 
     def _collect(self, effect: Collect) -> None:
         holders = [self.nodes[each] for each in effect.holders if each in self.nodes]
@@ -71,7 +92,7 @@ class Storm(LittleWorld):
     def fault(self) -> None:
         nodes = list(self.nodes)
         one = self.random.choice(nodes)
-        match self.random.randrange(9):
+        match self.random.randrange(10):
             case 0 if len(nodes) > 1:
                 self.crash(one)
             case 1:
@@ -96,6 +117,8 @@ class Storm(LittleWorld):
                 key = next(iter(self.nodes[one].running))
                 del self.nodes[one].running[key]
                 self._tell(self.nodes[one], work.Killed(key))
+            case 9:
+                self.part(one, self.random.choice(nodes))
             case _:
                 pass
 
@@ -128,11 +151,23 @@ class Storm(LittleWorld):
         assert max(Counter(each.task for each in losses).values(), default=0) <= LOST_ATTEMPTS_MAX
 
 
-@pytest.mark.parametrize("seed", range(60))
-def test_whatever_goes_wrong_the_application_ends_and_its_journal_makes_sense(seed: int) -> None:
+@pytest.mark.parametrize("dispatch", POLICIES["dispatch"])
+@pytest.mark.parametrize("seed", range(20))
+def test_whatever_goes_wrong_the_application_ends_and_its_journal_makes_sense(seed: int, dispatch: Dispatch) -> None:
+    endure(seed, dispatch)
+
+
+def endure(seed: int, dispatch: Dispatch) -> None:
     draw = random.Random(seed)
-    tasks = tangled(draw, size=draw.choice([3, 8, 20]))
-    world = Storm(tasks, seed=seed, restarts=draw.random() < 0.5, cancels=draw.random() < 0.3)
+    tasks = draw.choice([tangled, branching])(draw, size=draw.choice([3, 8, 20]))
+    world = Storm(
+        tasks,
+        seed=seed,
+        restarts=draw.random() < 0.5,
+        cancels=draw.random() < 0.3,
+        dispatch=dispatch,
+        on_failure=draw.choice(["finish", "finish", "stop"]),
+    )
     world.failing = {each.id: draw.randint(1, 3) for each in tasks if draw.random() < 0.15}
     for _ in range(draw.choice([100, 400, 900])):
         world.step()

@@ -1,0 +1,44 @@
+"""Room that a participant holds for others for a moment, so that what they hand over need not be refused."""
+
+from __future__ import annotations
+
+import math
+
+from attrs import frozen
+
+from jcpeer.ids import AppId, NodeId
+
+LEASE_S = 1.0
+
+
+@frozen
+class Lease:
+    slots: int
+    until_s: float
+
+
+class Leases:
+    """At most one for each search of each node; one that is not used ends by itself."""
+
+    def __init__(self) -> None:
+        self._held: dict[tuple[NodeId, AppId, int], Lease] = {}
+
+    @property
+    def slots(self) -> int:
+        """What is held in all."""
+        return sum(each.slots for each in self._held.values())
+
+    def hold(self, node: NodeId, app: AppId, search: int, slots: int, *, now_s: float) -> None:
+        self._held[node, app, search] = Lease(slots, now_s + LEASE_S)
+
+    def end(self, node: NodeId, app: AppId, search: int) -> None:
+        """It was used, or is not wanted."""
+        self._held.pop((node, app, search), None)
+
+    def end_old(self, *, now_s: float) -> None:
+        for key, each in list(self._held.items()):
+            if each.until_s <= now_s:
+                del self._held[key]
+
+    def wake_s(self) -> float:
+        return min((each.until_s for each in self._held.values()), default=math.inf)
