@@ -80,6 +80,13 @@ def test_imports_go_upward_only(path: Path) -> None:
     assert not downward
 
 
+@pytest.mark.parametrize("module", ["jcpeer", "jcpeer.cli.main", "jcpeer.work.worker"])
+def test_only_nodes_load_kademlia(module: str) -> None:
+    code = f"import sys, {module}; print('kademlia' in sys.modules)"
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert result.stdout.strip() == "False"
+
+
 @pytest.mark.parametrize(
     "module",
     ["jcpeer", "jcpeer.wire.codec", "jcpeer.net.events", "jcpeer.net.local_client", "jcpeer.membership.handshake"],

@@ -16,6 +16,7 @@ SMALL = {
     "participant": ("--tasks", "100"),
     "trace": (RECORDED, "--nodes", "3", "--cores", "2"),
     "contention": ("--nodes", "6", "--applications", "8", "--within-s", "60", "--seconds-max", "20", "--faults", "4"),
+    "lookups": ("--nodes", "30,100", "--dead", "0,40", "--lookups", "200"),
     "join": ("--nodes", "40", "--sites", "3", "--how", "waves"),
 }
 
