@@ -6,6 +6,7 @@ without conversion. `NewType` keeps mypy from letting one stand for another.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 from collections.abc import Iterable
 from typing import NewType
@@ -59,6 +60,7 @@ def key_of(*parts: bytes) -> int:
     return int.from_bytes(hasher.digest()[: KEY_BITS // 8], "big")
 
 
+@functools.lru_cache(maxsize=16384)
 def node_key(node: NodeId) -> int:
     """The place of a node in the key space: the first 160 bits of SHA-256(node id)."""
     return int.from_bytes(hashlib.sha256(node.encode()).digest()[: KEY_BITS // 8], "big")

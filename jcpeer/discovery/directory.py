@@ -57,15 +57,17 @@ TELL_INTERVAL_S = 0.2
 TELL_INTERVAL_S_PER_MEMBER = 0.05
 """The same in a large grid, so that what all tell together does not grow with its square."""
 PASS_ON_S = 0.1
-"""What is new is passed on so much later, together with what else came."""
+PASS_ON_S_MAX = 1.0
+"""What is new is passed on so much later, together with what else came: in a small grid soon, in one of hundreds of
+nodes, where something comes all the time, at most once a second."""
 FANOUT = 4
 """To so many. That leaves a few per cent of the nodes out, to whom it comes when nodes compare."""
 SUSPECT_S: Mapping[Proof, float] = {"silent": 3.0, "refused": 1.0, "left": 1.0}
 """Between the word of others that a node died and its end here; longer where they only guess."""
 COMPARE_S = 20.0
 """Between comparisons, give or take a quarter."""
-COMPARED_AT_FIRST = 3
-"""Of a newcomer to a large grid so many connections begin with a comparison."""
+COMPARE_AT_FIRST_S = 5.0
+"""A newcomer compares with the first to whom it is connected, then with another after this, then every `COMPARE_S`."""
 GOSSIP_MAX = 64
 """News in one frame: each is about a kilobyte."""
 REMEMBERED_S = 3600.0
@@ -308,7 +310,7 @@ class Directory:
         if event.peer == self._me.node:
             return []
         if not self._up:
-            self._compare_s = now_s + self._compare_interval_s()
+            self._compare_s = now_s + COMPARE_AT_FIRST_S
         self._up[event.peer] = _Up(event.hello.incarnation, event.address, now_s)
         effects: list[Effect] = []
         member = self._members.get(event.peer)
@@ -318,7 +320,7 @@ class Directory:
         deaths = (dead.obituary,) if dead is not None else ()
         effects.append(Tell(event.peer, Gossip((self._my_news,), deaths)))
         small = len(self._ring) <= EVERYBODY_MAX
-        if self._compared < COMPARED_AT_FIRST or (small and self._me.node < event.peer):
+        if not self._compared or (small and self._me.node < event.peer):
             effects.append(self._compare_with(event.peer))
         return effects
 
@@ -396,7 +398,7 @@ class Directory:
             self._members[node] = _Member(record, news, now_s)
             insort(self._ring, (node_key(node), node))
             self._ring_changed = True
-            self._outbox.due_s = min(self._outbox.due_s, now_s + PASS_ON_S)
+            self._outbox.due_s = min(self._outbox.due_s, now_s + self._pass_on_s)
             effects.append(Joined(record))
         else:
             self._digest ^= _mark(known.record)
@@ -479,7 +481,11 @@ class Directory:
         else:
             self._outbox.news.pop(what.node, None)
             self._outbox.deaths[what.node] = what
-        self._outbox.due_s = min(self._outbox.due_s, now_s + PASS_ON_S)
+        self._outbox.due_s = min(self._outbox.due_s, now_s + self._pass_on_s)
+
+    @property
+    def _pass_on_s(self) -> float:
+        return min(PASS_ON_S * max(1.0, len(self._ring) / EVERYBODY_MAX), PASS_ON_S_MAX)
 
     def _pass_on_mine(self, now_s: float) -> None:
         """Have others believe that this node lives, be they connected or not; it is signed when it is told."""

@@ -35,12 +35,9 @@ def read_news(news: News, *, root: bytes, now_s: float) -> NodeRecord:
         MembershipError: it is not signed by the member whose record it is, not what it is said to be, or expired.
     """
     record, certificate = _read(news.record, root)
-    check_period(
-        f"the certificate of node …{short(news.node)}",
-        issued_s=certificate.issued_s,
-        expires_s=certificate.expires_s,
-        now_s=now_s,
-    )
+    if certificate.expires_s is not None or certificate.issued_s > now_s:
+        what = f"the certificate of node …{short(news.node)}"
+        check_period(what, issued_s=certificate.issued_s, expires_s=certificate.expires_s, now_s=now_s)
     if certificate.node != record.node or record.node != news.node:
         raise MembershipError(f"node …{short(certificate.node)} signed a record of …{short(record.node)}")
     if (record.incarnation, record.version) != (news.incarnation, news.version):

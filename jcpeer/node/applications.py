@@ -226,8 +226,9 @@ class Applications:
             self._hosts[app].post(Committed(index))
 
     def node_seen(self, record: NodeRecord) -> None:
-        self._note_pause()
-        self._post_all(NodeSeen(record))
+        if self._running:
+            self._note_pause()
+            self._post_all(NodeSeen(record))
 
     def node_lost(self, node: NodeId, why: str) -> None:
         self._note_pause()

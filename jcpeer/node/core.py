@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 
 import structlog
 import trio
@@ -22,6 +22,7 @@ from jcpeer.coordinator.matching import unmet_need
 from jcpeer.discovery import directory as found
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
+from jcpeer.discovery.neighbours import EVERYBODY_MAX
 from jcpeer.discovery.news import news_of, read_news
 from jcpeer.discovery.other_grids import OtherGrids
 from jcpeer.discovery.sighting import Discovery, Farewell, Sighting
@@ -85,6 +86,7 @@ log = structlog.get_logger()
 
 TICK_S = 0.1
 """While applications are coordinated here."""
+EVENTS_AT_ONCE_MAX = 200
 LOAD_S = 2.0
 """Between looks at the machine's load."""
 HOUR_S = 3600.0
@@ -250,6 +252,13 @@ class Node:
             task_status.started()
             async for event in self.reach.events:
                 self._take(event)
+                self._take_more()
+
+    def _take_more(self) -> None:
+        """What else has come: one by one, each would cost a round of the scheduler."""
+        with suppress(trio.WouldBlock, trio.EndOfChannel):
+            for _ in range(EVENTS_AT_ONCE_MAX):
+                self._take(self.reach.events.receive_nowait())
 
     def _take(self, event: NetworkEvent) -> None:
         match event:
@@ -305,7 +314,8 @@ class Node:
                     for discovery in self.parts.discoveries:
                         discovery.announce(effect.record)
                 case found.Joined():
-                    log.info("node joined", node=effect.record.name, id=short(effect.record.node))
+                    if len(self.directory) <= EVERYBODY_MAX:  # in a large grid it is no news for a person
+                        log.info("node joined", node=effect.record.name, id=short(effect.record.node))
                     self._names[effect.record.node] = effect.record.name
                     self._know(effect.record)
                 case found.Changed():
