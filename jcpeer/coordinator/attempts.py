@@ -1,7 +1,7 @@
 """Which attempts of one application are under way where, and which tasks wait for one.
 
 Soft knowledge, learnt again after a takeover. Invariants (`check`): an attempt is under way at exactly the participant
-that was given it; a runnable task is under way or ready.
+that was given it; a runnable task is under way, ready or held back.
 """
 
 from __future__ import annotations
@@ -28,6 +28,8 @@ class Attempts:
         self._closed: set[AttemptName] = set()
         self._shunned: dict[TaskId, set[NodeId]] = {}
         """Nodes that gave a task back of their own will: not asked again while another can run it."""
+        self._held_back: dict[TaskId, int] = {}
+        """Tasks that are given to nobody for now, with the number of reasons."""
 
     def __len__(self) -> int:
         """How many tasks are under way."""
@@ -47,7 +49,7 @@ class Attempts:
     # --- ready
 
     def is_ready(self, task: TaskId) -> bool:
-        return self._state.tasks[task].runnable and task not in self._under_way
+        return self._state.tasks[task].runnable and task not in self._under_way and task not in self._held_back
 
     def make_ready(self, task: TaskId, *, first: bool = False) -> None:
         self.ready.add(self._state.tasks[task].spec, avoid=self.to_avoid(task), first=first)
@@ -55,6 +57,19 @@ class Attempts:
     def requeue(self, task: TaskId) -> None:
         if self.is_ready(task):
             self.make_ready(task, first=True)
+
+    def hold_back(self, task: TaskId) -> None:
+        """Give this task to nobody until it is let go as often."""
+        self._held_back[task] = self._held_back.get(task, 0) + 1
+
+    def let_go(self, task: TaskId) -> None:
+        self._held_back[task] -= 1
+        if not self._held_back[task]:
+            del self._held_back[task]
+            self.requeue(task)
+
+    def held_back(self, task: TaskId) -> bool:
+        return task in self._held_back
 
     def shun(self, task: TaskId, node: NodeId) -> None:
         self._shunned.setdefault(task, set()).add(node)
@@ -114,4 +129,4 @@ class Attempts:
             assert participant.slots_given == sum(each.slots for each in participant.assigned.values())
         for task, record in self._state.tasks.items():
             if record.runnable and self._state.ended is None:
-                assert task in self._under_way or self.ready.holds(task) or holds(task)
+                assert task in self._under_way or self.ready.holds(task) or task in self._held_back or holds(task)

@@ -72,7 +72,7 @@ class Committed:
 
 @frozen
 class Collected:
-    """Our own node now holds this result."""
+    """Our own node now holds this blob."""
 
     digest: Digest
 
@@ -158,7 +158,7 @@ class Tell:
 
 @frozen
 class Collect:
-    """Bring a result here; `Collected` or `CollectFailed` follows."""
+    """Bring a blob here; `Collected` or `CollectFailed` follows."""
 
     blob: BlobRef
     holders: tuple[NodeId, ...]

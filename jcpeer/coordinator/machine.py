@@ -22,6 +22,7 @@ from attrs import evolve
 
 from jcpeer.coordinator.absences import Absences
 from jcpeer.coordinator.attempts import Attempts
+from jcpeer.coordinator.bringing import Bringing
 from jcpeer.coordinator.dispatch import POLICIES, Policy
 from jcpeer.coordinator.events import (
     BatchAdded,
@@ -101,6 +102,7 @@ class Coordinator:
             runnable=self._attempts.make_ready,
         )
         self._results = Results(self._recorder, me=me)
+        self._bringing = Bringing(state, self._attempts, self._results.holdings, me=me)
         self._absences = Absences()
         self._orders = Orders(self._recorder, self.roster, self._attempts, self._results, me=me)
         self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
@@ -166,9 +168,10 @@ class Coordinator:
                 return self._recorder.keep_promises(event.index)
             case Collected():
                 self._results.collected(event.digest)
+                self._bringing.ended(event.digest)
                 return []
             case CollectFailed():
-                return self._results.collect_elsewhere(event, now_s=now_s)
+                return self._not_collected(event, now_s=now_s)
             case CancelRequested():
                 return self._cancel(event.task, now_s=now_s)
             case Woke():
@@ -359,6 +362,7 @@ class Coordinator:
 
     def _take_back(self, node: NodeId, message: GivenBack, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
+        to_bring = [each for each in message.missing if self._bringing.helps(each)]
         for name in message.attempts:
             mine = self._attempts.node_of(name) == node
             attempt = self._attempts.forget(name) if mine else None
@@ -366,13 +370,23 @@ class Coordinator:
                 continue
             if message.lost and attempt.state != "cancelling":
                 effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
-            elif attempt.state not in ("withdrawing", "cancelling"):
+            elif attempt.state not in ("withdrawing", "cancelling") and not to_bring:
                 self._attempts.shun(name.task, node)
             self._attempts.close(name)
             self._attempts.requeue(name.task)
+        tasks = [name.task for name in message.attempts]
         for digest in message.missing:
-            effects += self._results.doubt(digest, message.attempts, message.reason, now_s=now_s)
+            if digest in to_bring:
+                effects += self._bringing.bring(digest, tasks)
+            else:
+                effects += self._results.doubt(digest, tasks, message.reason, now_s=now_s)
         return effects
+
+    def _not_collected(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
+        tasks = self._bringing.ended(event.digest)
+        if self._results.collects(event.digest) or not tasks:
+            return self._results.collect_elsewhere(event, now_s=now_s)
+        return self._results.doubt(event.digest, tasks, "its holder gave it neither to others nor to us", now_s=now_s)
 
     def _take_report(self, sender: NodeId, report: Report, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
@@ -483,6 +497,10 @@ class Coordinator:
 
     def holders(self, digest: Digest) -> frozenset[NodeId]:
         return self._results.holdings.of(digest)
+
+    def input_on_its_way(self, task: TaskId) -> bool:
+        """The task waits because an input of it is being brought here, for a participant that could not reach it."""
+        return self._attempts.held_back(task)
 
     def counts(self) -> dict[str, int]:
         """Tasks by state: those that are pending, divided by what is under way."""

@@ -7,14 +7,14 @@ and the journal has.
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Iterable
 
 from jcpeer.application.task import BlobRef, OutputOf
 from jcpeer.coordinator.events import Collect, CollectFailed, Effect
 from jcpeer.coordinator.holdings import Holdings
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.state import TaskRecord
-from jcpeer.ids import AttemptName, Digest, NodeId, TaskId
+from jcpeer.ids import Digest, NodeId, TaskId
 from jcpeer.wire.facts import Finished, OutputLost
 
 
@@ -79,15 +79,15 @@ class Results:
         ]
         return [effect for task in concerned for effect in self._restore_if_needed(task, why, now_s=now_s)]
 
-    def doubt(self, digest: Digest, attempts: tuple[AttemptName, ...], why: str, *, now_s: float) -> list[Effect]:
-        """Nobody gave this blob to these attempts, though no holder is known to be gone."""
+    def doubt(self, digest: Digest, tasks: Iterable[TaskId], why: str, *, now_s: float) -> list[Effect]:
+        """Nobody gave this blob to attempts of these tasks, though no holder is known to be gone."""
         if not self.holdings.doubt(digest):
             return []
         return [
             effect
-            for name in attempts
-            if name.task in self._state.tasks
-            for each in self._state.tasks[name.task].spec.inputs
+            for task in tasks
+            if task in self._state.tasks
+            for each in self._state.tasks[task].spec.inputs
             if isinstance(each.source, OutputOf)
             for effect in self._restore_if_needed(each.source.task, why, now_s=now_s)
         ]
@@ -145,6 +145,10 @@ class Results:
     def collected(self, digest: Digest) -> None:
         self.holdings.add(self._me, digest)
         self._collecting.pop(digest, None)
+
+    def collects(self, digest: Digest) -> bool:
+        """It is being brought here as a result."""
+        return digest in self._collecting
 
     def collect_elsewhere(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
         task = self._collecting.pop(event.digest, None)

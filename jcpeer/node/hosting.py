@@ -215,7 +215,7 @@ class ApplicationHost:
             try:
                 await self._transfer.fetch(blob, holders)
             except UnreachableError as error:
-                log.warning("result not fetched", app=self.app, blob=blob.digest[:12], error=str(error))
+                log.warning("blob not fetched", app=self.app, blob=blob.digest[:12], error=str(error))
                 self.post(CollectFailed(blob.digest, holders))
                 return
         self._parts.store.pin(self.app, [blob.digest])

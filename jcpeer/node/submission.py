@@ -331,7 +331,7 @@ class Submissions:
                 return reply
         raise UnreachableError(
             f"application {app[:12]} is to live on node {self._whereabouts.called(home)}, which does not answer"
-            f"{f' ({why})' if why else ''}: a retry goes to that same node"
+            f"{f' ({why})' if why else ''}: tried again it goes to that same node, a new run is placed anew"
         )
 
 

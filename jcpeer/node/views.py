@@ -233,6 +233,9 @@ class Views:
                 yield f"task {parent} to finish first; it is {self.task_state(parent)}"
 
     def _why_not_placed(self, record: TaskRecord) -> Iterator[str]:
+        if self._machine.input_on_its_way(record.spec.id):
+            yield "an input is being brought to the coordinator, since who was given the task could not reach it"
+            return
         yield from explain(record.spec, list(self._machine.roster.prospects(now_s=self._now_s)))
 
 

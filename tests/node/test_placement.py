@@ -303,6 +303,41 @@ async def test_an_application_of_another_user_is_kept_but_not_shown(autojump_clo
                 await b.client.session.status(called)
 
 
+async def test_by_name_those_that_keep_applications_are_asked_and_a_bounded_number_of_others(
+    autojump_clock: MockClock,
+) -> None:
+    async with nodes("a", "b") as there:
+        a = there.grid.nodes["a"]
+        await a.client.session.submit(application(), there.header("b"))
+        here = a.running.record
+        others = (
+            evolve(here, user="eve", state="coordinator"),
+            evolve(here, state="idle"),
+            evolve(here, state="coordinator"),
+        )
+        many = [others[0]] * 200 + [others[1]] * 20 + [others[2]] * 40
+        known = [evolve(each, node=NodeId(f"node {number}")) for number, each in enumerate(many)]
+        whereabouts = a.running.service._whereabouts
+        whereabouts._others = lambda: known
+        asked = whereabouts.whom_to_ask()
+        assert asked[0] == there.grid.nodes["b"].id, "it is known to keep one, though not in the directory just now"
+        assert set(asked[1:41]) == {f"node {number}" for number in range(220, 260)}
+        assert set(asked[41:61]) == {f"node {number}" for number in range(200, 220)}
+        assert len(asked) == 1 + 40 + 32
+
+
+async def test_many_small_blobs_that_one_task_reads_come_to_its_home(autojump_clock: MockClock) -> None:
+    async with nodes("a", "b") as there:
+        data = [number.to_bytes(4, "big") * 10_000 for number in range(100)]
+        blobs = {digest_of(each): each for each in data}
+        inputs = tuple(Input(f"in{at}", BlobRef(digest, len(each))) for at, (digest, each) in enumerate(blobs.items()))
+        loaded = LoadedApplication("app", (Task(TaskId("work"), Timed(0.1), inputs),), data=blobs)
+        a, b = there.grid.nodes["a"], there.grid.nodes["b"]
+        app = (await a.client.session.submit(loaded, there.header("b"))).app
+        assert all(b.running.parts.journal.inline(app, each) is not None for each in blobs)
+        assert (await a.client.session.wait(app)).summary.state == "ok"
+
+
 async def test_a_home_that_is_gone_is_named_to_who_never_met_it(autojump_clock: MockClock) -> None:
     async with nodes("a", "b", "c") as there:
         app = (await there.grid.nodes["a"].client.session.submit(application(), there.header("b"))).app
