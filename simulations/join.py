@@ -2,7 +2,7 @@
 
 World:       nodes at several sites: multicast and links of 0.5 to 2 ms within one, links of 10 to 50 ms and no
              multicast between them; the first node of each site was told the address of the very first node, the others
-             nothing. They come all at once, in waves, or one after another; then they rest.
+             nothing. They come all at once, in waves, or one after another; then they rest, then look up keys.
 Expectation: every directory is complete within a minute of the last start; the degree stays bounded however many there
              are, and so does what each node sends at rest.
 Reading:     `complete s` counts from the last start. Messages and bytes are those sent by a node in a second, first
@@ -12,22 +12,26 @@ Reading:     `complete s` counts from the last start. Messages and bytes are tho
 
 from __future__ import annotations
 
+import random
 from collections.abc import Sequence
 
 import trio
 from attrs import frozen
 
+from jcpeer.ids import KEY_BITS, closest_set
 from jcpeer.net.memory import MemoryWorld
+from simulations.arrivals import SITE_NODES, arrive
 from simulations.checkers import directory_problems, machine_problems
-from simulations.grid import Place, SimulatedGrid, open_grid
-from simulations.report import Findings, Table
+from simulations.grid import SimulatedGrid, open_grid
+from simulations.report import Findings, Table, quantile
 from simulations.scenario import Options, main, option
 from simulations.sites import Sites
 
-SITE_NODES = 50
 LOOK_S = 0.25
 """Between looks at whether all is complete."""
 COMPLETE_S_MAX = 600.0
+CLOSEST = 3
+"""Of the members closest to a key, so many must be the true ones."""
 
 
 @frozen
@@ -38,13 +42,15 @@ class JoinOptions(Options):
     wave: int = option(10, "nodes in a wave")
     gap_s: float = option(1.0, "between waves, or between one and the next")
     rest_s: float = option(30.0, "of rest, over which its cost is measured")
+    lookups: int = option(50, "of random keys, from random nodes, one after another")
 
 
 async def simulate(options: JoinOptions) -> Findings:
     sites = Sites()
     world = MemoryWorld(options.seed, latency_s=sites.latency_s)
     async with open_grid(world, sites=sites) as grid:
-        await _start_all(grid, options)
+        wave = {"once": None, "waves": options.wave, "one-by-one": 1}[options.how]
+        await arrive(grid, options.nodes, sites=options.sites, wave=wave, gap_s=options.gap_s)
         last_s = trio.current_time()
         is_complete = await _until_complete(grid)
         complete_s = trio.current_time()
@@ -55,6 +61,7 @@ async def simulate(options: JoinOptions) -> Findings:
         await trio.sleep(options.rest_s)
         resting = _Cost(world, options.rest_s, *before)
         degrees.append(_degrees(grid))
+        lookups = await _look_up(grid, options)
         problems = [*machine_problems(grid), *directory_problems(grid)]
         if not is_complete:
             problems.append(f"not every directory was complete within {COMPLETE_S_MAX:.0f} s")
@@ -64,7 +71,7 @@ async def simulate(options: JoinOptions) -> Findings:
             *(*degrees[0], *degrees[1], trio.current_time()),
         )
         table = Table("join", COLUMNS, (row,))
-        return Findings(world.trace.digest, world.trace.length, (table,), problems=problems)
+        return Findings(world.trace.digest, world.trace.length, (table, lookups), problems=problems)
 
 
 COLUMNS = (
@@ -84,16 +91,6 @@ class _Cost:
         return self._messages / nodes, self._bytes / nodes
 
 
-async def _start_all(grid: SimulatedGrid, options: JoinOptions) -> None:
-    sites = options.sites or -(-options.nodes // SITE_NODES)
-    wave = {"once": options.nodes, "waves": options.wave, "one-by-one": 1}[options.how]
-    for number in range(options.nodes):
-        if number and number % wave == 0:
-            await trio.sleep(options.gap_s)
-        told = ("node0",) if 0 < number < sites else ()
-        await grid.start(f"node{number}", place=Place(site=f"site{number % sites}", bootstrap=told))
-
-
 async def _until_complete(grid: SimulatedGrid) -> bool:
     """True once every directory is; False if that takes too long."""
     incomplete = list(grid.running)
@@ -106,6 +103,23 @@ async def _until_complete(grid: SimulatedGrid) -> bool:
                 return True
             await trio.sleep(LOOK_S)
     return False
+
+
+async def _look_up(grid: SimulatedGrid, options: JoinOptions) -> Table:
+    """Each finds the members closest to a key, and is compared with the truth."""
+    draw, traffic, living = random.Random(options.seed), grid.world.traffic, [each.id for each in grid.running]
+    nodes = list(grid.running)
+    exact, took_s, costs = 0, [], []
+    for _ in range(options.lookups):
+        key, node = draw.getrandbits(KEY_BITS), draw.choice(nodes)
+        began_s, before = trio.current_time(), traffic.messages_in_all
+        nearest = await node.running.finder.nearest(key, count=CLOSEST)
+        took_s.append(trio.current_time() - began_s)
+        costs.append(traffic.messages_in_all - before)
+        found = closest_set(key, (each.node for each in nearest.candidates), k=CLOSEST)
+        exact += found == closest_set(key, living, k=CLOSEST)
+    row = (options.lookups, exact, quantile(took_s, 0.5), quantile(took_s, 0.95), sum(costs) / max(1, len(costs)))
+    return Table("lookups", ("lookups", f"first {CLOSEST} exact", "median s", "95 % s", "messages each"), (row,))
 
 
 def _degrees(grid: SimulatedGrid) -> tuple[float, int]:

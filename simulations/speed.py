@@ -80,7 +80,7 @@ def rows() -> list[Row]:
         row("200 nodes, 100 applications", "50", lambda: measure(200, "modelled", 100, 300.0)),
     ]
     began = time.process_time()
-    findings = run(join, JoinOptions(nodes=1000))
+    findings = run(join, JoinOptions(nodes=1000, rest_s=5.0, lookups=200))
     took_s = time.process_time() - began
     virtual_s = findings.table("join")[0]["virtual s"]
     assert isinstance(virtual_s, float)

@@ -17,7 +17,8 @@ SMALL = {
     "trace": (RECORDED, "--nodes", "3", "--cores", "2"),
     "contention": ("--nodes", "6", "--applications", "8", "--within-s", "60", "--seconds-max", "20", "--faults", "4"),
     "lookups": ("--nodes", "30,100", "--dead", "0,40", "--lookups", "200"),
-    "join": ("--nodes", "40", "--sites", "3", "--how", "waves"),
+    "join": ("--nodes", "40", "--sites", "3", "--how", "waves", "--lookups", "5"),
+    "placement": ("--nodes", "8", "--applications", "12", "--within-s", "20"),
 }
 
 

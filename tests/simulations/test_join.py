@@ -20,3 +20,5 @@ def test_every_directory_is_complete_soon_and_rest_costs_little(options: JoinOpt
     assert 0.0 < float(str(row["complete s"])) < 60.0
     assert 0.0 < float(str(row["resting: messages/s"])) < 1.0
     assert int(str(row["most at rest"])) < options.nodes
+    (lookups,) = findings.table("lookups")
+    assert lookups["first 3 exact"] == lookups["lookups"] == 50
