@@ -138,15 +138,15 @@ class Node:
             open_log=self.participation.open_log,
         )
         self.finder = DirectoryFinder(self.candidates)
-        publishing = Publishing(parts, self.finder)
+        self._publishing = Publishing(parts, self.finder)
         self.applications = Applications(
             parts,
             self.transfer,
             nursery,
             known_nodes=self.known_nodes,
             changed=self._show_state,
-            appeared=publishing.show,
-            forgotten=publishing.hide,
+            appeared=self._publishing.show,
+            forgotten=self._publishing.hide,
         )
         home = Home(parts, self.applications, self.transfer, me=self.candidate)
         self.decisions = Decisions(parts.journal, parts.clock_s)
@@ -244,6 +244,7 @@ class Node:
                 nursery.start_soon(alarm.run)
             nursery.start_soon(self._tick_applications)
             nursery.start_soon(self._watch_load)
+            nursery.start_soon(self._publishing.run)
             nursery.start_soon(self._forget_old_applications)
             self._nursery = nursery
             for discovery in self.parts.discoveries:

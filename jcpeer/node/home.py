@@ -52,6 +52,8 @@ SUBMITTED_S_MAX = 2.0**36
 """Beyond the year 4000; dates that no calendar shows would make every list of applications unreadable."""
 NOT_HERE = "not here"
 """The kind of refusal that says nothing but that the application is not hosted there."""
+NOT_TAKEN = "not taken"
+"""The kind of refusal after which the application is not hosted there, either: it may be placed elsewhere."""
 
 
 def check_header(header: Header) -> None:
@@ -130,12 +132,12 @@ class Home:
         try:
             placed, certificate = open_placed(signed, root=membership.root, now_s=self._parts.clock_s())
         except MembershipError as error:
-            raise RequestError(f"an application is not taken: {error}") from error
+            raise RequestError(f"an application is not taken: {error}", kind=NOT_TAKEN) from error
         if (known := self._applications.get(placed.app)) is not None:
             return known
         check_header(placed.header)
         if fault := fault_of(placed, certificate.node, me=self._me()):
-            raise RequestError(f"{placed.header.name} is not taken: {fault}")
+            raise RequestError(f"{placed.header.name} is not taken: {fault}", kind=NOT_TAKEN)
         return self._applications.open(signed)
 
     def missing(self, digests: tuple[Digest, ...]) -> tuple[Digest, ...]:

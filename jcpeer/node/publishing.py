@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+from typing import NoReturn
+
+import trio
+
 from jcpeer.errors import MembershipError
-from jcpeer.ids import app_key
+from jcpeer.ids import AppId, app_key
 from jcpeer.membership.signed import sign
 from jcpeer.node.finder import Finder
 from jcpeer.node.hosting import ApplicationHost
@@ -11,17 +15,39 @@ from jcpeer.node.parts import Parts
 from jcpeer.rdv.location import LIFETIME_S, Location
 from jcpeer.rdv.placement import open_placed
 
+AT_ONCE_MAX = 16
+"""Each is a lookup and a few messages; a node that keeps the results of thousands must not start with a flood."""
+PAUSE_S = 1.0
+
 
 class Publishing:
-    """Has a location published for as long as an application, or what came of it, is kept here."""
+    """Has a location published for as long as an application, or what came of it, is kept here. A child runs `run`."""
 
     def __init__(self, parts: Parts, finder: Finder) -> None:
         self._parts = parts
         self._finder = finder
         self._sequence = 0
+        self._waiting: dict[AppId, ApplicationHost] = {}
+        self._news = trio.Event()
 
     def show(self, host: ApplicationHost) -> None:
         """It lives here; to be said again with each new epoch."""
+        self._waiting[host.app] = host
+        self._news.set()
+
+    async def run(self) -> NoReturn:
+        """Publish what is to be shown, those that run first, until cancelled."""
+        while True:
+            await self._news.wait()
+            order = sorted(self._waiting, key=lambda app: self._waiting[app].machine.over)
+            for app in order[:AT_ONCE_MAX]:
+                self._publish(self._waiting.pop(app))
+            if self._waiting:
+                await trio.sleep(PAUSE_S)
+            else:
+                self._news = trio.Event()
+
+    def _publish(self, host: ApplicationHost) -> None:
         state, membership = host.machine.state, self._parts.standing.membership
         if state.placed is None or host.machine.epoch.node != self._parts.identity.node:
             return
@@ -45,4 +71,5 @@ class Publishing:
 
     def hide(self, host: ApplicationHost) -> None:
         """Nothing of it is kept here any more."""
+        self._waiting.pop(host.app, None)
         self._finder.withdraw(app_key(host.app))

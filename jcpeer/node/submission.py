@@ -26,7 +26,7 @@ from jcpeer.node.arrivals import Arrivals
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.finder import Finder, Nearest
-from jcpeer.node.home import NOT_HERE, Home, check_header, check_named
+from jcpeer.node.home import NOT_HERE, NOT_TAKEN, Home, check_header, check_named
 from jcpeer.node.parts import Parts
 from jcpeer.node.whereabouts import LOOK_UP_S, Whereabouts
 from jcpeer.rdv.placement import CANDIDATES_MAX, CANDIDATES_MIN, SET_SIZE, Candidate, choose, nobody_eligible, objection
@@ -177,7 +177,7 @@ class Submissions:
             enough = choice.settled or (len(choice.replica_set) >= SET_SIZE and count >= CANDIDATES_MAX)
             if near.everybody or enough:
                 return near
-            count *= 2
+            count *= 4
 
     def _chosen(self, app: AppId, header: Header, near: Nearest) -> tuple[NodeId, ...]:
         size = max(SET_SIZE, header.replicas)
@@ -204,9 +204,11 @@ class Submissions:
         await self._decisions.keep(signed)
         try:
             hosted = await self._to_home(home, app, Host(signed), Hosted)
-        except RequestError:
-            self._decisions.forget(app)  # it says itself that it has it not: another may be chosen
-            raise
+        except RequestError as error:
+            if error.kind != NOT_TAKEN:
+                raise
+            self._decisions.forget(app)  # another may be chosen next time
+            raise RequestError(str(error)) from error
         if hosted.placed.payload != signed.payload:
             await self._decisions.keep(hosted.placed)  # another node handed it over a moment before
         self._taken.add(app)

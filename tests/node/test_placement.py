@@ -173,6 +173,21 @@ async def test_a_home_that_is_down_is_named_and_a_retry_goes_there(autojump_cloc
         assert there.homes() == ["b"]
 
 
+async def test_after_a_home_has_refused_another_one_is_chosen(autojump_clock: MockClock) -> None:
+    async with nodes("a", "b", "c") as there:
+        header = there.header("b")
+        session = there.grid.nodes["a"].client.session
+        there.grid.crash("b")
+        with pytest.raises(UnreachableError, match="is to live on node b"):
+            await session.submit(application(), header)
+        there.grid.nodes["b"].config = Config(coordinate=False)
+        await there.again("b")
+        with pytest.raises(RequestError, match="not taken: node b was started with --no-coordinate"):
+            await session.submit(application(), header)
+        assert (await session.submit(application(), header)).app == key_of(header)
+        assert there.homes() in (["a"], ["c"])
+
+
 @pytest.mark.parametrize("at", ["a", "c"])
 async def test_a_retry_of_a_lost_submission_makes_no_second_application(at: str, autojump_clock: MockClock) -> None:
     async with nodes("a", "b", "c", "d") as there:
@@ -301,6 +316,28 @@ async def test_an_application_of_another_user_is_kept_but_not_shown(autojump_clo
         for called in (app, "app"):
             with pytest.raises(RequestError, match="application"):
                 await b.client.session.status(called)
+
+
+async def test_what_a_node_keeps_is_published_again_after_its_restart_and_not_all_at_once(
+    autojump_clock: MockClock,
+) -> None:
+    async with nodes("a") as there:
+        session = there.grid.nodes["a"].client.session
+        for _ in range(20):
+            last = (await session.submit(application(seconds=0.0), there.header(placement="local"))).app
+            await session.wait(last)
+        assert len(there.records) == 20
+        running = (await session.submit(application(seconds=60.0), there.header(placement="local"))).app
+        there.grid.crash("a")
+        there.records.clear()
+        await there.start("a")
+        await trio.sleep(0.5)
+        assert len(there.records) == 16
+        assert app_key(running) in there.records
+        await trio.sleep(1)
+        assert len(there.records) == 21
+        await session.forget(last)
+        assert app_key(last) not in there.records
 
 
 async def test_by_name_those_that_keep_applications_are_asked_and_a_bounded_number_of_others(
