@@ -50,6 +50,7 @@ def of_seen_node(seen: SeenNode) -> Data:
         "labels": dict(record.labels),
         "python": record.python,
         "coordinates": record.coordinates,
+        "dialable": record.dialable,
         "trusts_grid": record.trusts_grid,
         "incarnation": record.incarnation,
         "myself": seen.myself,

@@ -43,7 +43,8 @@ def nodes(
 
     The node that answers is marked with a star. SLOTS are taken/all; LOAD is the work that the whole machine has,
     1.0 being one CPU's worth; AGE is the time since the node last gave a sign of life, or "others" where the node that
-    answers is not connected to it, as in a large grid, and hears of it from others.
+    answers is not connected to it, as in a large grid, and hears of it from others. ADDRESS says of whom other
+    machines cannot connect to, though it connects to them, as behind a firewall.
 
     \b
     Examples:
@@ -105,6 +106,11 @@ def _age(seen: SeenNode) -> str:
     return f"{seen.age_s:.1f} s" if seen.connected else "others"
 
 
+def _address(seen: SeenNode) -> str:
+    shown = address(seen.address or next(iter(seen.record.addresses), ""))
+    return shown if seen.record.dialable else f"{shown}, cannot be dialled"
+
+
 def _row(seen: SeenNode) -> list[str]:
     record = seen.record
     return [
@@ -116,6 +122,6 @@ def _row(seen: SeenNode) -> list[str]:
         size(record.memory_bytes),
         f"{record.load:.1f}",
         _age(seen),
-        address(seen.address or next(iter(record.addresses), "")),
+        _address(seen),
         short(record.node),
     ]

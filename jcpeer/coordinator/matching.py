@@ -198,6 +198,7 @@ def _quantified(reason: str, nodes: Sequence[NodeRecord], *, of: int) -> str:
 
 _PLURALS = {
     "asks": "ask",
+    "cannot": "cannot",
     "has": "have",
     "is": "are",
     "offers": "offer",

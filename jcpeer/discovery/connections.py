@@ -7,7 +7,9 @@ In a small grid everybody is connected to everybody. In a large one a node keeps
   end needs, and over which nothing was said for `IDLE_S`, is closed.
 - What is sent to a node without a connection waits for one, for `WAITING_S` at most; then it is `Undelivered`. Nothing
   that was sent over a connection is sent again.
-- Who cannot be dialled is asked to dial us (`CallFor`), by way of those who are connected to it.
+- Who cannot be dialled is asked to dial us (`CallFor`), by way of those who are connected to it, again and again while
+  somebody here wants it. It is dialled only where it was seen on the same local network, for what keeps others out may
+  stand between networks. Two that cannot be dialled do not look for each other.
 - A held connection that is lost is dialled again, until nobody holds it or the directory gives the node up.
 
 Whom to dial, at which address and when, is `discovery.dialling`'s to decide; who is alive, the directory's.
@@ -34,6 +36,12 @@ WAITING_S = 6.0
 """Longer than a dial of two addresses takes, shorter than anybody waits for an answer."""
 WAITING_MAX = 1000
 """Messages that wait for one node; those that come on top are undelivered."""
+CALL_AGAIN_S = 2.0
+CALL_AGAIN_S_MAX = 30.0
+"""A call goes by way of two nodes, and they may have lost it from sight; the time between calls doubles up to this."""
+NEARBY = ("machine", "mdns", "simulated")
+"""Sightings of the local network. Anybody there can announce any number of nodes."""
+NEARBY_MAX = 4096
 
 
 @frozen
@@ -71,9 +79,10 @@ class Undelivered:
 
 @frozen
 class CallFor:
-    """Have this node, which cannot be dialled, dial us."""
+    """Have this node, which cannot be dialled, dial us; `turn` counts how often it was called in vain."""
 
     node: NodeId
+    turn: int = 0
 
 
 @frozen
@@ -122,6 +131,14 @@ class _Met:
 
 
 @define(eq=False)
+class _Call:
+    """A node that cannot be dialled was asked to dial us."""
+
+    again_s: float
+    turn: int = 0
+
+
+@define(eq=False)
 class _Waiting:
     since_s: float
     messages: list[PeerMessage] = field(factory=list)
@@ -138,8 +155,10 @@ class Connections:
         self._held: dict[str, frozenset[NodeId]] = {}
         self._holders: dict[NodeId, int] = {}
         self._met: dict[NodeId, _Met] = {}
-        self.dialable = True
-        """Whether others can connect to this node."""
+        self._nearby: dict[NodeId, None] = {}
+        """Who was seen on the same local network."""
+        self._dialable = True
+        self._calls: dict[NodeId, _Call] = {}
         self._waiting: dict[NodeId, _Waiting] = {}
         self._idle: list[tuple[float, int, NodeId, _Connection]] = []
         self._watched = 0
@@ -153,12 +172,18 @@ class Connections:
             case DialFailed():
                 return self._dial_failed(event, now_s)
             case Sighting():
-                return [*self._dialling.sighted(event, now_s)]
+                return self._sighted(event, now_s)
             case Farewell():
+                self._nearby.pop(event.node, None)
                 self._dialling.said_farewell(event.node, event.incarnation)
                 return []
             case Tick():
-                return [*self._dialling.due(now_s), *self._give_up(now_s), *self._part_with_idle(now_s)]
+                return [
+                    *self._dialling.due(now_s),
+                    *self._call_again(now_s),
+                    *self._give_up(now_s),
+                    *self._part_with_idle(now_s),
+                ]
             case _:
                 assert_never(event)
 
@@ -166,12 +191,21 @@ class Connections:
         """When a `Tick` may have something to do."""
         waiting_s = next(iter(self._waiting.values())).since_s + WAITING_S if self._waiting else math.inf
         idle_s = self._idle[0][0] if self._idle else math.inf
-        return min(self._dialling.wake_s(), waiting_s, idle_s)
+        call_s = min((each.again_s for each in self._calls.values()), default=math.inf)
+        return min(self._dialling.wake_s(), waiting_s, idle_s, call_s)
 
     @property
     def up(self) -> Collection[NodeId]:
         """The peers to whom a connection stands."""
         return self._up.keys()
+
+    def is_nearby(self, node: NodeId) -> bool:
+        """It was seen on the same local network."""
+        return node in self._nearby
+
+    def is_hopeless(self, node: NodeId) -> bool:
+        """There is no connection to this node, and neither of us can be dialled by the other."""
+        return node not in self._up and not self._dialable and not self._can_dial(node)
 
     # --- what the node wants
 
@@ -185,7 +219,7 @@ class Connections:
         begun = self._seek(node, now_s, addresses=addresses) if node not in self._waiting else []
         waiting = self._waiting.get(node)
         if waiting is None:
-            if not begun and not self._dialling.seeks(node):
+            if not begun and not self._dialling.seeks(node) and node not in self._calls:
                 return [Undelivered(node, message)]
             waiting = self._waiting[node] = _Waiting(now_s)
         if len(waiting.messages) >= WAITING_MAX:
@@ -246,13 +280,22 @@ class Connections:
         self._dialling.meet(node, incarnation)
         if node in self._up:
             self._dialling.reachable_at(node, addresses, incarnation)
-        elif node in self._holders or node in self._waiting:
-            return self._seek(node, now_s)
-        return []
+            return []
+        if not self._can_dial(node):
+            self._dialling.forget(node)
+        return self._seek(node, now_s) if self._is_wanted(node) else []
+
+    def found_dialable(self, dialable: bool, *, now_s: float) -> list[Effect]:
+        """Whether others can connect to this node."""
+        self._dialable = dialable
+        self._calls.clear()
+        wanted = sorted({*self._holders, *self._waiting} - self._up.keys())
+        return [each for node in wanted if not self._can_dial(node) for each in self._call(node, now_s)]
 
     def lost_sight(self, node: NodeId) -> None:
         """The directory no longer has this node."""
         self._met.pop(node, None)
+        self._calls.pop(node, None)
         self._dialling.lose_sight(node)
 
     def moved(self, *, now_s: float) -> list[Effect]:
@@ -268,16 +311,30 @@ class Connections:
         assert counted == self._holders, "each holder counts once"
         assert not self._waiting.keys() & self._up.keys(), "nothing waits for a connection that stands"
         assert self._me not in self._up, "connected to itself"
+        assert not self._calls.keys() & self._up.keys(), "who is connected need not be called"
+        assert self._dialable or not self._calls, "nobody can answer the call of one that cannot be dialled"
         for node, connection in self._up.items():
             assert connection.watched or self._is_needed(node, connection), "an idle connection is forgotten"
         self._dialling.check()
 
     # --- connections that come and go
 
+    def _sighted(self, event: Sighting, now_s: float) -> list[Effect]:
+        effects: list[Effect] = [*self._dialling.sighted(event, now_s)]
+        node = event.node
+        if node is None or event.source not in NEARBY or node in self._nearby or len(self._nearby) >= NEARBY_MAX:
+            return effects
+        could_dial = self._can_dial(node)
+        self._nearby[node] = None
+        if not could_dial and node not in self._up and self._is_wanted(node):
+            effects += self._seek(node, now_s)
+        return effects
+
     def _peer_up(self, event: PeerUp, now_s: float) -> list[Effect]:
         node = event.peer
         addresses = tuple(dict.fromkeys(each for each in (event.address, *event.hello.addresses) if each))
         self._dialling.connected(node, addresses, event.hello.incarnation)
+        self._calls.pop(node, None)
         connection = self._up[node] = _Connection(now_s, event.hello.incarnation)
         effects: list[Effect] = []
         if node in self._holders:
@@ -298,7 +355,10 @@ class Connections:
                 return []
             return self._seek(event.peer, now_s)
         left = event.proof == "left"
-        return [*self._dialling.lost(event.peer, now_s, incarnation=connection.incarnation, left=left)]
+        can_dial = self._can_dial(event.peer)
+        dials = self._dialling.lost(event.peer, now_s, incarnation=connection.incarnation, left=left or not can_dial)
+        call = not can_dial and not left and event.peer in self._holders
+        return [*dials, *(self._call(event.peer, now_s) if call else ())]
 
     def _dial_failed(self, event: DialFailed, now_s: float) -> list[Effect]:
         dials, news = self._dialling.failed(event.address, event.expected, now_s, turned=event.turned)
@@ -311,8 +371,8 @@ class Connections:
 
     def _seek(self, node: NodeId, now_s: float, *, addresses: tuple[str, ...] = ()) -> list[Effect]:
         met = self._met.get(node, _Met())
-        if not met.dialable:
-            return [CallFor(node)] if self.dialable else []
+        if not self._can_dial(node):
+            return self._call(node, now_s)
         return [*self._dialling.want(node, met.addresses or addresses, met.incarnation, now_s)]
 
     def _give_up(self, now_s: float) -> list[Effect]:
@@ -327,7 +387,34 @@ class Connections:
                 self._dialling.no_longer_want(node)
         return effects
 
+    # --- who cannot be dialled
+
+    def _can_dial(self, node: NodeId) -> bool:
+        return self._met.get(node, _Met()).dialable or node in self._nearby
+
+    def _call(self, node: NodeId, now_s: float) -> list[Effect]:
+        if not self._dialable or node in self._calls:
+            return []
+        self._calls[node] = _Call(now_s + CALL_AGAIN_S)
+        return [CallFor(node)]
+
+    def _call_again(self, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for node, call in list(self._calls.items()):
+            if call.again_s > now_s:
+                continue
+            if self._can_dial(node) or not self._is_wanted(node):
+                del self._calls[node]
+                continue
+            call.turn += 1
+            call.again_s = now_s + min(CALL_AGAIN_S * 2.0 ** min(call.turn, 30), CALL_AGAIN_S_MAX)
+            effects.append(CallFor(node, call.turn))
+        return effects
+
     # --- needs
+
+    def _is_wanted(self, node: NodeId) -> bool:
+        return node in self._holders or node in self._waiting
 
     def _is_needed(self, node: NodeId, connection: _Connection) -> bool:
         return node in self._holders or connection.needed_there

@@ -3,7 +3,8 @@
 A node behind a firewall or an address translator that lets nothing in still takes part over the connections that it
 opens. But it is no place for copies, nobody dials it in vain, and who needs it has it called (`CallBack`).
 
-- Nobody on this machine is asked: what goes through a loopback says nothing.
+- Nobody on this machine is asked: what goes through a loopback says nothing. Those on the same local network are asked
+  only while nobody else is there: what keeps others out may stand between networks.
 - One success proves it. Two failures in a row, of different peers where there are several, are taken to disprove it.
 - It is looked at again after a while, and at once when this machine has a new address.
 """
@@ -11,6 +12,7 @@ opens. But it is no place for copies, nobody dials it in vain, and who needs it 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import assert_never
 
 from attrs import frozen
@@ -78,7 +80,9 @@ Effect = Ask | Found
 class Dialability:
     """Feed every event to `handle`, perform the effects in order, tick at least when `wake_s` says so."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_nearby: Callable[[NodeId], bool] = lambda peer: False) -> None:
+        """`is_nearby`: the peer was seen on the same local network."""
+        self._is_nearby = is_nearby
         self._peers: dict[NodeId, None] = {}
         """The one that was asked least lately first."""
         self._due_s = math.inf
@@ -86,6 +90,8 @@ class Dialability:
         self._calls = 0
         self._failures = 0
         self._dialable = True
+        self._found_nearby = False
+        """What was found last was found by one on the same local network."""
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         match event:
@@ -93,6 +99,8 @@ class Dialability:
                 self._peers[event.peer] = None
                 if self._due_s == math.inf:
                     self._due_s = now_s + SETTLE_S
+                elif self._found_nearby and self._asked is None and not self._is_nearby(event.peer):
+                    self._due_s = min(self._due_s, now_s + SETTLE_S)
                 return []
             case PeerWent():
                 self._peers.pop(event.peer, None)
@@ -118,7 +126,7 @@ class Dialability:
         return self._due_s
 
     def _ask(self, now_s: float) -> list[Effect]:
-        peer = next(iter(self._peers))
+        peer = next((each for each in self._peers if not self._is_nearby(each)), next(iter(self._peers)))
         self._peers[peer] = self._peers.pop(peer)
         self._calls += 1
         self._asked = Ask(peer, self._calls)
@@ -129,6 +137,7 @@ class Dialability:
         if self._asked != Ask(event.peer, event.call):
             return []
         self._asked = None
+        self._found_nearby = self._is_nearby(event.peer)
         if event.reached:
             self._failures = 0
             self._due_s = now_s + AGAIN_S

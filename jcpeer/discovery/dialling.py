@@ -166,6 +166,12 @@ class Dialling:
         if target is not None and target.pace is WANTED:
             del self._targets[node]
 
+    def forget(self, node: NodeId) -> None:
+        """It cannot be dialled: it is no longer looked for, unless the user named it."""
+        target = self._targets.get(node)
+        if target is not None and target.pace is not BOOTSTRAP:
+            del self._targets[node]
+
     def seeks(self, node: NodeId) -> bool:
         """Whether this node is being looked for."""
         return node in self._targets

@@ -329,7 +329,9 @@ class Directory:
         member = self._members.get(event.peer)
         if up is None or member is None or event.proof == "parted" or member.record.incarnation > up.incarnation:
             return []
-        return self._bury(event.peer, event.why, event.proof, now_s)
+        # A firewall that lets nobody in refuses for the node behind it, which may be alive.
+        proven = event.proof != "refused" or member.record.dialable
+        return self._bury(event.peer, event.why, event.proof if proven else "silent", now_s)
 
     # --- what peers say
 

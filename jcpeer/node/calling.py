@@ -40,7 +40,7 @@ class Calling:
         self._directory = directory
         self._nursery = nursery
         self._found = found
-        self._machine = Dialability()
+        self._machine = Dialability(is_nearby=reach.machine.is_nearby)
         self._alarm = Alarm(self._machine.wake_s, lambda: self._tell(dialability.Tick()))
         self._probing: set[NodeId] = set()
 
@@ -70,13 +70,20 @@ class Calling:
             case CallBack():
                 self._call_back(peer, message)
 
-    def call_for(self, node: NodeId) -> None:
-        """Have a node that cannot be dialled dial us, by way of those that it keeps connections with."""
+    def call_for(self, node: NodeId, turn: int) -> None:
+        """Have a node that cannot be dialled dial us, by way of those that it keeps connections with: at each turn by
+        others, should these have lost it from sight."""
         caller = Contact(self._reach.me, self._reach.addresses)
         through = [each for each in self._directory.neighbours_of(node) if each != self._reach.me]
+        through = [each for each in through if self._may_be_connected_to(each)]
         through.sort(key=lambda each: (each not in self._reach.machine.up, each))
-        for each in through[:CALLERS_MAX]:
-            self._reach.send(each, CallBack(node, caller))
+        for step in range(min(CALLERS_MAX, len(through))):
+            self._reach.send(through[(turn * CALLERS_MAX + step) % len(through)], CallBack(node, caller))
+
+    def _may_be_connected_to(self, node: NodeId) -> bool:
+        """Whoever cannot be dialled is not connected to another such one, unless they are near each other."""
+        record = self._directory.record_of(node)
+        return record is not None and record.dialable
 
     def _call_back(self, peer: NodeId, message: CallBack) -> None:
         if message.target == self._reach.me:

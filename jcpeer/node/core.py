@@ -90,6 +90,7 @@ EVENTS_AT_ONCE_MAX = 200
 LOAD_S = 2.0
 """Between looks at the machine's load."""
 HOUR_S = 3600.0
+UNCONNECTABLE = "cannot be dialled, and neither can the coordinator: so they are not connected"
 LEAVE_S = 3.0
 """Bound on handing attempts back when the node stops."""
 
@@ -103,7 +104,7 @@ class Node:
             undelivered=self._undelivered,
             unreached=self._unreached,
             turned_away=self._turned_away,
-            call_for=lambda node: self.calling.call_for(node),
+            call_for=lambda node, turn: self.calling.call_for(node, turn),
         )
         self.parts = parts = evolve(parts, network=self.reach)
         self._users: dict[NodeId, str] = {}
@@ -350,10 +351,17 @@ class Node:
         self._refresh_record()
 
     def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
-        if isinstance(message, Ask):
-            self.elsewhere.lost(node)
-        elif isinstance(message, Probe | Hand):
-            self.participation.post(NotReached(node))
+        match message:
+            case Ask():
+                self.elsewhere.lost(node)
+            case Recruit():
+                why = UNCONNECTABLE if self.reach.machine.is_hopeless(node) else "cannot be reached by the coordinator"
+                log.debug("a node was not called up", node=self.name_of(node), app=message.app, why=why)
+                self.applications.heard(node, Decline(message.app, message.epoch, why))
+            case Probe() | Hand():
+                self.participation.post(NotReached(node))
+            case _:
+                pass
 
     def _unreached(self, node: NodeId) -> None:
         self._tell_directory(Unreached(node))

@@ -52,7 +52,7 @@ class Reach:
         undelivered: Callable[[NodeId, PeerMessage], None] = lambda node, message: None,
         unreached: Callable[[NodeId], None] = lambda node: None,
         turned_away: Callable[[NodeId], None] = lambda node: None,
-        call_for: Callable[[NodeId], None] = lambda node: None,
+        call_for: Callable[[NodeId, int], None] = lambda node, turn: None,
     ) -> None:
         self.machine = Connections(carrier.me)
         self._carrier = carrier
@@ -106,6 +106,8 @@ class Reach:
         return self._carrier.streams(peer)
 
     async def open_stream(self, peer: NodeId) -> ByteStream:
+        if self.machine.is_hopeless(peer):
+            raise UnreachableError(f"neither node …{short(peer)} nor this one can be dialled by the other")
         if peer not in self.machine.up:
             up = self._ups.setdefault(peer, trio.Event())
             self._perform(self.machine.reach(peer, now_s=trio.current_time()))
@@ -136,7 +138,9 @@ class Reach:
 
     def met(self, record: NodeRecord) -> None:
         """The directory has this node."""
-        self._perform(self.machine.met(record.node, record.addresses, record.incarnation, now_s=trio.current_time()))
+        now_s = trio.current_time()
+        met = self.machine.met
+        self._perform(met(record.node, record.addresses, record.incarnation, dialable=record.dialable, now_s=now_s))
 
     def lost_sight(self, node: NodeId) -> None:
         """The directory no longer has this node."""
@@ -144,7 +148,7 @@ class Reach:
 
     def found_dialable(self, dialable: bool) -> None:
         """Whether others can connect to this node."""
-        self.machine.dialable = dialable
+        self._perform(self.machine.found_dialable(dialable, now_s=trio.current_time()))
 
     def moved(self) -> None:
         """This machine has a new address."""
@@ -192,7 +196,7 @@ class Reach:
                 case Undelivered():
                     self._undelivered(effect.node, effect.message)
                 case CallFor():
-                    self._call_for(effect.node)
+                    self._call_for(effect.node, effect.turn)
                 case Unreached():
                     self._unreached(effect.node)
                 case TurnedAway():
