@@ -12,11 +12,12 @@ from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, Tick, Woke
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
-from jcpeer.errors import RequestError
+from jcpeer.errors import MembershipError, RequestError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
 from jcpeer.node.soundness import sound_report
+from jcpeer.rdv.placement import open_placed
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import Submitted
 from jcpeer.wire.messages import (
@@ -67,6 +68,8 @@ class Applications:
         self._appeared = appeared
         self._forgotten = forgotten
         self._hosts: dict[AppId, ApplicationHost] = {}
+        self._of_other_grids: set[AppId] = set()
+        """This node was in another grid when it kept them: they concern nobody in this one but its own clients."""
         self._awake_s = parts.clock_s()
         self._running: dict[AppId, None] = {}
         self._begun = trio.Event()
@@ -87,7 +90,17 @@ class Applications:
                 log.info("application goes on", app=app, name=state.header.name)
                 effects = host.machine.take_over(now_s=trio.current_time(), absent=self._absent_outputs(state))
                 self._start(host, effects)
-            self._appeared(host)
+            if self._is_of_this_grid(state.placed):
+                self._appeared(host)
+            else:
+                self._of_other_grids.add(app)
+
+    def _is_of_this_grid(self, submitted: Submitted) -> bool:
+        try:
+            open_placed(submitted.placed, root=self._parts.standing.membership.root, now_s=None)
+        except MembershipError:
+            return False
+        return True
 
     def _absent_outputs(self, state: ApplicationState) -> set[Digest]:
         """What our own attempts left that neither their reports nor our disk kept."""
@@ -182,16 +195,20 @@ class Applications:
     def get(self, app: AppId) -> ApplicationHost | None:
         return self._hosts.get(app)
 
-    def find(self, wanted: str, *, user: str) -> ApplicationHost | None:
+    def find(self, wanted: str, *, user: str, local: bool = False) -> ApplicationHost | None:
         """An application of this user: by id, by unique prefix of it, or by name, of which the latest counts if all
-        earlier ones have ended.
+        earlier ones have ended. `local`: the user is a client of this very node.
 
         Raises:
             RequestError: several are meant.
         """
+
+        def shown(host: ApplicationHost) -> bool:
+            return host.machine.state.header.user == user or (local and host.app in self._of_other_grids)
+
         if (exact := self._hosts.get(AppId(wanted))) is not None:
-            return exact if exact.machine.state.header.user == user else None
-        theirs = [each for each in self if each.machine.state.header.user == user]
+            return exact if shown(exact) else None
+        theirs = [each for each in self if shown(each)]
         named = [each for each in theirs if each.machine.state.header.name == wanted]
         running = [each for each in named if each.app in self._running]
         found = running or named[-1:]

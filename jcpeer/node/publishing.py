@@ -6,14 +6,12 @@ from typing import NoReturn
 
 import trio
 
-from jcpeer.errors import MembershipError
 from jcpeer.ids import AppId, app_key
 from jcpeer.membership.signed import sign
 from jcpeer.node.finder import Finder
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
 from jcpeer.rdv.location import LIFETIME_S, Location
-from jcpeer.rdv.placement import open_placed
 
 AT_ONCE_MAX = 16
 """Each is a lookup and a few messages; a node that keeps the results of thousands must not start with a flood."""
@@ -51,10 +49,6 @@ class Publishing:
         state, membership = host.machine.state, self._parts.standing.membership
         if state.placed is None or host.machine.epoch.node != self._parts.identity.node:
             return
-        try:
-            open_placed(state.placed.placed, root=membership.root, now_s=None)
-        except MembershipError:
-            return  # of the grid that this node was in before: nobody here could believe it
         # A clock that was set back may make it stale; then the next epoch repairs it, or the record's end.
         self._sequence = max(self._sequence + 1, int(self._parts.clock_s() * 1000))
         location = Location(

@@ -111,7 +111,7 @@ class Service:
             JcpeerError: the request is refused; the text says why.
         """
         if isinstance(body, AboutApplication):
-            host = self._applications.find(body.app, user=self._user)
+            host = self._applications.find(body.app, user=self._user, local=True)
             replies = self.answer(body, host) if host else self._whereabouts.about(body)
             async with aclosing(replies):
                 async for reply in replies:
