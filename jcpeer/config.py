@@ -23,6 +23,7 @@ from attrs import field, frozen
 
 from jcpeer.application.quantities import parse_bytes, parse_seconds
 from jcpeer.errors import ConfigError
+from jcpeer.hours import parse_hours
 
 
 @frozen
@@ -45,7 +46,21 @@ class Config:
     mdns: bool = field(default=True, metadata={"help": "announce and look for nodes on the local network"})
     coordinate: bool = field(default=True, metadata={"help": "be willing to coordinate applications"})
     trust_grid: bool = field(default=False, metadata={"help": "run tasks of every member, not only of your own user"})
+    only_users: tuple[str, ...] = field(default=(), metadata={"help": "of the members, run tasks of these users only"})
+    refuse_users: tuple[str, ...] = field(default=(), metadata={"help": "run no tasks of these users"})
+    only_labels: Mapping[str, str] = field(
+        factory=dict, metadata={"help": "KEY=VALUE that an application must have for its tasks to run here"}
+    )
+    refuse_labels: Mapping[str, str] = field(
+        factory=dict, metadata={"help": "KEY=VALUE that an application must not have"}
+    )
+    hours: str = field(
+        default="", metadata={"help": "when new tasks are taken, local time, as in Mon-Fri 18:00-08:00, Sat-Sun"}
+    )
 
+    share_half_life_s: float = 600.0
+    """Use of slots that long ago counts half when users get equal shares; as long as a few tasks, so that one that
+    takes long is made up for, and short enough that nobody waits for what was in the morning. (HTCondor: 1 day.)"""
     store_bytes_max: int = field(default=10 * 2**30, metadata={"help": "limit of the blob store"})
     """Blobs of running applications are never dropped for it; a 300 MiB input must fit with room to spare."""
     results_kept_s: float = 7 * 24 * 3600.0
@@ -69,6 +84,10 @@ NOT_SETTINGS = (*ABOUT_PLACES, "node", "debug")
 """Variables with our prefix that say other things."""
 FLAGS: Mapping[str, str] = {
     "labels": "--label",
+    "only_users": "--only-user",
+    "refuse_users": "--refuse-user",
+    "only_labels": "--only-label",
+    "refuse_labels": "--refuse-label",
     "mdns": "--no-mdns",
     "coordinate": "--no-coordinate",
 }
@@ -279,7 +298,23 @@ def _known_nodes(value: object) -> tuple[str, ...]:
     return tuple(dict.fromkeys(_known_node(each) for each in _texts(value)))
 
 
-def _labels(value: object) -> dict[str, str]:
+def _users(value: object) -> tuple[str, ...]:
+    return tuple(dict.fromkeys(_texts(value)))
+
+
+def _hours(value: object) -> str:
+    text = _text(value).strip()
+    if text:
+        parse_hours(text)
+    return text
+
+
+def read_labels(value: object) -> dict[str, str]:
+    """Labels: a table, or KEY=VALUE as texts.
+
+    Raises:
+        ValueError: one cannot be.
+    """
     pairs: Iterable[tuple[str, object]]
     pairs = value.items() if isinstance(value, Mapping) else [_pair(each) for each in _texts(value)]
     return dict(_label(key, each) for key, each in pairs)
@@ -313,11 +348,17 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "gpus": _count,
     "disk": parse_bytes,
     "cost": _price,
-    "labels": _labels,
+    "labels": read_labels,
     "bootstrap": _known_nodes,
     "mdns": _flag_value,
     "coordinate": _flag_value,
     "trust_grid": _flag_value,
+    "only_users": _users,
+    "refuse_users": _users,
+    "only_labels": read_labels,
+    "refuse_labels": read_labels,
+    "hours": _hours,
+    "share_half_life_s": _positive_duration,
     "store_bytes_max": _positive_size,
     "results_kept_s": _positive_duration,
     "heartbeat_s": _positive_duration,

@@ -24,6 +24,7 @@ class LoadedApplication:
     on_failure: OnFailure = "finish"
     placement: Placement = "local"
     dispatch: Dispatch = "assign"
+    labels: Mapping[str, str] = field(factory=dict)
     results: tuple[TaskId, ...] = ()
     """The tasks whose outputs are wanted: those that nobody waits for, and those marked `keep`."""
     files: Mapping[Digest, Path] = field(factory=dict)

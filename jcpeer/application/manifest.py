@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal, get_args
 
-from attrs import frozen
+from attrs import field, frozen
 
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.ids import KEY_BITS, AppId, NodeId, key_of
@@ -51,6 +51,8 @@ class Header:
     replicas: int = 1
     open_ended: bool = False
     """More batches may come for as long as the client lives (an executor): not a failure of patience."""
+    labels: Mapping[str, str] = field(factory=dict)
+    """What it is, for nodes whose owners take or refuse work by that."""
 
 
 @frozen

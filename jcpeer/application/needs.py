@@ -8,6 +8,7 @@ from contextlib import suppress
 from jcpeer.application.fields import Fields
 from jcpeer.application.quantities import parse_bytes
 from jcpeer.application.task import Needs
+from jcpeer.config import read_labels
 
 NEEDS_KEYS = ("cpus", "memory", "gpus", "disk", "max_cost", "labels")
 
@@ -26,6 +27,18 @@ def read_needs(fields: Fields, labels: Mapping[str, str]) -> Needs:
         disk_bytes=_size(fields, "disk"),
         cost_max=_price(fields, "max_cost"),
     )
+
+
+def application_labels(fields: Fields) -> dict[str, str]:
+    """The labels that an application has, by which owners of nodes choose.
+
+    Raises:
+        GraphError: one cannot be.
+    """
+    try:
+        return read_labels(fields.text_table("labels"))
+    except ValueError as error:
+        fields.refuse(f"labels: {error}")
 
 
 def quantity(fields: Fields, key: str, parse: Callable[[object], float]) -> float | None:

@@ -29,7 +29,7 @@ from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
 from jcpeer.application.manifest import Dispatch, OnFailure, Placement, policy_fault
 from jcpeer.application.modules import import_root, pack_modules
 from jcpeer.application.names import arrival_name, plain_name, task_id_fault, task_id_from
-from jcpeer.application.needs import NEEDS_KEYS, quantity, read_needs
+from jcpeer.application.needs import NEEDS_KEYS, application_labels, quantity, read_needs
 from jcpeer.application.quantities import parse_seconds
 from jcpeer.application.references import File, OutputRef, TaskRef
 from jcpeer.application.task import ARGUMENTS, FUNCTION, MODULES, VALUE, Call, Command, Input, Needs, OutputOf, Task
@@ -97,6 +97,7 @@ class Application:
         placement: `local`: its coordinator is the node that it is handed to; `rdv`: the member closest to its key.
         dispatch: Who decides where a task runs. `assign`: the coordinator; `grab`: participants compete for offers;
             `relay`: whoever finishes a task starts its children.
+        labels: What it is, for nodes whose owners choose by that.
     """
 
     def __init__(
@@ -107,6 +108,7 @@ class Application:
         on_failure: OnFailure = "finish",
         placement: Placement = "local",
         dispatch: Dispatch = "assign",
+        labels: Mapping[str, str] | None = None,
     ) -> None:
         if not name.strip() or len(name) > 200 or not name.isprintable():
             raise GraphError(f"an application cannot be called {name!r:.80}; use one line of at most 200 characters")
@@ -119,6 +121,7 @@ class Application:
         self.on_failure: OnFailure = on_failure
         self.placement: Placement = placement
         self.dispatch: Dispatch = dispatch
+        self.labels = application_labels(Fields(f"application {name}", {"labels": dict(labels or {})}))
         self._directory = _directory_of_caller() if directory is None else Path(directory).absolute()
         self._tasks: list[Task] = []
         self._ids: set[TaskId] = set()
@@ -319,6 +322,7 @@ class Application:
             on_failure=self.on_failure,
             placement=self.placement,
             dispatch=self.dispatch,
+            labels=self.labels,
             results=tuple(task.id for task in tasks if task.id in kept),
             files=dict(self._blobs.files),
             data=dict(self._blobs.data),

@@ -4,6 +4,7 @@
     name = "words"                    # default: the file's name
     on_failure = "finish"             # or "stop": a failed task cancels the other branches
     dispatch = "assign"               # or "grab", "relay"; and placement = "local" or "rdv"
+    labels = {queue = "short"}        # what it is, for nodes whose owners choose by that
     defaults = {retries = 2}          # for every task: what it needs, timeout, retries, env
 
     [application.variables]           # {name} in any text below; `--set top=20` replaces the value
@@ -55,7 +56,7 @@ from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
 from jcpeer.application.manifest import POLICIES, policy_fault
 from jcpeer.application.matrix import Expansion, expand, local_files, scalar_text
 from jcpeer.application.names import arrival_name, one_line, plain_name, remedy, task_id_fault
-from jcpeer.application.needs import NEEDS_KEYS, quantity, read_needs
+from jcpeer.application.needs import NEEDS_KEYS, application_labels, quantity, read_needs
 from jcpeer.application.patterns import find_files, is_pattern, matching
 from jcpeer.application.quantities import parse_seconds
 from jcpeer.application.reading import read_text
@@ -120,7 +121,7 @@ class _Reader:
     def read(self, variables: Mapping[str, str]) -> LoadedApplication:
         self._top.only(("application", "task"))
         application = self._inner(self._top, "application")
-        application.only(("name", *POLICIES, "defaults", "variables"))
+        application.only(("name", *POLICIES, "labels", "defaults", "variables"))
         name = application.text("name", self._path.stem)
         if not name.strip() or len(name) > 200 or not name.isprintable():
             application.refuse('name must be one line of at most 200 characters; write name = "…"')
@@ -141,6 +142,7 @@ class _Reader:
             name=name,
             tasks=tasks,
             **policies,
+            labels=application_labels(application),
             results=tuple(task.id for task in tasks if task.id in kept),
             files=self._blobs.files,
             data=self._blobs.data,

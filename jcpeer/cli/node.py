@@ -63,6 +63,25 @@ def node(
             help="Run tasks of all members, not only of your own user; they can do all that you can.  [no]",
         ),
     ] = None,
+    only_user: Annotated[
+        list[str] | None,
+        typer.Option(metavar="USER", help="Of the members, run tasks of this user only. Can be repeated."),
+    ] = None,
+    refuse_user: Annotated[
+        list[str] | None, typer.Option(metavar="USER", help="Run no tasks of this user. Can be repeated.")
+    ] = None,
+    only_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Run applications only that have this label. Can be repeated."),
+    ] = None,
+    refuse_label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="Run no applications that have this label. Can be repeated."),
+    ] = None,
+    hours: Annotated[
+        str | None,
+        typer.Option(metavar="HOURS", help="When to take new tasks, as in Mon-Fri 18:00-08:00, Sat-Sun.  [always]"),
+    ] = None,
     grid: Annotated[
         str | None, typer.Option(metavar="GRID", help="Which grid to be in, if this machine knows several.")
     ] = None,
@@ -107,6 +126,11 @@ def node(
         "mdns": mdns,
         "coordinate": coordinate,
         "trust_grid": trust_grid,
+        "only_users": only_user,
+        "refuse_users": refuse_user,
+        "only_labels": only_label,
+        "refuse_labels": refuse_label,
+        "hours": hours,
         "grid": grid,
         "state_dir": state_dir,
     }

@@ -31,6 +31,7 @@ from jcpeer.client.header import header_for
 from jcpeer.client.local import VARIABLE, find_socket
 from jcpeer.client.own_node import own_node
 from jcpeer.client.session import Session
+from jcpeer.config import read_labels
 from jcpeer.errors import ConfigError, JcpeerError, NoNodeError
 from jcpeer.ids import AppId
 
@@ -71,6 +72,10 @@ def run(
             metavar="POLICY", help="Who places tasks: assign, grab or relay.  [what the file says, or assign]"
         ),
     ] = None,
+    label: Annotated[
+        list[str] | None,
+        typer.Option(metavar="KEY=VALUE", help="What it is, for nodes that choose by that. Can be repeated."),
+    ] = None,
     scale: Annotated[
         float, typer.Option(metavar="FACTOR", help="Of a recorded run: multiply its times.", show_default=False)
     ] = 1.0,
@@ -107,7 +112,7 @@ def run(
         )
     policies = _policies(placement=placement, dispatch=dispatch)
     loaded = load(file, variables=variables_from(set_ or ()), scale=scale, burn=burn)
-    loaded = evolve(loaded, **policies)
+    loaded = evolve(loaded, **policies, labels={**loaded.labels, **_labels(label or [])})
     wanted = _Wanted(output, leave=no_output or (output is None and loaded.recorded_makespan_s is not None))
     with _ended_by_signals(), _some_node(node, detach=detach) as place:
         if detach:
@@ -138,6 +143,13 @@ def _policies(**given: str | None) -> dict[str, Any]:
         if value is not None and (fault := policy_fault(policy, value)):
             raise ConfigError(f"--{fault}")
     return {policy: value for policy, value in given.items() if value is not None}
+
+
+def _labels(pairs: list[str]) -> dict[str, str]:
+    try:
+        return read_labels(pairs)
+    except ValueError as error:
+        raise ConfigError(f"--label: {error}") from error
 
 
 # --- the node

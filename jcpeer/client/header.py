@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Mapping
 
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.manifest import Dispatch, Header, OnFailure, Placement, policy_fault
@@ -28,7 +29,13 @@ def header_for(
     dispatch = loaded.dispatch if dispatch is None else dispatch
     if fault := policy_fault("placement", placement) or policy_fault("dispatch", dispatch):
         raise GraphError(f"application {loaded.name}: {fault}")
-    return new_header(loaded.name, on_failure=loaded.on_failure, placement=placement, dispatch=dispatch)
+    return new_header(
+        loaded.name,
+        on_failure=loaded.on_failure,
+        placement=placement,
+        dispatch=dispatch,
+        labels=loaded.labels,
+    )
 
 
 def new_header(
@@ -38,6 +45,7 @@ def new_header(
     placement: Placement = "local",
     dispatch: Dispatch = "assign",
     open_ended: bool = False,
+    labels: Mapping[str, str] | None = None,
 ) -> Header:
     """The header of a new application. Keep it to resume its submission; each new one is another application."""
     return Header(
@@ -48,4 +56,5 @@ def new_header(
         placement=placement,
         dispatch=dispatch,
         open_ended=open_ended,
+        labels=labels or {},
     )

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 
 from jcpeer.application.task import Task
 from jcpeer.coordinator.attempts import Attempts
@@ -10,7 +10,7 @@ from jcpeer.coordinator.events import Effect
 from jcpeer.coordinator.matching import unmet_need
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Recorder
-from jcpeer.coordinator.roster import Participant, Roster, prefetch_slots, queued_last_first, slots_of
+from jcpeer.coordinator.roster import Participant, Roster, has_room, queued_last_first, slots_of
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.wire.messages import AttemptOrder
 
@@ -43,6 +43,9 @@ class Assigning:
         for node, batch in orders.items():
             effects += self._orders.to_send(node, batch)
         return effects
+
+    def heads(self) -> Iterator[TaskId]:
+        return self._attempts.ready.heads()
 
     def look(self, *, now_s: float) -> list[Effect]:
         return self._rebalance(now_s=now_s)
@@ -97,7 +100,8 @@ class Assigning:
     def _withdraw(
         self, owner_id: NodeId, owner: Participant, task: TaskId, helper: Participant, *, now_s: float
     ) -> list[Effect]:
-        if unmet_need(self._recorder.state.tasks[task].spec, helper.record) is not None:
+        spec = self._recorder.state.tasks[task].spec
+        if slots_of(spec.needs) > helper.slots_free or unmet_need(spec, helper.record) is not None:
             return []
         for name, node in self._attempts.of(task).items():
             attempt = owner.assigned.get(name) if node == owner_id else None
@@ -110,9 +114,11 @@ class Assigning:
 def able_to_run(
     task: Task, participants: Mapping[NodeId, Participant], *, avoid: frozenset[NodeId]
 ) -> dict[NodeId, Participant]:
-    """The participants that offer what this task, and so each task of its queue, needs."""
+    """The participants with slots for us that offer what this task, and so each task of its queue, needs."""
     return {
-        node: each for node, each in participants.items() if node not in avoid and unmet_need(task, each.record) is None
+        node: each
+        for node, each in participants.items()
+        if each.slots and node not in avoid and unmet_need(task, each.record) is None
     }
 
 
@@ -132,7 +138,7 @@ def choose(
     best: tuple[tuple[bool, int, float], NodeId] | None = None
     for node, participant in able.items():
         free = participant.slots_free
-        if free + prefetch_slots(participant.slots, mean_run_s) < wanted:
+        if not has_room(participant, wanted, mean_run_s):
             continue
         score = (free >= wanted, local_bytes(task, node), free / participant.slots)
         if best is None or score > best[0]:

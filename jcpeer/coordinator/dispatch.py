@@ -6,7 +6,7 @@ is at work. All of them leave outcomes, losses and cancelling to it.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Protocol
 
 from jcpeer.application.manifest import Dispatch
@@ -26,6 +26,9 @@ class Policy(Protocol):
 
     def place(self, *, now_s: float) -> list[Effect]:
         """No further event waits: see that ready tasks come to run."""
+
+    def heads(self) -> Iterator[TaskId]:
+        """Tasks that stand for all that wait to be given to somebody, as far as needs go."""
 
     def look(self, *, now_s: float) -> list[Effect]:
         """Time has passed."""

@@ -7,6 +7,8 @@ lease, and is made again.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 from jcpeer.coordinator.assigning import Assigning
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect, Send
@@ -94,6 +96,10 @@ class Grabbing(Assigning):
             else:
                 self._gone.setdefault(node, []).append(task)
         return [*self._orders.to_send(node, orders), *self._say_gone()]
+
+    def heads(self) -> Iterator[TaskId]:
+        yield from super().heads()
+        yield from (next(iter(group)) for group in self._groups.values() if group)
 
     def look(self, *, now_s: float) -> list[Effect]:
         for group in list(self._groups.values()):

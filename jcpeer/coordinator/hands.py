@@ -59,7 +59,7 @@ class Hands:
         is_news = record.standing == "pending" and not self._attempts.of(name.task) and not self._is_past(name)
         if not moves and not (is_news and not finished.isdisjoint(record.spec.parents())):
             return []  # what the other said itself counts, or that it is gone
-        participant = self._roster.participants.get(node) or self._take_part(node)
+        participant = self._roster.participants.get(node) or self._take_part(node, now_s=now_s)
         if participant is None:
             if moves:
                 self._attempts.free(name)
@@ -78,7 +78,7 @@ class Hands:
         result = self._state.tasks[name.task].result
         return self._attempts.is_closed(name) or (result is not None and result.outcome.attempt == name)
 
-    def _take_part(self, node: NodeId) -> Participant | None:
+    def _take_part(self, node: NodeId, *, now_s: float) -> Participant | None:
         """It does, as another participant says; None if nobody knows it here."""
         candidate = self._roster.candidates.get(node)
-        return self._roster.confirm(node, candidate.record.slots) if candidate is not None else None
+        return self._roster.confirm(node, candidate.record.slots, now_s=now_s) if candidate is not None else None

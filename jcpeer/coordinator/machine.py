@@ -46,7 +46,7 @@ from jcpeer.coordinator.hands import Hands
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Acknowledgement, Recorder
 from jcpeer.coordinator.results import Results
-from jcpeer.coordinator.roster import Assigned, Participant, Roster, slots_of
+from jcpeer.coordinator.roster import Assigned, Participant, Roster, beyond_room, slots_of
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import (
@@ -92,7 +92,7 @@ class Coordinator:
             clock_s: Seconds since 1970 when `now_s` was read; entries bear such times, for showing only.
         """
         self.state = state
-        self.roster = Roster(user=state.header.user)
+        self.roster = Roster(state.header)
         self._me = me
         self._attempts = Attempts(state, self.roster)
         self._recorder = Recorder(
@@ -114,7 +114,7 @@ class Coordinator:
     def open(self, submitted: Submitted, *, now_s: float) -> list[Effect]:
         """The first entry of a new application."""
         effects = self._recorder.record(submitted, now_s=now_s)
-        self.roster.user = self.state.header.user
+        self.roster.header = self.state.header
         self._policy = self._chosen_policy()
         return effects
 
@@ -192,7 +192,7 @@ class Coordinator:
         message = event.message
         match message:
             case Confirm():
-                return self._confirm(event.node, message)
+                return self._confirm(event.node, message, now_s=now_s)
             case Decline():
                 return self._decline(event.node, message, now_s=now_s)
             case Started():
@@ -241,21 +241,26 @@ class Coordinator:
     # --- participants
 
     def _call_up(self, *, now_s: float) -> list[Effect]:
-        wanted = self.state.counts["pending"]
-        if self.over or wanted == 0:
+        if self.over or self.state.counts["pending"] == 0:
             return []
-        return self._orders.recruit(self.roster.call_up(slots_wanted=wanted, now_s=now_s))
+        # Slots that wait for tasks that wait for others would be kept from those who could use them. After a takeover
+        # all are asked who may still run something.
+        if now_s < self._dispatch_from_s:
+            wanted, ready = self.state.counts["pending"], None
+        else:
+            wanted, ready = self.state.runnable, [self.state.tasks[each].spec for each in self._policy.heads()]
+        return self._orders.recruit(self.roster.call_up(slots_wanted=wanted, now_s=now_s, ready=ready))
 
-    def _confirm(self, node: NodeId, message: Confirm) -> list[Effect]:
+    def _confirm(self, node: NodeId, message: Confirm, *, now_s: float) -> list[Effect]:
         if message.epoch != self.epoch:
             return []
         if self.over:
             return [Send(node, Release(self.app, self.epoch, ended=True))]
         known = node in self.roster.participants
-        participant = self.roster.confirm(node, message.slots)
+        participant = self.roster.confirm(node, message.slots, message.why, message.retry_s, now_s=now_s)
         if participant is None:
             return []
-        effects = self._compare(participant, message) if known else []
+        effects = [*self._compare(participant, message), *self._withdraw_excess(participant)] if known else []
         stale = []
         for name in message.known:
             record = self.state.tasks.get(name.task)
@@ -273,7 +278,8 @@ class Coordinator:
         if self.over:
             return [Send(node, Release(self.app, self.epoch, ended=True))]
         known = node in self.roster.participants
-        participant = self.roster.confirm(node, message.slots) if message.epoch == self.epoch else None
+        at_work = message.epoch == self.epoch
+        participant = self.roster.confirm(node, message.slots, now_s=now_s) if at_work else None
         if participant is None:  # not in the directory, or in an earlier epoch: its confirmation tells what it has
             return self._orders.recruit(self.roster.ask_again(node, now_s=now_s))
         effects = [] if known else self._orders.recruit([node])
@@ -308,11 +314,18 @@ class Coordinator:
             self._attempts.free(name)
         return self._orders.stop(participant.record.node, to_cancel)
 
+    def _withdraw_excess(self, participant: Participant) -> list[Effect]:
+        """What waits beyond a number of slots that has shrunk runs elsewhere, or waits here."""
+        names = beyond_room(participant, self._attempts.mean_run_s)
+        for name in names:
+            participant.assigned[name].state = "withdrawing"
+        return self._orders.withdraw(participant.record.node, names)
+
     def _decline(self, node: NodeId, message: Decline, *, now_s: float) -> list[Effect]:
         if message.epoch != self.epoch:
             return []
         self._policy.lost(node)
-        participant = self.roster.refuse(node, message.reason, now_s=now_s)
+        participant = self.roster.refuse(node, message, now_s=now_s)
         for name in list(participant.assigned) if participant else ():
             self._attempts.free(name)
         return []
@@ -492,7 +505,9 @@ class Coordinator:
     def running_by_node(self) -> dict[NodeId, int]:
         """How many attempts each participant's slots are busy with, as far as is known here."""
         return {
-            node: min(each.slots, len(each.assigned)) for node, each in self.roster.participants.items() if each.slots
+            node: max(min(each.slots, len(each.assigned)), each.known_running)
+            for node, each in self.roster.participants.items()
+            if each.slots or each.assigned
         }
 
     def holders(self, digest: Digest) -> frozenset[NodeId]:

@@ -6,12 +6,13 @@ sums up rather than listing nodes. It decides nothing; `roster` and `dispatch` d
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from attrs import frozen
 
+from jcpeer.application.manifest import Header
 from jcpeer.application.task import Call, Task
-from jcpeer.wire.messages import NodeRecord
+from jcpeer.wire.messages import NodeRecord, Policy
 
 REASONS_MAX = 5
 NAMES_MAX = 3
@@ -87,7 +88,7 @@ def _amount(wanted: str, offered: Callable[[NodeRecord], int], least: int, shown
 
 
 def _label(key: str, value: str) -> Need:
-    label = f"{key}={value}" if value else key
+    label = _label_text(key, value)
 
     def missing(records: Sequence[NodeRecord]) -> str:
         near = sorted({f"{key}={each.labels[key]}" for each in records if key in each.labels})
@@ -95,7 +96,7 @@ def _label(key: str, value: str) -> Need:
 
     return Need(
         f"have the label {label}",
-        lambda each: key in each.labels and (not value or each.labels[key] == value),
+        lambda each: _has(each.labels, key, value),
         lambda each: f"lacks the label {label}",
         missing,
     )
@@ -127,17 +128,46 @@ def _cost(cost_max: float) -> Need:
     )
 
 
+# --- what the node's owner says
+
+
+def refusal(policy: Policy, header: Header) -> str | None:
+    """Why a node with this policy takes nothing of an application, in words; None where it does.
+
+    Both sides ask: the participant, which decides, and the coordinator, which need not call it up in vain.
+    """
+    if header.user in policy.refuse_users:
+        return f"refuses user {header.user}"
+    if policy.only_users and header.user not in policy.only_users:
+        return f"takes work of {_listed(policy.only_users)} only"
+    for key, value in policy.refuse_labels.items():
+        if _has(header.labels, key, value):
+            return f"refuses applications with the label {_label_text(key, header.labels[key])}"
+    for key, value in policy.only_labels.items():
+        if not _has(header.labels, key, value):
+            return f"takes applications with the label {_label_text(key, value)} only"
+    return policy.closed or None
+
+
+def _has(labels: Mapping[str, str], key: str, value: str) -> bool:
+    return key in labels and (not value or labels[key] == value)
+
+
+def _label_text(key: str, value: str) -> str:
+    return f"{key}={value}" if value else key
+
+
 # --- why a task is not placed
 
 
 @frozen
 class Prospect:
-    """A node as the coordinator sees it. `objection` is why it does not take part, None where it does; `busy` how many
-    slots the application has there if all of them are taken."""
+    """A node as the coordinator sees it. `objection` is why it has no slots for the application, None where it does;
+    `busy`: the application itself has taken all of those."""
 
     record: NodeRecord
     objection: str | None = None
-    busy: int | None = None
+    busy: bool = False
 
 
 def explain(task: Task, prospects: Sequence[Prospect]) -> list[str]:
@@ -167,10 +197,7 @@ def _reasons(task: Task, prospects: Sequence[Prospect]) -> Iterator[str]:
         head = f"{_counted(len(able), 'node')} would do"
     taken: dict[str, list[NodeRecord]] = {}
     for each in able:
-        reason = each.objection
-        if reason is None:
-            reason = "has no free slot for this application" if each.busy == 0 else "is busy with this application"
-            reason = reason if each.busy is not None else "is about to be given it"
+        reason = each.objection or ("is busy with this application" if each.busy else "is about to be given it")
         taken.setdefault(reason, []).append(each.record)
     groups = sorted(taken.items(), key=lambda group: -len(group[1]))
     if len(groups) == 1:

@@ -34,9 +34,12 @@ class Orders:
 
     def recruit(self, nodes: list[NodeId]) -> list[Effect]:
         """Call these up."""
+        if not nodes:
+            return []
         state = self._recorder.state
         assert state.placed is not None
-        recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed)
+        widest = max((slots_of(state.tasks[head].spec.needs) for head in self._attempts.ready.heads()), default=1)
+        recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed, state.runnable, widest)
         return [Send(node, recruit) for node in nodes]
 
     def make(

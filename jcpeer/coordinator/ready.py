@@ -71,6 +71,10 @@ class ReadyQueues:
             else:
                 yield queue
 
+    def heads(self) -> Iterator[TaskId]:
+        """The next task of each queue: all that ready tasks need, once each."""
+        return (head for queue in self._queues.values() if (head := queue.head()) is not None)
+
     def __bool__(self) -> bool:
         return any(True for _ in self)
 

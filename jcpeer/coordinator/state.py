@@ -134,6 +134,11 @@ class ApplicationState:
         return (self.sealed or self.cancelled) and self.counts["pending"] == 0
 
     @property
+    def runnable(self) -> int:
+        """How many tasks are ready or under way."""
+        return self.counts["pending"] - self.blocked
+
+    @property
     def stopped(self) -> bool:
         """Nothing runs any more that has not begun: it was cancelled, or a task failed where that is to stop all."""
         return self.cancelled or (self.header.on_failure == "stop" and self.counts["failed"] > 0)

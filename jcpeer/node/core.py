@@ -79,7 +79,8 @@ from jcpeer.wire.messages import (
     TryDial,
     Withdraw,
 )
-from jcpeer.work.events import DiskMeasured, NotReached, Ordered, Reunited, Told
+from jcpeer.work.events import DiskMeasured, NotReached, Ordered, PolicyChanged, Reunited, Told
+from jcpeer.work.policy import HouseRules, Opening
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -89,6 +90,8 @@ TICK_S = 0.1
 EVENTS_AT_ONCE_MAX = 200
 LOAD_S = 2.0
 """Between looks at the machine's load."""
+CLOCK_S = 60.0
+"""Between looks at the clock on the wall, which may be set, or change to summer time."""
 HOUR_S = 3600.0
 UNCONNECTABLE = "cannot be dialled, and neither can the coordinator: so they are not connected"
 LEAVE_S = 3.0
@@ -107,9 +110,12 @@ class Node:
             call_for=lambda node, turn: self.calling.call_for(node, turn),
         )
         self.parts = parts = evolve(parts, network=self.reach)
+        self._rules = HouseRules(parts.config)
         self._users: dict[NodeId, str] = {}
         self._names: dict[NodeId, str] = {parts.identity.node: parts.name}
-        self._record = _first_record(parts)
+        opening = self._opening()
+        self._policy = opening.policy
+        self._record = evolve(_first_record(parts), policy=opening.policy)
         self._addresses = self._record.addresses
         self._load = 0.0
         self._disk = self._record.disk_bytes
@@ -126,7 +132,9 @@ class Node:
             user=self._record.user,
             slots=self._record.slots,
             memory_bytes=self._record.memory_bytes,
+            disk_bytes=self._record.disk_bytes,
             gpus=offered_gpus(parts.config, parts.machine),
+            opening=opening,
             changed=self._show_state,
             hosted_here=lambda app: self.applications.get(app) is not None,
             offers=lambda task: unmet_need(task, self._record) is None,
@@ -246,6 +254,8 @@ class Node:
             nursery.start_soon(self._tick_applications)
             nursery.start_soon(self._watch_load)
             nursery.start_soon(self._publishing.run)
+            if self.parts.config.hours:
+                nursery.start_soon(self._keep_hours)
             nursery.start_soon(self._forget_old_applications)
             self._nursery = nursery
             for discovery in self.parts.discoveries:
@@ -411,8 +421,22 @@ class Node:
 
     def _measure_disk(self) -> None:
         free = offered_disk(self.parts.config, self.parts.machine.disk_free())
-        self._disk = told_disk(free, self._disk)
-        self.participation.post(DiskMeasured(free))
+        if (told := told_disk(free, self._disk)) != self._disk:
+            self._disk = told
+            self.participation.post(DiskMeasured(told))
+
+    async def _keep_hours(self) -> None:
+        while True:
+            opening = self._opening()
+            if opening.policy != self._policy:
+                self._policy = opening.policy
+                self.participation.post(PolicyChanged(opening.policy, opening.opens_in_s))
+                self._refresh_record()
+            await trio.sleep(min(opening.changes_in_s, CLOCK_S))
+
+    def _opening(self) -> Opening:
+        clock_s = self.parts.clock_s()
+        return self._rules.at(clock_s + self.parts.utc_offset_s(clock_s))
 
     async def _forget_old_applications(self) -> None:
         while True:
@@ -449,6 +473,7 @@ class Node:
             slots_used=self.participation.machine.slots_used,
             load=self._load,
             disk_bytes=self._disk,
+            policy=self._policy,
             addresses=self._addresses,
             dialable=self._dialable,
         )

@@ -169,6 +169,7 @@ async def _open_once(config: Config, moved: trio.Event, *, passing: bool = False
                 passing=passing,
                 attempts_dir=attempts,
                 clock_s=time.time,
+                utc_offset_s=lambda clock_s: time.localtime(clock_s).tm_gmtoff,
             )
 
             async def join_grid(token: str) -> None:

@@ -11,7 +11,7 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from jcpeer.application.manifest import Placed
+from jcpeer.application.manifest import Header, Placed
 from jcpeer.application.task import BlobRef, Call, Task
 from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import MembershipError, RemoteProtocolError, StorageError, UnreachableError
@@ -39,6 +39,7 @@ from jcpeer.work.events import (
     Assigned,
     AttemptKey,
     CalledUp,
+    DiskMeasured,
     DropBlobs,
     Effect,
     Event,
@@ -51,6 +52,7 @@ from jcpeer.work.events import (
     Kill,
     Killed,
     Leave,
+    PolicyChanged,
     Quiet,
     Ran,
     Send,
@@ -60,6 +62,7 @@ from jcpeer.work.events import (
 )
 from jcpeer.work.execution import Content, Execution
 from jcpeer.work.participant import ParticipantMachine
+from jcpeer.work.policy import Opening
 from jcpeer.work.rights import name_of_right, settled_inputs
 from jcpeer.work.transfer import Transfer
 
@@ -99,6 +102,8 @@ class Participation:
         user: str,
         slots: int,
         memory_bytes: int,
+        disk_bytes: int,
+        opening: Opening,
         gpus: tuple[str, ...] = (),
         changed: Callable[[], None],
         hosted_here: Callable[[AppId], bool] = lambda app: False,
@@ -107,20 +112,23 @@ class Participation:
     ) -> None:
         """`hosted_here`: this node coordinates the application, too, and its results are for that side to keep.
         `offers`: it has what such a task needs. `helpers` name nodes that may take tasks over."""
+        self._post, self._events = trio.open_memory_channel[Event](math.inf)
         self.machine = ParticipantMachine(
             user=user,
             slots=slots,
             memory_bytes=memory_bytes,
             gpus=gpus,
             trust_grid=parts.config.trust_grid,
+            share_half_life_s=parts.config.share_half_life_s,
             offers=offers,
         )
+        self.post(DiskMeasured(disk_bytes))
+        self.post(PolicyChanged(opening.policy, opening.opens_in_s))
         self._helpers = helpers
         self._users: dict[AppId, str] = {}
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
-        self._post, self._events = trio.open_memory_channel[Event](math.inf)
         self._under_way: dict[AttemptKey, _UnderWay] = {}
         self._application_blobs: dict[AppId, set[Digest]] = {}
         self._attempts_started = 0
@@ -134,15 +142,15 @@ class Participation:
     def called_up(self, node: NodeId, recruit: Recruit) -> None:
         """Check who asks before anything is promised."""
         try:
-            user = self._user_of(recruit.app, recruit.placed)
+            header = self._header_of(recruit.app, recruit.placed)
         except (MembershipError, RemoteProtocolError) as error:
             log.warning("call-up refused", node=node, reason=str(error))
             self._parts.network.send(node, Decline(recruit.app, recruit.epoch, str(error)))
             return
-        self.post(CalledUp(node, recruit, user))
+        self.post(CalledUp(node, recruit, header))
 
-    def _user_of(self, app: AppId, signed: Signed) -> str:
-        """Whose application it is, by a signature that holds.
+    def _header_of(self, app: AppId, signed: Signed) -> Header:
+        """Of an application, by a signature that holds.
 
         Raises:
             MembershipError: it does not hold.
@@ -152,7 +160,7 @@ class Participation:
         if placed.app != app or placed.header.user != certificate.user:
             raise RemoteProtocolError("the application is not what its signer says")
         self._users[app] = certificate.user
-        return certificate.user
+        return placed.header
 
     def assigned(self, node: NodeId, assign: Assign) -> None:
         """Store what the orders carry, and see what they still want."""
@@ -165,7 +173,7 @@ class Participation:
     def handed(self, node: NodeId, hand: Hand) -> None:
         """The same of what another participant hands over; it holds what its attempts left."""
         try:
-            user = self._user_of(hand.app, hand.placed)
+            header = self._header_of(hand.app, hand.placed)
         except (MembershipError, RemoteProtocolError) as error:
             log.warning("hand refused", node=node, reason=str(error))
             self._parts.network.send(node, Taken(hand.app, hand.search, ()))
@@ -176,7 +184,7 @@ class Participation:
         )
         hand = evolve(hand, orders=orders)
         absent = self._absent(node, hand.coordinator, hand.app, hand.epoch, orders, hand.blobs)
-        self.post(Handed(node, hand, user, absent))
+        self.post(Handed(node, hand, header, absent))
 
     def _absent(
         self,

@@ -57,3 +57,5 @@ class Parts:
     """Where each attempt gets a directory of its own; None where execution is simulated."""
     clock_s: Callable[[], float] = lambda: 0.0
     """Seconds since 1970, for what people read and for the expiry of certificates."""
+    utc_offset_s: Callable[[float], float] = lambda clock_s: 0.0
+    """How far the local time is ahead of UTC at such a moment."""

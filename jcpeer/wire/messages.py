@@ -81,6 +81,18 @@ class Need:
 
 
 @frozen
+class Policy:
+    """Whose work a node takes, and which. A label with the value "" stands for any value of it."""
+
+    only_users: tuple[str, ...] = ()
+    refuse_users: tuple[str, ...] = ()
+    only_labels: Mapping[str, str] = field(factory=dict)
+    refuse_labels: Mapping[str, str] = field(factory=dict)
+    closed: str = ""
+    """Why nothing new is taken at present, and until when, in words; empty where it is."""
+
+
+@frozen
 class NodeRecord:
     """What a node offers and what it is doing. A higher (incarnation, version) replaces a lower one."""
 
@@ -108,6 +120,7 @@ class NodeRecord:
     """What its owner charges for an hour of one slot, in whatever unit the grid has agreed upon."""
     dialable: bool = True
     """Others can connect to it; False once it was found that they cannot."""
+    policy: Policy = Policy()
 
 
 @frozen
@@ -259,11 +272,15 @@ class RecordStored:
 
 @frozen
 class Recruit:
-    """Take part in this application. `placed` is the submitter's signature over `manifest.Placed`."""
+    """Take part in this application: a claim on slots. `placed` is the submitter's signature over `manifest.Placed`."""
 
     app: AppId
     epoch: Epoch
     placed: Signed
+    slots: int = 0
+    """How many the application could use now, on all nodes together; 0: as many as you have."""
+    at_once: int = 1
+    """How many its widest ready task takes: fewer would not help it."""
 
 
 @frozen
@@ -392,21 +409,29 @@ class Release:
 
 @frozen
 class Confirm:
-    """I take part with so many slots; these attempts of the application I already run or keep an outcome of."""
+    """The application has so many of my slots from now on; these attempts of it I already run or keep an outcome of.
+
+    It comes in answer to `Recruit`, and whenever the number changes. What runs goes on whatever the number.
+    """
 
     app: AppId
     epoch: Epoch
     slots: int
     known: tuple[AttemptName, ...] = ()
+    why: str = ""
+    """Why there are no more, in words for a person."""
+    retry_s: float | None = None
+    """With no slots: when a claim may come again; None: in a while."""
 
 
 @frozen
 class Decline:
-    """I do not take part, or no longer: why, in words for a person."""
+    """I do not take part, or no longer, and run nothing of it: why, in words for a person."""
 
     app: AppId
     epoch: Epoch
     reason: str
+    retry_s: float | None = None
 
 
 @frozen

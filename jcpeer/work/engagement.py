@@ -7,6 +7,7 @@ from typing import Literal
 
 from attrs import define, field
 
+from jcpeer.application.manifest import Header
 from jcpeer.ids import AttemptName, Epoch, NodeId
 from jcpeer.wire.messages import AttemptOrder, Outcome, Signed
 from jcpeer.work.rights import Rights
@@ -14,7 +15,7 @@ from jcpeer.work.rights import Rights
 
 @define
 class Attempt:
-    """An attempt that has not ended. Slots, memory and GPUs are taken while it is `running` or `stopping`.
+    """An attempt that has not ended.
 
     `by_right`: its coordinator did not order it here; then `parent` is the kept outcome that it follows.
     """
@@ -28,6 +29,11 @@ class Attempt:
     rights: Rights = field(factory=Rights)
     parent: AttemptName | None = None
     by_right: bool = False
+
+    @property
+    def takes_room(self) -> bool:
+        """Slots, memory and GPUs are taken for it."""
+        return self.state in ("running", "stopping")
 
 
 @define
@@ -52,6 +58,9 @@ class Engagement:
     coordinator: NodeId
     epoch: Epoch
     placed: Signed
+    header: Header
+    served: bool = False
+    """Attempts of it came here, so that there may be blobs, too."""
     attempts: dict[AttemptName, Attempt] = field(factory=dict)
     queue: deque[AttemptName] = field(factory=deque)
     """Attempts whose inputs are here, in order; those no longer `queued` are passed over."""

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 
 from attrs import frozen
 
+from jcpeer.application.manifest import Header
 from jcpeer.application.task import Task
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId
 from jcpeer.wire.messages import (
@@ -21,6 +22,7 @@ from jcpeer.wire.messages import (
     OrderedInput,
     Outcome,
     PeerMessage,
+    Policy,
     Probe,
     ProbeAnswer,
     Recruit,
@@ -34,11 +36,11 @@ from jcpeer.wire.messages import (
 
 @frozen
 class CalledUp:
-    """A call-up whose signature holds; `user` is whose application it is."""
+    """A call-up whose signature holds; `header` is that of the application."""
 
     node: NodeId
     recruit: Recruit
-    user: str
+    header: Header
 
 
 @frozen
@@ -119,7 +121,7 @@ class Handed:
 
     node: NodeId
     hand: Hand
-    user: str
+    header: Header
     absent: Mapping[AttemptName, tuple[OrderedInput, ...]]
 
 
@@ -142,6 +144,14 @@ class DiskMeasured:
     """So much is free for tasks."""
 
     free_bytes: int
+
+
+@frozen
+class PolicyChanged:
+    """What the owner allows now, and where nothing new is taken, for how long."""
+
+    policy: Policy
+    opens_in_s: float | None = None
 
 
 @frozen
@@ -177,6 +187,7 @@ Event = (
     | NotReached
     | Leave
     | DiskMeasured
+    | PolicyChanged
     | Tick
     | Quiet
 )

@@ -18,6 +18,7 @@ from typing import assert_never
 from attrs import evolve
 
 from jcpeer.application.task import Needs, Task
+from jcpeer.coordinator.matching import refusal
 from jcpeer.coordinator.roster import mean_run_s, prefetch_slots
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
 from jcpeer.wire.messages import (
@@ -32,6 +33,7 @@ from jcpeer.wire.messages import (
     Gone,
     NotNeeded,
     Offer,
+    Policy,
     Probe,
     ProbeAnswer,
     Release,
@@ -39,6 +41,7 @@ from jcpeer.wire.messages import (
     Taken,
     Withdraw,
 )
+from jcpeer.work.claims import Claims
 from jcpeer.work.engagement import Attempt, Engagement, name_of, slots_of
 from jcpeer.work.events import (
     Assigned,
@@ -58,6 +61,7 @@ from jcpeer.work.events import (
     Leave,
     NotReached,
     Ordered,
+    PolicyChanged,
     Quiet,
     Ran,
     Reunited,
@@ -88,6 +92,7 @@ class ParticipantMachine:
         trust_grid: bool,
         gpus: tuple[str, ...] = (),
         offers: Callable[[Task], bool] = lambda task: True,
+        share_half_life_s: float = 600.0,
     ) -> None:
         """`offers`: whether the node has what such a task needs beyond slots, memory and GPUs."""
         self._user = user
@@ -97,9 +102,12 @@ class ParticipantMachine:
         self._gpus_free = list(gpus)
         self._disk_free = math.inf
         self._trust_grid = trust_grid
+        self._policy = Policy()
+        self._opens_in_s: float | None = None
+        self._claims = Claims(slots, half_life_s=share_half_life_s)
         self._engagements: dict[AppId, Engagement] = {}
-        self._turns: deque[AppId] = deque()
-        """Applications with a queue, the one to be served next first."""
+        self._queued: dict[AppId, None] = {}
+        """Applications with a queue."""
         self._slots_used = 0
         self._memory_used = 0
         self._closed: str | None = None
@@ -153,11 +161,11 @@ class ParticipantMachine:
                 self._enqueue(event.key)
                 return []
             case InputsMissing():
-                return self._give_up_inputs(event)
+                return self._give_up_inputs(event, now_s=now_s)
             case Ran():
                 return self._keep(event, now_s=now_s)
             case Killed():
-                return self._stopped(event.key)
+                return self._stopped(event.key, now_s=now_s)
             case Reunited():
                 return self._tell_again(event.node)
             case Found():
@@ -173,7 +181,11 @@ class ParticipantMachine:
             case DiskMeasured():
                 self._disk_free = event.free_bytes
                 return []
+            case PolicyChanged():
+                self._follow_policy(event, now_s=now_s)
+                return []
             case Tick():
+                self._claims.tick(now_s=now_s)
                 return [*self._tell_started(now_s=now_s), *self._relaying.look(now_s=now_s)]
             case Quiet():
                 while self._to_tell and self.attempt_of(self._to_tell[0][1].app, self._to_tell[0][1].name) is None:
@@ -183,6 +195,7 @@ class ParticipantMachine:
                     *self._start_what_fits(now_s=now_s),
                     *self._grab(now_s=now_s),
                     *self._reporting.report_due(self._engagements, now_s=now_s),
+                    *self._tell_grants(),
                 ]
             case _:
                 assert_never(event)
@@ -190,31 +203,68 @@ class ParticipantMachine:
     # --- orders
 
     def _consider(self, event: CalledUp, *, now_s: float) -> list[Effect]:
-        app, epoch = event.recruit.app, event.recruit.epoch
+        app, epoch, recruit = event.recruit.app, event.recruit.epoch, event.recruit
 
-        def decline(reason: str) -> list[Effect]:
-            return [Send(event.node, Decline(app, epoch, reason))]
+        def decline(reason: str, retry_s: float | None = None) -> list[Effect]:
+            return [Send(event.node, Decline(app, epoch, reason, retry_s))]
 
         if self._closed:
             return decline(self._closed)
-        if event.user != self._user and not self._trust_grid:
+        if event.header.user != self._user and not self._trust_grid:
             return decline(f"runs tasks of its own user only ({self._user}); start it with --trust-grid")
         engagement = self._engagements.get(app)
         highest = engagement.epoch if engagement else self._fenced.get(app)
         if highest is not None and epoch < highest:
             return decline(f"epoch {highest.counter} of {highest.node} is known")
+        at_work = engagement is not None and (engagement.attempts or engagement.kept)
+        if not at_work and (reason := refusal(self._policy, event.header)) is not None:
+            return decline(reason, self._opens_in_s)
         if engagement is None:
-            engagement = self._engagements[app] = Engagement(event.node, epoch, event.recruit.placed)
+            engagement = Engagement(event.node, epoch, recruit.placed, event.header)
+            self._engagements[app] = engagement
         if epoch != engagement.epoch:
             self._relaying.end(app, tell=False, now_s=now_s)
         engagement.coordinator, engagement.epoch = event.node, epoch
-        return self._confirm(app, engagement)
+        self._reporting.repeat(app, engagement)
+        self._claim(app, engagement, slots=recruit.slots, at_once=recruit.at_once, now_s=now_s)
+        self._claims.told(app)
+        if not at_work and not self._claims.granted(app):
+            return decline(self._claims.holders(app))  # it hears from us when there are slots for it
+        return [self._grant(app, engagement)]
 
     def _confirm(self, app: AppId, engagement: Engagement) -> list[Effect]:
         """Say that we take part, and all that we have."""
         self._reporting.repeat(app, engagement)
-        known = (*engagement.attempts, *engagement.kept, *self._relaying.in_hand(app))
-        return [Send(engagement.coordinator, Confirm(app, engagement.epoch, self._slots, known))]
+        return [self._grant(app, engagement)]
+
+    def _claim(self, app: AppId, engagement: Engagement, *, slots: int, at_once: int, now_s: float) -> None:
+        header = engagement.header
+        self._claims.claim(app, user=header.user, name=header.name, slots=slots, at_once=at_once, now_s=now_s)
+
+    def _grant(self, app: AppId, engagement: Engagement, why: str = "", retry_s: float | None = None) -> Send:
+        """How many slots the application has now."""
+        slots = self._claims.granted(app)
+        # Those of which more will be heard, and no others: the rest was reported.
+        known = (*engagement.attempts, *self._reporting.unsent(app), *self._relaying.in_hand(app))
+        why = why or ("" if slots else self._claims.holders(app))
+        return Send(engagement.coordinator, Confirm(app, engagement.epoch, slots, known, why, retry_s))
+
+    def _tell_grants(self) -> list[Effect]:
+        """What changed; and who neither has nor wants anything any more is forgotten."""
+        effects: list[Effect] = []
+        for change in self._claims.take_changes():
+            if (engagement := self._engagements.get(change.app)) is not None and not self._closed:
+                effects.append(self._grant(change.app, engagement, change.why, change.retry_s))
+        for app in [app for app, each in self._engagements.items() if not each.served and app not in self._claims]:
+            self._reporting.drop(app, self._engagements.pop(app))
+        return effects
+
+    def _follow_policy(self, event: PolicyChanged, *, now_s: float) -> None:
+        self._policy, self._opens_in_s = event.policy, event.opens_in_s
+        if event.policy.closed:
+            self._claims.close(event.policy.closed, event.opens_in_s, now_s=now_s)
+        else:
+            self._claims.reopen(now_s=now_s)
 
     def _engagement_for(self, node: NodeId, app: AppId, epoch: Epoch) -> Engagement | None:
         """The engagement that an order is about, if it comes from its coordinator and is not fenced off."""
@@ -228,9 +278,9 @@ class ParticipantMachine:
         engagement = self._engagement_for(event.node, assign.app, assign.epoch)
         if engagement is None:
             return [Send(event.node, Decline(assign.app, assign.epoch, "not called up in this epoch"))]
-        if self._closed:
+        if closed := self._closed or self._policy.closed:
             names = tuple(name_of(order, assign.epoch) for order in assign.orders)
-            return [Send(event.node, GivenBack(assign.app, names, self._closed))]
+            return [Send(event.node, GivenBack(assign.app, names, closed))]
         effects: list[Effect] = []
         for order in assign.orders:
             name = name_of(order, assign.epoch)
@@ -291,7 +341,7 @@ class ParticipantMachine:
             elif attempt is None or attempt.state in ("running", "stopping"):
                 continue  # its outcome is the answer, or the word of whom it was handed to
             else:
-                effects += self._abandon(engagement, message.app, name)
+                effects += self._abandon(engagement, message.app, name, now_s=now_s)
             given_back.append(name)
         if given_back:
             effects.append(Send(engagement.coordinator, GivenBack(message.app, tuple(given_back), "withdrawn")))
@@ -308,7 +358,7 @@ class ParticipantMachine:
                 attempt.state = "stopping"
                 effects.append(Kill(AttemptKey(app, name)))
             elif attempt is not None and attempt.state != "stopping":
-                effects += self._abandon(engagement, app, name)
+                effects += self._abandon(engagement, app, name, now_s=now_s)
                 gone.append(name)
             elif attempt is None:
                 effects += self._relaying.withdraw(app, name, now_s=now_s) or ()
@@ -330,20 +380,25 @@ class ParticipantMachine:
                 attempt.state = "stopping"
                 effects.append(Kill(AttemptKey(message.app, name)))
             elif attempt.state != "stopping":
-                effects += self._abandon(engagement, message.app, name)
+                effects += self._abandon(engagement, message.app, name, now_s=now_s)
+        self._claims.release(message.app, now_s=now_s)
         self._reporting.drop(message.app, engagement)
         self._fenced[message.app] = message.epoch
         if not engagement.attempts:
             del self._engagements[message.app]
         return [*effects, DropBlobs(message.app)]
 
-    def _abandon(self, engagement: Engagement, app: AppId, name: AttemptName) -> list[Effect]:
+    def _abandon(self, engagement: Engagement, app: AppId, name: AttemptName, *, now_s: float) -> list[Effect]:
         """Forget an attempt that does not run; what is being fetched for it is no longer wanted."""
         attempt = engagement.remove(name)
-        return [Kill(AttemptKey(app, name))] if attempt and attempt.state == "fetching" else []
+        if attempt is None:
+            return []
+        self._claims.left(app, slots_of(attempt.order), now_s=now_s)
+        return [Kill(AttemptKey(app, name))] if attempt.state == "fetching" else []
 
     def _leave(self, reason: str, *, now_s: float) -> list[Effect]:
         self._closed = reason
+        self._claims.close(reason, None, now_s=now_s)
         effects: list[Effect] = []
         for app, engagement in self._engagements.items():
             names = tuple(engagement.attempts)
@@ -352,7 +407,7 @@ class ParticipantMachine:
                     attempt.state = "stopping"
                     effects.append(Kill(AttemptKey(app, name)))
                 else:
-                    effects += self._abandon(engagement, app, name)
+                    effects += self._abandon(engagement, app, name, now_s=now_s)
             self._relaying.end(app, tell=True, now_s=now_s)
             self._grabbing.end(app)
             effects += self._reporting.report(app, engagement)
@@ -382,7 +437,8 @@ class ParticipantMachine:
     def _answer_probe(self, node: NodeId, probe: Probe, *, now_s: float) -> list[Effect]:
         reason = self._objection(probe.app, probe.epoch) or self._lack(probe.needs)
         slots = max(1, probe.needs.cpus)
-        room = 0 if reason else max(0, min(probe.wanted, self.slots_idle() // slots))
+        idle = min(self.slots_idle(), self._claims.room(probe.app))
+        room = 0 if reason else max(0, min(probe.wanted, idle // slots))
         if room:
             self._leases.hold(node, probe.app, probe.search, room * slots, now_s=now_s)
             return [Send(node, ProbeAnswer(probe.app, probe.search, room, LEASE_S))]
@@ -393,6 +449,8 @@ class ParticipantMachine:
         engagement = self._engagements.get(app)
         if self._closed:
             return self._closed
+        if self._policy.closed:
+            return self._policy.closed
         if engagement is not None and engagement.epoch != epoch:
             return f"works in epoch {engagement.epoch.counter}"
         if app in self._fenced and epoch <= self._fenced[app]:
@@ -405,16 +463,19 @@ class ParticipantMachine:
         self._leases.end(event.node, hand.app, hand.search)
         taken: list[AttemptName] = []
         effects: list[Effect] = []
-        trusted = event.user == self._user or self._trust_grid
-        if trusted and self._objection(hand.app, hand.epoch) is None:
-            engagement = self._engagements.get(hand.app) or Engagement(hand.coordinator, hand.epoch, hand.placed)
+        trusted = event.header.user == self._user or self._trust_grid
+        if trusted and (self._objection(hand.app, hand.epoch) or refusal(self._policy, event.header)) is None:
+            engagement = self._engagements.get(hand.app) or Engagement(
+                hand.coordinator, hand.epoch, hand.placed, event.header
+            )
             parent: AttemptName | None = None
             for order in hand.orders:
                 name = name_of(order, hand.epoch)
                 if name in engagement.attempts or name in engagement.kept:
                     taken.append(name)  # said twice
                     continue
-                if self._lack(order.needs) is not None or slots_of(order) > self.slots_idle():
+                idle = min(self.slots_idle(), self._claims.room(hand.app))
+                if self._lack(order.needs) is not None or slots_of(order) > idle:
                     continue
                 if not taken:
                     self._engagements[hand.app] = engagement
@@ -429,7 +490,7 @@ class ParticipantMachine:
                 taken.append(name)
         answers: list[Effect] = [Send(event.node, Taken(hand.app, hand.search, tuple(taken)))]
         if taken:
-            engaged = Engaged(hand.app, hand.epoch, self._slots, tuple(taken))
+            engaged = Engaged(hand.app, hand.epoch, self._claims.granted(hand.app), tuple(taken))
             answers.append(Send(self._engagements[hand.app].coordinator, engaged))
         return [*answers, *effects]
 
@@ -460,6 +521,10 @@ class ParticipantMachine:
         name = name_of(attempt.order, attempt.epoch)
         key = AttemptKey(app, name)
         engagement.attempts[name] = attempt
+        engagement.served = True
+        if app not in self._claims:
+            self._claim(app, engagement, slots=1, at_once=1, now_s=attempt.came_s)
+        self._claims.came(app, slots_of(attempt.order), now_s=attempt.came_s)
         if absent := attempt.rights.absent(name):
             return [Fetch(key, absent)]
         self._enqueue(key, first=first)
@@ -475,44 +540,47 @@ class ParticipantMachine:
             engagement.queue.appendleft(key.name)
         else:
             engagement.queue.append(key.name)
-        if key.app not in self._turns:
-            self._turns.append(key.app)
+        self._queued[key.app] = None
 
-    def _give_up_inputs(self, event: InputsMissing) -> list[Effect]:
+    def _give_up_inputs(self, event: InputsMissing, *, now_s: float) -> list[Effect]:
         engagement = self._engagements.get(event.key.app)
-        if engagement is None or engagement.remove(event.key.name) is None:
+        attempt = engagement.remove(event.key.name) if engagement else None
+        if engagement is None or attempt is None:
             return []
+        self._claims.left(event.key.app, slots_of(attempt.order), now_s=now_s)
         # What this node cannot take counts as lost: with no other node to go to, it would come back again and again.
         lost = not event.digests
         given_back = GivenBack(event.key.app, (event.key.name,), event.why, missing=event.digests, lost=lost)
         return [Send(engagement.coordinator, given_back)]
 
     def _start_what_fits(self, *, now_s: float) -> list[Effect]:
-        """Applications take turns, each with its oldest attempt; one that needs more than is free lets others pass
-        only until the next attempt ends, since each ending begins with its turn again."""
+        """Each application its oldest attempt, as far as its grant goes; the one first that is furthest behind its
+        share. One that needs more than is free waits, and lets others pass."""
         effects: list[Effect] = []
-        blocked: list[AppId] = []
-        while self._turns and self._slots_used + self._leases.slots < self._slots:
-            app = self._turns.popleft()
-            engagement = self._engagements.get(app)
-            if engagement is None:
-                continue
-            name = engagement.next_queued()
-            if name is None:
-                continue
+        while (found := self._next_to_start()) is not None:
+            app, engagement, name = found
             attempt = engagement.attempts[name]
-            if not self._fits(attempt.order):
-                blocked.append(app)
-                continue
             engagement.queue.popleft()
-            self._turns.append(app)
             attempt.state, attempt.started_s = "running", now_s
-            self._occupy(attempt)
+            self._occupy(app, attempt, now_s=now_s)
             key = AttemptKey(app, name)
             self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
             effects.append(Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s, attempt.gpus))
-        self._turns.extendleft(reversed(blocked))
         return effects
+
+    def _next_to_start(self) -> tuple[AppId, Engagement, AttemptName] | None:
+        if self._slots_used == self._slots:
+            return None
+        for app in self._claims.in_turn(self._queued):
+            engagement = self._engagements.get(app)
+            name = engagement.next_queued() if engagement else None
+            if engagement is None or name is None:
+                del self._queued[app]
+                continue
+            order = engagement.attempts[name].order
+            if self._claims.may_start(app, slots_of(order)) and self._fits(order):
+                return app, engagement, name
+        return None
 
     def _fits(self, order: AttemptOrder) -> bool:
         return (
@@ -521,32 +589,36 @@ class ParticipantMachine:
             and order.needs.gpus <= len(self._gpus_free)
         )
 
-    def _occupy(self, attempt: Attempt) -> None:
+    def _occupy(self, app: AppId, attempt: Attempt, *, now_s: float) -> None:
+        self._claims.started(app, slots_of(attempt.order), now_s=now_s)
         needs = attempt.order.needs
         self._slots_used += slots_of(attempt.order)
         self._memory_used += needs.memory_bytes
         attempt.gpus = tuple(self._gpus_free[: needs.gpus])
         del self._gpus_free[: needs.gpus]
 
-    def _vacate(self, attempt: Attempt) -> None:
+    def _vacate(self, app: AppId, attempt: Attempt, *, now_s: float) -> None:
+        self._claims.ended(app, slots_of(attempt.order), now_s=now_s)
         self._slots_used -= slots_of(attempt.order)
         self._memory_used -= attempt.order.needs.memory_bytes
         self._gpus_free += attempt.gpus
 
-    def _end(self, key: AttemptKey) -> tuple[Engagement, Attempt] | None:
+    def _end(self, key: AttemptKey, *, now_s: float) -> tuple[Engagement, Attempt] | None:
         engagement = self._engagements.get(key.app)
         attempt = engagement.remove(key.name) if engagement else None
         if engagement is None or attempt is None:
             return None
-        if attempt.state in ("running", "stopping"):
-            self._vacate(attempt)
+        if attempt.takes_room:
+            self._vacate(key.app, attempt, now_s=now_s)
+        else:
+            self._claims.left(key.app, slots_of(attempt.order), now_s=now_s)
         if key.app in self._fenced and not engagement.attempts and self._fenced[key.app] >= engagement.epoch:
             self._reporting.drop(key.app, engagement)
             del self._engagements[key.app]
         return engagement, attempt
 
     def _keep(self, event: Ran, *, now_s: float) -> list[Effect]:
-        ended = self._end(event.key)
+        ended = self._end(event.key, now_s=now_s)
         if ended is None or event.key.app not in self._engagements:
             return []
         (engagement, attempt), outcome = ended, event.outcome
@@ -556,8 +628,8 @@ class ParticipantMachine:
             return []
         return self._relaying.succeeded(event.key.app, engagement, attempt, outcome, now_s=now_s)
 
-    def _stopped(self, key: AttemptKey) -> list[Effect]:
-        ended = self._end(key)
+    def _stopped(self, key: AttemptKey, *, now_s: float) -> list[Effect]:
+        ended = self._end(key, now_s=now_s)
         if ended is None or self._closed:
             return []  # forgotten, or handed back already
         engagement, attempt = ended
@@ -568,12 +640,13 @@ class ParticipantMachine:
     # --- reports
 
     def wake_s(self) -> float:
-        """When a `Tick` and a `Quiet` are due at the latest: outcomes wait to be reported, or starts to be told."""
+        """When a `Tick` and a `Quiet` are due at the latest: outcomes wait, grants end, starts are to be told."""
         return min(
             self._reporting.wake_s(),
             self._relaying.wake_s(),
             self._grabbing.wake_s(),
             self._leases.wake_s(),
+            self._claims.wake_s(),
             self._to_tell[0][0] if self._to_tell else math.inf,
         )
 
@@ -606,13 +679,19 @@ class ParticipantMachine:
             attempt
             for engagement in self._engagements.values()
             for attempt in engagement.attempts.values()
-            if attempt.state in ("running", "stopping")
+            if attempt.takes_room
         ]
         assert self._slots_used == sum(slots_of(each.order) for each in active) <= self._slots
         assert self._memory_used == sum(each.order.needs.memory_bytes for each in active) <= self._memory_bytes
         assert sorted([*self._gpus_free, *(gpu for each in active for gpu in each.gpus)]) == sorted(self._gpus)
         self._reporting.check(self._engagements)
         self._relaying.check()
+        self._claims.check()
+        busy = {
+            app: sum(slots_of(each.order) for each in engagement.attempts.values() if each.takes_room)
+            for app, engagement in self._engagements.items()
+        }
+        assert {each.app: each.busy for each in self._claims if each.busy} == {app: n for app, n in busy.items() if n}
         for engagement in self._engagements.values():
             assert not engagement.attempts.keys() & engagement.kept.keys()
 

@@ -82,6 +82,10 @@ class Reporting:
         """What was told of this application may not have arrived: tell all that is kept, at once."""
         self._due(app, -math.inf).outcomes = list(engagement.kept)
 
+    def unsent(self, app: AppId) -> tuple[AttemptName, ...]:
+        """Attempts whose outcomes are yet to be told."""
+        return tuple(self._unsent[app].outcomes) if app in self._unsent else ()
+
     def drop(self, app: AppId, engagement: Engagement) -> None:
         """Nobody wants the application's outcomes any more."""
         engagement.kept.clear()

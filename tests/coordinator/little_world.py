@@ -43,6 +43,7 @@ from jcpeer.work.participant import ParticipantMachine
 
 APP = AppId("a" * 40)
 ME = NodeId("coordinator")
+HEADER = Header("application", 0.0, b"nonce", user="user")
 
 
 def unsigned(value: object) -> Signed:
@@ -111,9 +112,9 @@ class LittleWorld:
         """Where each attempt started."""
         self.failing: dict[TaskId, int] = {}
         self.cancelled: set[TaskId] = set()
-        header = Header("application", 0.0, b"nonce", user="user", on_failure=on_failure, dispatch=dispatch)
+        self.header = evolve(HEADER, on_failure=on_failure, dispatch=dispatch)
         self.machine = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
-        placed = unsigned(Placed(APP, header, (ME,)))
+        placed = unsigned(Placed(APP, self.header, (ME,)))
         self._perform(self.machine.open(Submitted(placed), now_s=0.0))
         for index in range(nodes):
             self.join(NodeId(f"node{index}"), slots=slots)
@@ -223,7 +224,7 @@ class LittleWorld:
                 )
                 hand = evolve(message, orders=orders)
                 absent = self._absent(self.nodes[node], orders, hand.epoch)
-                self._tell(self.nodes[node], work.Handed(sender, hand, "user", absent))
+                self._tell(self.nodes[node], work.Handed(sender, hand, self.header, absent))
             case Probe() | ProbeAnswer() | NotNeeded() | Taken():
                 self._tell(self.nodes[node], work.Told(sender, message))
             case _:
@@ -242,7 +243,7 @@ class LittleWorld:
     def _deliver(self, node: Node, message: PeerMessage) -> None:
         match message:
             case Recruit():
-                self._tell(node, work.CalledUp(ME, message, "user"))
+                self._tell(node, work.CalledUp(ME, message, self.header))
             case Assign():
                 absent = self._absent(node, message.orders, message.epoch)
                 self._tell(node, work.Assigned(ME, message, absent))

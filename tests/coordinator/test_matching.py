@@ -80,7 +80,7 @@ def test_those_that_could_and_say_no_for_different_reasons_are_a_line_each() -> 
 
 
 def test_slots_that_are_all_taken_are_the_reason_when_nothing_else_is() -> None:
-    assert explain(a_task(), [Prospect(LARGE, busy=4)]) == ["1 node would do; gx3: is busy with this application"]
+    assert explain(a_task(), [Prospect(LARGE, busy=True)]) == ["1 node would do; gx3: is busy with this application"]
 
 
 def test_without_nodes_the_remedy_is_named() -> None:

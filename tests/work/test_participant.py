@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Command, Needs
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.messages import (
@@ -24,6 +25,7 @@ from jcpeer.wire.messages import (
     Withdraw,
 )
 from jcpeer.work import events as work
+from jcpeer.work.claims import QUANTUM_S
 from jcpeer.work.events import AttemptKey, Effect, Event, Fetch, Kill, Send, Start
 from jcpeer.work.participant import TELL_STARTED_AFTER_S, ParticipantMachine
 
@@ -55,8 +57,9 @@ class Driver:
         return self(*events, work.Quiet())
 
 
-def called(app: AppId = APP, epoch: Epoch = FIRST, *, user: str = "user") -> work.CalledUp:
-    return work.CalledUp(epoch.node, Recruit(app, epoch, Signed(b"", b"")), user)
+def called(app: AppId = APP, epoch: Epoch = FIRST, *, user: str = "user", slots: int = 0) -> work.CalledUp:
+    header = Header(f"app {app[:1]}", 0.0, b"", user=user)
+    return work.CalledUp(epoch.node, Recruit(app, epoch, Signed(b"", b""), slots), header)
 
 
 def order(task: str, *, cpus: int = 1, memory_bytes: int = 0, gpus: int = 0, disk_bytes: int = 0) -> AttemptOrder:
@@ -148,9 +151,18 @@ def test_an_order_for_more_than_the_node_has_is_given_back() -> None:
 
 def test_applications_take_turns() -> None:
     drive = Driver(slots=1)
-    drive(called(), called(OTHER))
-    drive.settle(assigned(order("a1"), order("a2"), order("a3")), assigned(order("b1"), app=OTHER))
-    assert started(drive.settle(ran("a1"))) == ["b1"]
+    drive.settle(called())
+    assert messages(drive.settle(called(OTHER))) == [
+        Decline(OTHER, FIRST, "has no slot free: app a of user claimed them")
+    ]
+    drive.settle(assigned(order("a1"), order("a2"), order("a3")))
+    drive.now_s = QUANTUM_S
+    why = "shares its slots: app b of user"
+    assert messages(drive.settle(work.Tick()))[-1] == Confirm(APP, FIRST, 0, (name("a1"), name("a2"), name("a3")), why)
+    effects = drive.settle(ran("a1"))
+    assert started(effects) == []
+    assert Send(COORDINATOR, Confirm(OTHER, FIRST, 1)) in effects
+    assert started(drive.settle(assigned(order("b1"), app=OTHER))) == ["b1"]
 
 
 def test_an_attempt_waits_for_its_inputs_and_lets_others_pass() -> None:
