@@ -237,7 +237,7 @@ class Kademlia:
         self._news: News | None = None
         self._bucket_size = bucket_size
         self._book = Book(self._me, bucket_size=bucket_size)
-        self._records = Records(self._me.long_id, judge)
+        self.records = Records(self._me.long_id, judge)
         self._publications = Publications(bucket_size=bucket_size)
         self._upkeep = Upkeep()
         self._alone = True
@@ -299,13 +299,13 @@ class Kademlia:
             self._ping_s,
             self._upkeep.wake_s(),
             self._publications.wake_s(),
-            self._records.wake_s(),
+            self.records.wake_s(),
         )
 
     def check(self) -> None:
         """Asserts the invariants."""
         self._book.check()
-        self._records.check()
+        self.records.check()
         self._publications.check()
         assert not self._out
         late = {number for _, number in self._late}
@@ -373,7 +373,7 @@ class Kademlia:
                 case StoreRecord(call, text, record):
                     key = key_from(text)
                     self._meet(peer, event.addresses, now_s)
-                    self._answer(peer, RecordStored(call, self._records.keep(key, record, now_s)))
+                    self._answer(peer, RecordStored(call, self.records.keep(key, record, now_s)))
                 case Ping(call):
                     self._meet(peer, event.addresses, now_s)
                     self._answer(peer, Pong(call))
@@ -387,7 +387,7 @@ class Kademlia:
         return FoundNodes(
             asked.call,
             tuple([entry.contact for entry in nearest]),
-            record=self._records.get(key, now_s) if asked.record else None,
+            record=self.records.get(key, now_s) if asked.record else None,
             news=self._news if asked.introduce else None,
         )
 
@@ -444,7 +444,7 @@ class Kademlia:
             search.news[entry.id] = news
 
     def _take_record(self, search: _Search, record: Signed) -> None:
-        rank = self._records.judge(search.lookup.key, record)
+        rank = self.records.judge(search.lookup.key, record)
         if search.best is None or rank.order > search.best[0].order:
             search.best = (rank, record)
 
@@ -482,7 +482,7 @@ class Kademlia:
 
     def _find_record(self, call: int, key: int, now_s: float) -> None:
         self._searches[call] = search = _Search(self._lookup(key, self._bucket_size), call=call, record=True)
-        if (mine := self._records.get(key, now_s)) is not None:
+        if (mine := self.records.get(key, now_s)) is not None:
             with suppress(RemoteProtocolError):  # good when it was stored; a certificate may have run out since
                 self._take_record(search, mine)
         self._advance(search, now_s)
@@ -528,7 +528,7 @@ class Kademlia:
 
     def _publish(self, key: int, record: Signed, now_s: float) -> None:
         try:
-            rank = self._records.judge(key, record)
+            rank = self.records.judge(key, record)
         except RemoteProtocolError as error:
             self._out.append(Published(key, 0, ((self._me.id, str(error)),)))
             return
@@ -547,7 +547,7 @@ class Kademlia:
         storing = _Storing(publication, waits_for=len(nearest))
         for entry in nearest:
             if entry.id == self._me.id:
-                refusal = self._records.keep(publication.key, publication.record, now_s)
+                refusal = self.records.keep(publication.key, publication.record, now_s)
                 self._count_stored(storing, self._me.id, refusal)
             else:
                 number = self._request(_Request(entry, storing=storing), now_s)
@@ -581,7 +581,7 @@ class Kademlia:
         if now_s >= self._ping_s:
             self._ask_the_stalest(now_s)
         self._store_due(now_s)
-        self._records.expire(now_s)
+        self.records.expire(now_s)
 
     def _time_out(self, number: int, request: _Request, now_s: float) -> None:
         self._give_up(number, request, now_s)

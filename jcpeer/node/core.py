@@ -19,6 +19,7 @@ import trio
 from attrs import evolve
 
 from jcpeer.coordinator.matching import unmet_need
+from jcpeer.dht.machine import KeyMessage
 from jcpeer.discovery import directory as found
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
@@ -26,7 +27,7 @@ from jcpeer.discovery.neighbours import EVERYBODY_MAX
 from jcpeer.discovery.news import news_of, read_news
 from jcpeer.discovery.other_grids import OtherGrids
 from jcpeer.discovery.sighting import Discovery, Farewell, Sighting
-from jcpeer.errors import MembershipError, RequestError
+from jcpeer.errors import RequestError
 from jcpeer.ids import NodeId, short
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.alarm import Alarm
@@ -34,7 +35,8 @@ from jcpeer.node.applications import Applications
 from jcpeer.node.calling import Calling
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
-from jcpeer.node.finder import DirectoryFinder, candidate_of
+from jcpeer.node.finder import Finder, NetworkFinder, candidate_of, judge_of
+from jcpeer.node.finding import Finding
 from jcpeer.node.helpers import Helpers
 from jcpeer.node.home import Home
 from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
@@ -55,9 +57,12 @@ from jcpeer.wire.messages import (
     CancelAttempts,
     ClaimRefused,
     Confirm,
+    Contact,
     Decline,
     Engaged,
     Fetched,
+    FindNode,
+    FoundNodes,
     GivenBack,
     Gone,
     Hand,
@@ -67,12 +72,16 @@ from jcpeer.wire.messages import (
     NotNeeded,
     Offer,
     PeerMessage,
+    Ping,
+    Pong,
     Probe,
     ProbeAnswer,
+    RecordStored,
     Recruit,
     Release,
     Report,
     Started,
+    StoreRecord,
     Take,
     Taken,
     TriedDial,
@@ -121,11 +130,11 @@ class Node:
         self._disk = self._record.disk_bytes
         self._refresh_s = math.inf
         self._refreshing = Alarm(lambda: self._refresh_s, self._refresh_record)
+        self._dialable = True
         self._coordinators: frozenset[NodeId] = frozenset()
         self._other_grids = OtherGrids(parts.standing.membership.fingerprint)
         self.directory = Directory(self._record, sign=self._sign, read=self._read)
         self.calling = Calling(self.reach, self.directory, nursery, found=self._found_dialable)
-        self._dialable = True
         self._telling = Alarm(self.directory.wake_s, lambda: self._tell_directory(found.Tick()))
         self.participation = Participation(
             parts,
@@ -146,7 +155,8 @@ class Node:
             find=lambda digest: self.applications.content(digest),
             open_log=self.participation.open_log,
         )
-        self.finder = DirectoryFinder(self.candidates)
+        self.finding = Finding(self._contact, self._ask_contact, judge=judge_of(parts))
+        self.finder: Finder = NetworkFinder(self.finding, me=self._own_candidate, read=self._candidate_of)
         self._publishing = Publishing(parts, self.finder)
         self.applications = Applications(
             parts,
@@ -224,16 +234,13 @@ class Node:
     def _candidate_of(self, news: News) -> Candidate:
         return candidate_of(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
 
-    def candidates(self) -> Iterator[Candidate]:
-        """Everybody in the directory, as homes of applications that others choose."""
-        yield self._own_candidate()
-        for record in self.other_nodes():
-            news = self.directory.news_of(record.node)
-            assert news is not None, "each record in the directory came as news"
-            try:
-                yield self._candidate_of(news)
-            except MembershipError:
-                continue  # its certificate has expired since
+    @property
+    def _contact(self) -> Contact:
+        """Where others find this node."""
+        return Contact(self.id, self._record.addresses if self._dialable else ())
+
+    def _ask_contact(self, contact: Contact, message: KeyMessage) -> None:
+        self.reach.send_to(contact.node, contact.addresses, message)
 
     def keep_addresses(
         self, remember: Callable[[NodeId, tuple[str, ...]], None], forget: Callable[[NodeId], None]
@@ -249,7 +256,7 @@ class Node:
         self.parts.network.serve_streams(self.transfer.serve)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participation.run, self.transfer)
-            for alarm in (self.reach, self.calling, self._telling, self._refreshing):
+            for alarm in (self.reach, self.finding, self.calling, self._telling, self._refreshing):
                 nursery.start_soon(alarm.run)
             nursery.start_soon(self._tick_applications)
             nursery.start_soon(self._watch_load)
@@ -260,6 +267,7 @@ class Node:
             self._nursery = nursery
             for discovery in self.parts.discoveries:
                 nursery.start_soon(self._take_sightings, discovery)
+            self.finding.renew(self._contact, self.directory.news_of(self.id))
             self.applications.recover()
             task_status.started()
             async for event in self.reach.events:
@@ -307,6 +315,9 @@ class Node:
                 self.participation.post(Told(node, message))
             case Hand():
                 self.participation.handed(node, message)
+            case Ping() | Pong() | FindNode() | FoundNodes() | StoreRecord() | RecordStored():
+                record = self.directory.record_of(node)
+                self.finding.heard(node, message, record.addresses if record and record.dialable else ())
             case TryDial() | TriedDial() | CallBack():
                 self.calling.heard(node, message)
             case Ask():
@@ -325,6 +336,7 @@ class Node:
                 case found.Publish():
                     for discovery in self.parts.discoveries:
                         discovery.announce(effect.record)
+                    self.finding.renew(self._contact, self.directory.news_of(self.id))
                 case found.Joined():
                     if len(self.directory) <= EVERYBODY_MAX:  # in a large grid it is no news for a person
                         log.info("node joined", node=effect.record.name, id=short(effect.record.node))
@@ -335,6 +347,7 @@ class Node:
                 case found.Left():
                     log.info("node left", node=self.name_of(effect.node), id=short(effect.node), why=effect.why)
                     self.reach.lost_sight(effect.node)
+                    self.finding.gone(effect.node)
                     self.applications.node_lost(effect.node, effect.why)
                 case found.Neighbours():
                     self.reach.hold("neighbours", effect.nodes)
@@ -345,6 +358,10 @@ class Node:
     def _know(self, record: NodeRecord) -> None:
         """A record is new in the directory."""
         self.reach.met(record)
+        if record.dialable:
+            self.finding.seen(Contact(record.node, record.addresses))
+        else:
+            self.finding.gone(record.node)
         if record.addresses:
             self._remember(record.node, record.addresses)
         self.applications.node_seen(record)
@@ -374,6 +391,7 @@ class Node:
                 pass
 
     def _unreached(self, node: NodeId) -> None:
+        self.finding.unreached(node)
         self._tell_directory(Unreached(node))
 
     def _turned_away(self, node: NodeId) -> None:

@@ -1,22 +1,20 @@
-"""The seam to whoever finds members and records by key, and two finders: one asks the network, one the directory.
-
-The directory's knows of nobody but those in it, and of records only those that are shared with it: enough where all
-nodes know each other, and in tests.
-"""
+"""Candidates for an application's home, and where it lives, by its key: what `dht` finds, judged as `rdv` says."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Protocol
 
 import structlog
-import trio
 from attrs import frozen
 
+from jcpeer.dht.records import Judge, Rank
 from jcpeer.discovery.news import read_news
-from jcpeer.errors import MembershipError
-from jcpeer.ids import node_key, short
+from jcpeer.errors import MembershipError, RemoteProtocolError
+from jcpeer.ids import short
 from jcpeer.membership.certificates import verify_chain
+from jcpeer.node.parts import Parts
+from jcpeer.rdv.location import open_location
 from jcpeer.rdv.placement import Candidate
 from jcpeer.wire.messages import Contact, News, Signed
 
@@ -55,6 +53,20 @@ def candidate_of(news: News, *, root: bytes, now_s: float) -> Candidate:
     """
     record = read_news(news, root=root, now_s=now_s)
     return Candidate(record, verify_chain(news.record.chain, root=root, now_s=now_s))
+
+
+def judge_of(parts: Parts) -> Judge:
+    """Which records this node keeps for others: locations that can be believed (`rdv.location`)."""
+
+    def judge(key: str, record: Signed) -> Rank:
+        root, now_s = parts.standing.membership.root, parts.clock_s()
+        try:
+            location, _ = open_location(record, key=int(key, 16), root=root, now_s=now_s)
+        except MembershipError as error:
+            raise RemoteProtocolError(str(error)) from error
+        return Rank(location.order, location.lifetime_s)
+
+    return judge
 
 
 class FoundNode(Protocol):
@@ -102,31 +114,3 @@ class NetworkFinder:
                 except MembershipError as error:
                     log.warning("a node's own news are not believed", node=short(each.contact.node), why=str(error))
         return Nearest(candidates, everybody=len(found) < count)
-
-
-class DirectoryFinder:
-    """Looks at every node in the directory."""
-
-    def __init__(self, known: Callable[[], Iterable[Candidate]]) -> None:
-        self._known = known
-        self._records: dict[int, Signed] = {}
-
-    def share(self, records: dict[int, Signed]) -> None:
-        """Keep records there from now on, where finders of other nodes do so, too."""
-        records.update(self._records)
-        self._records = records
-
-    async def nearest(self, key: int, *, count: int) -> Nearest:
-        await trio.lowlevel.checkpoint()
-        known = sorted(self._known(), key=lambda each: node_key(each.node) ^ key)
-        return Nearest(known[:count], everybody=len(known) <= count)
-
-    async def record(self, key: int) -> Signed | None:
-        await trio.lowlevel.checkpoint()
-        return self._records.get(key)
-
-    def publish(self, key: int, record: Signed) -> None:
-        self._records[key] = record
-
-    def withdraw(self, key: int) -> None:
-        self._records.pop(key, None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -9,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import define, evolve, field
+from attrs import define, evolve
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
@@ -21,7 +22,6 @@ from jcpeer.ids import AppId, NodeId, TaskId, app_key, closest_set, digest_of
 from jcpeer.membership.signed import sign
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.wire.codec import pack
-from jcpeer.wire.messages import Signed
 from jcpeer.wire.requests import Host
 from simulations.grid import Place, SimulatedGrid, SimulatedNode, open_grid
 
@@ -39,15 +39,17 @@ def application(*, seconds: float = 1.0) -> LoadedApplication:
 
 @define
 class Nodes:
-    """Nodes that find each other's records as if by key."""
+    """Nodes of one grid."""
 
     grid: SimulatedGrid
-    records: dict[int, Signed] = field(factory=dict)
 
     async def start(self, name: str, **how: Any) -> SimulatedNode:
-        node = await self.grid.start(name, **how)
-        node.running.finder.share(self.records)
-        return node
+        return await self.grid.start(name, **how)
+
+    def lose_records(self) -> None:
+        """Nobody keeps a location any more that it did not publish itself."""
+        for node in self.grid.running:
+            node.running.finding.machine.records.expire(math.inf)
 
     async def again(self, name: str) -> SimulatedNode:
         node = await self.start(name)
@@ -139,7 +141,7 @@ async def test_the_node_that_it_was_handed_to_knows_it_after_a_restart(autojump_
     async with nodes("a", "b", "c") as there:
         app = (await there.grid.nodes["a"].client.session.submit(application(), there.header("b"))).app
         there.grid.crash("a")
-        there.records.clear()
+        there.lose_records()
         session = (await there.again("a")).client.session
         for called in (app, app[:8], "app"):
             assert (await session.status(called)).coordinator.name == "b"
@@ -156,10 +158,18 @@ async def test_the_node_that_it_was_handed_to_knows_it_after_a_restart(autojump_
 async def test_a_home_that_is_down_is_named_and_a_retry_goes_there(autojump_clock: MockClock) -> None:
     async with nodes("a", "b", "c") as there:
         header = there.header("b")
-        there.grid.world.pause(there.grid.nodes["b"].id)
-        session = there.grid.nodes["a"].client.session
-        with pytest.raises(UnreachableError, match=r"is to live on node b, which does not answer.* that same node"):
-            await session.submit(application(), header)
+        a, b = there.grid.nodes["a"], there.grid.nodes["b"]
+
+        async def stop_the_home_once_it_is_chosen() -> None:
+            while a.running.decisions.signed(key_of(header)) is None:
+                await trio.sleep(0.0001)
+            there.grid.world.pause(b.id)
+
+        session = a.client.session
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(stop_the_home_once_it_is_chosen)
+            with pytest.raises(UnreachableError, match=r"is to live on node b, which does not answer.* that same node"):
+                await session.submit(application(), header)
         there.grid.world.resume(there.grid.nodes["b"].id)
         there.grid.crash("b")
         there.grid.crash("a")
@@ -199,7 +209,7 @@ async def test_a_retry_of_a_lost_submission_makes_no_second_application(at: str,
                 await trio.sleep(0.0005)
             there.grid.crash("a")  # before it heard that it was taken
             nursery.cancel_scope.cancel()
-        there.records.clear()
+        there.lose_records()
         await trio.sleep(3)
         await there.again("a")
         nearer = there.grid
@@ -384,6 +394,6 @@ async def test_a_home_that_is_gone_is_named_to_who_never_met_it(autojump_clock: 
         late = await there.again("late")
         with pytest.raises(UnreachableError, match="lives on node b, which does not answer"):
             await late.client.session.status(app)
-        there.records.clear()
+        there.lose_records()
         with pytest.raises(RequestError, match="no application"):
             await late.client.session.status(app)

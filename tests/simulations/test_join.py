@@ -18,7 +18,7 @@ def test_every_directory_is_complete_soon_and_rest_costs_little(options: JoinOpt
     assert findings.problems == []
     (row,) = findings.table("join")
     assert 0.0 < float(str(row["complete s"])) < 60.0
-    assert 0.0 < float(str(row["resting: messages/s"])) < 1.0
+    assert 0.0 < float(str(row["resting: messages/s"])) < 3.0  # in the first half minute each looks itself up once more
     assert int(str(row["most at rest"])) < options.nodes
     (lookups,) = findings.table("lookups")
     assert lookups["first 3 exact"] == lookups["lookups"] == 50
