@@ -104,14 +104,19 @@ class KeyWorld:
         self.nodes: dict[NodeId, KeyNode] = {}
         self.random = random.Random(seed)
         self.sent: Counter[str] = Counter()
-        self.digest = hashlib.sha256()
-        self.events = 0
+        self._digest = hashlib.sha256()
+        self._events = 0
         self._bucket_size = bucket_size
         self._judge = judge
         self._check = check
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._numbers = count()
         self._calls = count(1)
+
+    @property
+    def told(self) -> tuple[str, int]:
+        """The digest of all that arrived, and how many messages it is over."""
+        return self._digest.hexdigest(), self._events
 
     @property
     def living(self) -> list[KeyNode]:
@@ -195,8 +200,8 @@ class KeyWorld:
 
         def arrive() -> None:
             if source.alive and target.alive and source.side == target.side:
-                self.digest.update(f"{self.now_s} {source.id} {target.id} {type(message).__name__}".encode())
-                self.events += 1
+                self._digest.update(f"{self.now_s} {source.id} {target.id} {type(message).__name__}".encode())
+                self._events += 1
                 source.used_s[target.id] = target.used_s[source.id] = self.now_s
                 self.tell(target, Heard(source.id, message, source.contact.addresses))
 

@@ -16,14 +16,16 @@ import hashlib
 import heapq
 import random
 import zlib
-from collections.abc import Iterable, Sequence
-from typing import Protocol, TypeVar
+from collections.abc import AsyncIterator, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext
+from typing import Any, Protocol, TypeVar
 
 from attrs import frozen
 
 from jcpeer.dht.machine import Found
 from jcpeer.dht.table import BUCKET_SIZE
 from jcpeer.ids import NodeId
+from simulations.key_network import open_key_network
 from simulations.key_world import KeyWorld
 from simulations.report import Findings, Table, quantile
 from simulations.scenario import Options, main, option
@@ -60,6 +62,8 @@ class World(Protocol[Node]):
     @property
     def now_s(self) -> float: ...
     @property
+    def told(self) -> tuple[str, int]: ...
+    @property
     def nodes(self) -> dict[NodeId, Node]: ...
     @property
     def living(self) -> list[Node]: ...
@@ -82,7 +86,7 @@ class Exactness:
     requests: float
 
 
-async def grow(world: World[Node], number: int, *, wave: int = 10, settle_s: float = 1.0) -> None:
+async def grow(world: World[Any], number: int, *, wave: int = 10, settle_s: float = 1.0) -> None:
     """So many nodes join in waves, each by a random member."""
     while len(world.nodes) < number:
         members = world.living
@@ -91,29 +95,29 @@ async def grow(world: World[Node], number: int, *, wave: int = 10, settle_s: flo
         await world.run(settle_s)
 
 
-async def flash_join(world: World[Node], number: int) -> None:
+async def flash_join(world: World[Any], number: int) -> None:
     """So many nodes join at one moment by the same one."""
     first = await world.add("node0")
     for each in range(1, number):
         await world.add(f"node{each}", by=[first])
 
 
-def kill(world: World[Node], percent: int) -> None:
+def kill(world: World[Any], percent: int) -> None:
     """So many of a hundred die."""
     world.crash(world.random.sample(world.living, len(world.living) * percent // 100))
 
 
-async def divide_and_heal(world: World[Node]) -> None:
+async def divide_and_heal(world: World[Any]) -> None:
     """Two halves give each other up, and then hear each other again."""
     world.divide(world.random.sample(world.living, len(world.living) // 2))
     await world.run(DIVIDED_S)
     world.heal()
 
 
-async def look_up(world: World[Node], lookups: int) -> Exactness:
+async def look_up(world: World[Any], lookups: int) -> Exactness:
     """Random keys from random nodes, all begun within `WITHIN_S`."""
     living = world.living
-    begun: list[tuple[Node, int, float, int]] = []
+    begun: list[tuple[Someone, int, float, int]] = []
     for _ in range(lookups):
         node, key = world.random.choice(living), world.random.getrandbits(160)
         begun.append((node, key, world.now_s, world.find(node, key)))
@@ -152,6 +156,9 @@ class LookupsOptions(Options):
     dead: str = option("0,20,40", "of a hundred nodes")
     lookups: int = option(3000, "in each row")
     together_max: int = option(300, "size of the largest world that joins at one moment, or is divided")
+    carrier: str = option(
+        "network", "the simulated network, or the machines alone, which takes a third", choices=("network", "machines")
+    )
 
 
 COLUMNS = ("world", "nodes", "dead %", "first three %", "whole %", "mean s", "p95 s", "requests", "bytes", "join")
@@ -165,7 +172,7 @@ class Measured:
         self.problems: list[str] = []
         self._lookups = lookups
 
-    async def measure(self, world: World[Node], what: str, nodes: int, dead: int, *, settled: bool) -> None:
+    async def measure(self, world: World[Any], what: str, nodes: int, dead: int, *, settled: bool) -> None:
         joins = [node.join_requests for node in world.nodes.values()]
         exact = await look_up(world, self._lookups)
         self.rows.append(
@@ -195,40 +202,39 @@ async def simulate(options: LookupsOptions) -> Findings:
     measured = Measured(options.lookups)
     digest, events = hashlib.sha256(), 0
 
-    def world_of(*what: object) -> KeyWorld:
-        return KeyWorld(zlib.crc32(f"{options.seed} {what}".encode()))
-
-    def close(world: KeyWorld) -> None:
+    @asynccontextmanager
+    async def world_of(*what: object) -> AsyncIterator[World[Any]]:
         nonlocal events
-        digest.update(world.digest.digest())
-        events += world.events
+        seed = zlib.crc32(f"{options.seed} {what}".encode())
+        opened: AbstractAsyncContextManager[World[Any]] = nullcontext(KeyWorld(seed))
+        if options.carrier == "network":
+            opened = open_key_network(seed)
+        async with opened as world:
+            yield world
+            told, told_events = world.told
+            digest.update(told.encode())
+            events += told_events
 
     sizes = [int(each) for each in options.nodes.split(",")]
     for nodes in sizes:
         for dead in [int(each) for each in options.dead.split(",")]:
-            world = world_of(nodes, dead)
-            await grow(world, nodes)
-            kill(world, dead)
-            await measured.measure(world, "at once", nodes, dead, settled=dead == 0)
-            close(world)
-            world = world_of(nodes, dead)
-            await grow(world, nodes)
-            kill(world, dead)
-            await world.run(UPKEEP_S)
-            await measured.measure(world, "after 60 s", nodes, dead, settled=True)
-            close(world)
+            for upkeep_s in (0.0, UPKEEP_S):
+                async with world_of(nodes, dead) as world:
+                    await grow(world, nodes)
+                    kill(world, dead)
+                    await world.run(upkeep_s)
+                    what = "after 60 s" if upkeep_s else "at once"
+                    await measured.measure(world, what, nodes, dead, settled=upkeep_s > 0 or dead == 0)
     for nodes in [each for each in sizes if each <= options.together_max]:
-        world = world_of(nodes, "flash")
-        await flash_join(world, nodes)
-        await world.run(UPKEEP_S)
-        await measured.measure(world, "60 s after a flash join", nodes, 0, settled=True)
-        close(world)
-        world = world_of(nodes, "divided")
-        await grow(world, nodes)
-        await divide_and_heal(world)
-        await world.run(UPKEEP_S)
-        await measured.measure(world, "60 s after a division", nodes, 0, settled=True)
-        close(world)
+        async with world_of(nodes, "flash") as world:
+            await flash_join(world, nodes)
+            await world.run(UPKEEP_S)
+            await measured.measure(world, "60 s after a flash join", nodes, 0, settled=True)
+        async with world_of(nodes, "divided") as world:
+            await grow(world, nodes)
+            await divide_and_heal(world)
+            await world.run(UPKEEP_S)
+            await measured.measure(world, "60 s after a division", nodes, 0, settled=True)
     table = Table("lookups", COLUMNS, tuple(measured.rows))
     return Findings(digest.hexdigest(), events, (table,), problems=measured.problems)
 

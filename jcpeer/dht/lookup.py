@@ -71,7 +71,7 @@ class Lookup:
     def __init__(self, key: int, *, count: int, seeds: Iterable[Entry], me: NodeId, myself: Entry | None) -> None:
         self.key = key
         self.asked = 0
-        """Requests so far."""
+        """Requests so far; who is slow is asked twice."""
         self._me = me
         self._nearest = Nearest(key, count)
         self._states: dict[NodeId, Literal["asked", "slow", "answered", "lost"]] = {}
@@ -124,6 +124,7 @@ class Lookup:
         if self._states.get(node) == "asked":
             self._count_out(node)
             self._states[node] = "slow"
+            self.asked += 1
             self._setbacks += 1
 
     def lost(self, node: NodeId) -> None:

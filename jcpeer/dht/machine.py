@@ -44,7 +44,8 @@ from jcpeer.wire.messages import (
 )
 
 SLOW_S = 0.3
-"""A request that takes longer is waited for beside others; three round trips of 100 ms, as a first one needs, fit."""
+"""A request that takes longer is made once more, and waited for beside others; three round trips of 100 ms, as a first
+one needs, fit."""
 TIMEOUT_S = 1.0
 STALE_S = 20.0
 """Whoever was not heard for so long, and is watched by nobody, is asked whether it lives."""
@@ -62,6 +63,13 @@ class Seen:
 
     contact: Contact
     watched: bool = True
+
+
+@frozen
+class Unwatched:
+    """Nobody will tell any more when this member is gone; for the present it lives."""
+
+    node: NodeId
 
 
 @frozen
@@ -139,7 +147,7 @@ class Tick:
     """Time passed."""
 
 
-Event = Seen | Gone | Heard | Unreached | Renewed | Find | FindRecord | Abandon | Publish | Withdraw | Tick
+Event = Seen | Unwatched | Gone | Heard | Unreached | Renewed | Find | FindRecord | Abandon | Publish | Withdraw | Tick
 
 # --- effects
 
@@ -221,6 +229,7 @@ class _Request:
     """Something that was asked; neither `search` nor `storing` means a ping."""
 
     entry: Entry
+    message: FindNode | Ping | StoreRecord
     search: _Search | None = None
     storing: _Storing | None = None
 
@@ -268,6 +277,10 @@ class Kademlia:
                 self._tick(now_s)
             case Seen():
                 self._see(event, now_s)
+            case Unwatched(node):
+                if (known := self._book.get(node)) is not None:
+                    known.watched = False
+                    self._look_after_tables(now_s)
             case Gone(node) | Unreached(node):
                 self._lose(node, now_s)
             case Find(call, key, count, introduce):
@@ -491,9 +504,8 @@ class Kademlia:
         if search.ended:
             return
         for entry in search.lookup.ask():
-            number = self._request(_Request(entry, search=search), now_s)
-            key = spell(search.lookup.key)
-            self._out.append(Send(entry.contact, FindNode(number, key, search.record, search.introduce)))
+            message = FindNode(self._next_call(), spell(search.lookup.key), search.record, search.introduce)
+            self._ask(_Request(entry, message, search=search), now_s)
         if search.lookup.over:
             self._end(search)
             if search.call is not None:
@@ -516,13 +528,16 @@ class Kademlia:
         record = search.best[1] if search.best is not None else None
         return Found(call, nodes, record, search.lookup.asked)
 
-    def _request(self, request: _Request, now_s: float) -> int:
+    def _next_call(self) -> int:
         self._calls += 1
-        self._requests[self._calls] = request
-        if request.search is not None:
-            self._slow.append((now_s + SLOW_S, self._calls))
-        self._late.append((now_s + TIMEOUT_S, self._calls))
         return self._calls
+
+    def _ask(self, request: _Request, now_s: float) -> None:
+        call = request.message.call
+        self._requests[call] = request
+        self._slow.append((now_s + SLOW_S, call))
+        self._late.append((now_s + TIMEOUT_S, call))
+        self._out.append(Send(request.entry.contact, request.message))
 
     # --- records
 
@@ -550,9 +565,8 @@ class Kademlia:
                 refusal = self.records.keep(publication.key, publication.record, now_s)
                 self._count_stored(storing, self._me.id, refusal)
             else:
-                number = self._request(_Request(entry, storing=storing), now_s)
-                message = StoreRecord(number, spell(publication.key), publication.record)
-                self._out.append(Send(entry.contact, message))
+                message = StoreRecord(self._next_call(), spell(publication.key), publication.record)
+                self._ask(_Request(entry, message, storing=storing), now_s)
 
     def _count_stored(self, storing: _Storing, node: NodeId, refusal: str) -> None:
         storing.waits_for -= 1
@@ -568,9 +582,8 @@ class Kademlia:
     def _tick(self, now_s: float) -> None:
         while self._slow and self._slow[0][0] <= now_s:
             request = self._requests.get(self._slow.popleft()[1])
-            if request is not None and request.search is not None and not request.search.ended:
-                request.search.lookup.slow(request.entry.id)
-                self._advance(request.search, now_s)
+            if request is not None:
+                self._ask_again(request, now_s)
         while self._late and self._late[0][0] <= now_s:
             number = self._late.popleft()[1]
             request = self._requests.get(number)
@@ -582,6 +595,16 @@ class Kademlia:
             self._ask_the_stalest(now_s)
         self._store_due(now_s)
         self.records.expire(now_s)
+
+    def _ask_again(self, request: _Request, now_s: float) -> None:
+        """An answer is slow: perhaps the request was lost with a connection that was just being closed."""
+        search = request.search
+        if search is None:
+            self._out.append(Send(request.entry.contact, request.message))
+        elif not search.ended:
+            self._out.append(Send(request.entry.contact, request.message))
+            search.lookup.slow(request.entry.id)
+            self._advance(search, now_s)
 
     def _time_out(self, number: int, request: _Request, now_s: float) -> None:
         self._give_up(number, request, now_s)
@@ -627,7 +650,7 @@ class Kademlia:
     def _ping(self, entry: Known, now_s: float) -> None:
         if entry.id not in self._pinged:
             self._pinged.add(entry.id)
-            self._out.append(Send(entry.contact, Ping(self._request(_Request(entry), now_s))))
+            self._ask(_Request(entry, Ping(self._next_call())), now_s)
 
     def _drop_answered(self) -> None:
         """The heads of both queues wait for something."""

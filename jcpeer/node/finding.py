@@ -33,6 +33,7 @@ from jcpeer.dht.machine import (
     Send,
     Tick,
     Unreached,
+    Unwatched,
     Withdraw,
 )
 from jcpeer.dht.records import Judge
@@ -73,11 +74,11 @@ class Finding:
             key: 160 bits.
             introduce: Have each say its news, too. It is as the node signed it, and not checked yet.
         """
-        return (await self._call(lambda call: Find(call, key, count, introduce))).nodes
+        return (await self.call(lambda call: Find(call, key, count, introduce))).nodes
 
     async def record(self, key: int) -> Signed | None:
         """The highest record that is kept under a key; None where there is none in reach."""
-        return (await self._call(lambda call: FindRecord(call, key))).record
+        return (await self.call(lambda call: FindRecord(call, key))).record
 
     def publish(self, key: int, record: Signed) -> None:
         """Keep a record of this node up under a key, in place of an earlier one, until it is withdrawn."""
@@ -93,7 +94,12 @@ class Finding:
         """A checked member lives; `watched`: `gone` will tell when it does no more."""
         self._tell(Seen(contact, watched))
 
+    def unwatched(self, node: NodeId) -> None:
+        """Nobody will tell any more when it is gone; for the present it lives."""
+        self._tell(Unwatched(node))
+
     def gone(self, node: NodeId) -> None:
+        """It was lost, or left."""
         self._tell(Gone(node))
 
     def heard(self, peer: NodeId, message: KeyMessage, addresses: tuple[str, ...] = ()) -> None:
@@ -114,7 +120,8 @@ class Finding:
 
     # --- within
 
-    async def _call(self, event_of: Callable[[int], Find | FindRecord]) -> Found:
+    async def call(self, event_of: Callable[[int], Find | FindRecord]) -> Found:
+        """All that is known of how a lookup ended; `event_of` is given the number of the call."""
         call = next(self._calls)
         answered, found = self._waiting[call] = trio.Event(), []
         try:

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import trio
+import trio.testing
 
 from jcpeer.dht.machine import Published
+from simulations.key_network import open_key_network
 from simulations.key_world import KeyWorld, record_of
 from simulations.lookups import Exactness, divide_and_heal, flash_join, grow, kill, look_up
 
@@ -44,6 +47,22 @@ async def test_a_minute_after_a_division_into_halves_ended_lookups_are_exact() -
     await world.run(60.0)
     after = await exactness(world)
     assert (after.first_three, after.whole) == (1.0, 1.0)
+
+
+async def test_nearest_are_found_over_the_network_with_dials_and_connections_that_come_and_go(
+    autojump_clock: trio.testing.MockClock,
+) -> None:
+    async with open_key_network(1) as network:
+        await grow(network, 30)
+        kill(network, 40)
+        right_after = await look_up(network, 100)
+        assert right_after.first_three >= 0.99
+        assert right_after.p95_s <= 3.0
+        await network.run(60.0)
+        later = await look_up(network, 100)
+        assert (later.first_three, later.whole) == (1.0, 1.0)
+        for node in network.living:
+            node.finding.machine.check()
 
 
 async def test_every_step_of_a_small_world_keeps_the_invariants() -> None:

@@ -16,7 +16,7 @@ SMALL = {
     "participant": ("--tasks", "100"),
     "trace": (RECORDED, "--nodes", "3", "--cores", "2"),
     "contention": ("--nodes", "6", "--applications", "8", "--within-s", "60", "--seconds-max", "20", "--faults", "4"),
-    "lookups": ("--nodes", "30,100", "--dead", "0,40", "--lookups", "200"),
+    "lookups": ("--nodes", "30", "--dead", "40", "--lookups", "100", "--together-max", "0"),
     "join": ("--nodes", "40", "--sites", "3", "--how", "waves", "--lookups", "5"),
     "placement": ("--nodes", "8", "--applications", "12", "--within-s", "20"),
 }
