@@ -247,7 +247,7 @@ class Kademlia:
         self._bucket_size = bucket_size
         self._book = Book(self._me, bucket_size=bucket_size)
         self.records = Records(self._me.long_id, judge)
-        self._publications = Publications(bucket_size=bucket_size)
+        self.publications = Publications(bucket_size=bucket_size)
         self._upkeep = Upkeep()
         self._alone = True
         self._searches: dict[int, _Search] = {}
@@ -295,7 +295,7 @@ class Kademlia:
             case Publish(key, record):
                 self._publish(key, record, now_s)
             case Withdraw(key):
-                self._publications.withdraw(key)
+                self.publications.withdraw(key)
             case Renewed(contact, news):
                 self._me.contact, self._news = contact, news
             case _:
@@ -311,7 +311,7 @@ class Kademlia:
             self._late[0][0] if self._late else math.inf,
             self._ping_s,
             self._upkeep.wake_s(),
-            self._publications.wake_s(),
+            self.publications.wake_s(),
             self.records.wake_s(),
         )
 
@@ -319,7 +319,7 @@ class Kademlia:
         """Asserts the invariants."""
         self._book.check()
         self.records.check()
-        self._publications.check()
+        self.publications.check()
         assert not self._out
         late = {number for _, number in self._late}
         for number, request in self._requests.items():
@@ -346,7 +346,7 @@ class Kademlia:
             return None
         if met.change != "same":
             self._upkeep.changed(now_s, self._drawn(), returned=met.change == "back")
-            self._publications.came(node, met.entry.long_id, now_s, self._drawn())
+            self.publications.came(node, met.entry.long_id, now_s, self._drawn())
             if self._alone:
                 self._alone = False
                 self._upkeep.begin(now_s, self._drawn())
@@ -367,7 +367,7 @@ class Kademlia:
     def _bury(self, node: NodeId, now_s: float) -> None:
         if self._book.lost(node, now_s):
             self._upkeep.changed(now_s, self._drawn())
-            self._publications.went(node, now_s, self._drawn())
+            self.publications.went(node, now_s, self._drawn())
             self._alone = len(self._book.table) == 0
             self._look_after_tables(now_s)  # one of those beside it may have moved up
 
@@ -547,18 +547,18 @@ class Kademlia:
         except RemoteProtocolError as error:
             self._out.append(Published(key, 0, ((self._me.id, str(error)),)))
             return
-        self._publications.publish(key, record, rank.lifetime_s, now_s)
+        self.publications.publish(key, record, rank.lifetime_s, now_s)
         self._store_due(now_s)
 
     def _store_due(self, now_s: float) -> None:
-        for publication in self._publications.due(now_s):
+        for publication in self.publications.due(now_s):
             search = _Search(self._lookup(publication.key, self._bucket_size), publication=publication)
             self._advance(search, now_s)
 
     def _store(self, publication: Publication, nearest: tuple[Entry, ...], now_s: float) -> None:
-        if not self._publications.current(publication):
+        if not self.publications.current(publication):
             return
-        self._publications.stored(publication, {entry.id: entry.long_id for entry in nearest})
+        self.publications.stored(publication, {entry.id: entry.long_id for entry in nearest})
         storing = _Storing(publication, waits_for=len(nearest))
         for entry in nearest:
             if entry.id == self._me.id:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import heapq
 import math
+from collections.abc import Collection
 from itertools import count
 
 from attrs import define, field
@@ -41,6 +42,10 @@ class Publications:
         self._by_key: dict[int, Publication] = {}
         self._heap: list[tuple[float, int, Publication]] = []
         self._numbers = count()
+
+    def keys(self) -> Collection[int]:
+        """Under which keys records are published."""
+        return self._by_key.keys()
 
     def publish(self, key: int, record: Signed, lifetime_s: float, now_s: float) -> None:
         """Have a record stored now and kept up, in place of an earlier one under that key."""

@@ -166,7 +166,7 @@ async def test_in_a_large_grid_whoever_is_not_a_neighbour_is_called(autojump_clo
         assert all(len(dialable(each)) == 31 for each in grid.running)
         assert not any(dialable(each)["shy"] or dialable(each)["stranger"] for each in grid.running)
         others = [each for each in grid.running if not connected(each, shy) and each not in (shy, stranger)]
-        assert len(others) > 5, "not everybody is connected to everybody"
+        assert others, "not everybody is connected to everybody"
         for each in others:
             before_s = trio.current_time()
             stream = await each.running.reach.open_stream(shy.id)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -45,6 +45,16 @@ class Nodes:
 
     async def start(self, name: str, **how: Any) -> SimulatedNode:
         return await self.grid.start(name, **how)
+
+    async def once_chosen(self, header: Header, act: Callable[[], None]) -> None:
+        """Do this when node a has chosen where the application is to live, and before anybody there has heard of it."""
+        while self.grid.nodes["a"].running.decisions.signed(key_of(header)) is None:
+            await trio.sleep(0.0001)
+        act()
+
+    def published(self, name: str) -> set[int]:
+        """The keys under which a node keeps records up."""
+        return set(self.grid.nodes[name].running.finding.machine.publications.keys())
 
     def lose_records(self) -> None:
         """Nobody keeps a location any more that it did not publish itself."""
@@ -158,16 +168,10 @@ async def test_the_node_that_it_was_handed_to_knows_it_after_a_restart(autojump_
 async def test_a_home_that_is_down_is_named_and_a_retry_goes_there(autojump_clock: MockClock) -> None:
     async with nodes("a", "b", "c") as there:
         header = there.header("b")
-        a, b = there.grid.nodes["a"], there.grid.nodes["b"]
-
-        async def stop_the_home_once_it_is_chosen() -> None:
-            while a.running.decisions.signed(key_of(header)) is None:
-                await trio.sleep(0.0001)
-            there.grid.world.pause(b.id)
-
-        session = a.client.session
+        b = there.grid.nodes["b"].id
+        session = there.grid.nodes["a"].client.session
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(stop_the_home_once_it_is_chosen)
+            nursery.start_soon(there.once_chosen, header, lambda: there.grid.world.pause(b))
             with pytest.raises(UnreachableError, match=r"is to live on node b, which does not answer.* that same node"):
                 await session.submit(application(), header)
         there.grid.world.resume(there.grid.nodes["b"].id)
@@ -187,9 +191,10 @@ async def test_after_a_home_has_refused_another_one_is_chosen(autojump_clock: Mo
     async with nodes("a", "b", "c") as there:
         header = there.header("b")
         session = there.grid.nodes["a"].client.session
-        there.grid.crash("b")
-        with pytest.raises(UnreachableError, match="is to live on node b"):
-            await session.submit(application(), header)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(there.once_chosen, header, lambda: there.grid.crash("b"))
+            with pytest.raises(UnreachableError, match="is to live on node b"):
+                await session.submit(application(), header)
         there.grid.nodes["b"].config = Config(coordinate=False)
         await there.again("b")
         with pytest.raises(RequestError, match="not taken: node b was started with --no-coordinate"):
@@ -336,18 +341,17 @@ async def test_what_a_node_keeps_is_published_again_after_its_restart_and_not_al
         for _ in range(20):
             last = (await session.submit(application(seconds=0.0), there.header(placement="local"))).app
             await session.wait(last)
-        assert len(there.records) == 20
+        assert len(there.published("a")) == 20
         running = (await session.submit(application(seconds=60.0), there.header(placement="local"))).app
         there.grid.crash("a")
-        there.records.clear()
         await there.start("a")
         await trio.sleep(0.5)
-        assert len(there.records) == 16
-        assert app_key(running) in there.records
+        assert len(there.published("a")) == 16
+        assert app_key(running) in there.published("a")
         await trio.sleep(1)
-        assert len(there.records) == 21
+        assert len(there.published("a")) == 21
         await session.forget(last)
-        assert app_key(last) not in there.records
+        assert app_key(last) not in there.published("a")
 
 
 async def test_by_name_those_that_keep_applications_are_asked_and_a_bounded_number_of_others(
