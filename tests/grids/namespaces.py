@@ -1,12 +1,13 @@
-"""Machines for tests: network namespaces on one bridge, each with places and a host name of its own, and real commands.
+"""Machines for tests: network namespaces, each with places and a host name of its own, and real commands.
 
     with open_lan() as lan:
         ada, bob = lan.machine("ada"), lan.machine("bob")
         node = ada.start_node("--slots", "2")
         token = ada.run("grid", "invite").line
 
-The bridge is in a namespace too, so nothing of it is seen outside. Sockets on disk do cross namespaces: a test asks a
-node without the price of a new process. Whatever happens, the end takes all processes and namespaces away.
+They are on one bridge (`open_lan`) or around one router (`open_wan`), which is in a namespace too, so nothing of it is
+seen outside. Sockets on disk do cross namespaces: a test asks a node without the price of a new process. Whatever
+happens, the end takes all processes and namespaces away.
 """
 
 from __future__ import annotations
@@ -22,9 +23,9 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, TypeVar
 
 import psutil
 import pytest
@@ -187,8 +188,11 @@ class Machine:
 
     def start(self, *arguments: str, **environ: str) -> subprocess.Popen[str]:
         """A jcpeer command that goes on."""
+        return self._begin(sys.executable, "-m", "jcpeer", *arguments, **environ)
+
+    def _begin(self, *command: str, **environ: str) -> subprocess.Popen[str]:
         process = subprocess.Popen(
-            [*self._inside, sys.executable, "-m", "jcpeer", *arguments],
+            [*self._inside, *command],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -219,6 +223,10 @@ class Machine:
         assert finished.status == 0, f"jcpeer {' '.join(arguments)}: {finished.status}, {finished.err}{finished.out}"
         return finished
 
+    def python(self, program: str, *arguments: str) -> subprocess.Popen[str]:
+        """A program of the test's own."""
+        return self._begin(sys.executable, "-c", program, *arguments)
+
     def write(self, name: str, text: str) -> Path:
         path = self.directory / name
         path.write_text(text)
@@ -239,15 +247,49 @@ class Machine:
                     stream.close()
 
 
-class Lan:
-    """Machines on one bridge, over which multicast passes."""
+class _Machines:
+    """Machines in namespaces of their own, and what is between them in others."""
+
+    programs: tuple[str, ...] = ("ip", "unshare", "hostname")
 
     def __init__(self, directory: Path, label: str) -> None:
         self._directory = directory
         self._label = label
-        self._bridge = f"{label}-lan"
         self._machines: list[Machine] = []
         self._namespaces: list[str] = []
+
+    def open(self) -> None:
+        """What is between the machines."""
+        raise NotImplementedError
+
+    def close(self) -> None:
+        for machine in self._machines:
+            machine.close()
+        for namespace in self._namespaces:
+            _remove_namespace(namespace)
+
+    def _add_machine(self, name: str, *, user: str) -> tuple[Machine, int, str]:
+        """A machine with loopback alone, its number from 1, and its namespace."""
+        number = len(self._machines) + 1
+        namespace = f"{self._label}-{number}"
+        self._add_namespace(namespace)
+        inside = ("ip", "netns", "exec", namespace, "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name)
+        machine = Machine(name, self._directory / f"{number}", user=user, inside=inside, namespace=namespace)
+        self._machines.append(machine)
+        return machine, number, namespace
+
+    def _add_namespace(self, name: str) -> None:
+        _ip("netns", "add", name)
+        self._namespaces.append(name)
+        _ip("-n", name, "link", "set", "lo", "up")
+
+
+class Lan(_Machines):
+    """Machines on one bridge, over which multicast passes."""
+
+    @property
+    def _bridge(self) -> str:
+        return f"{self._label}-lan"
 
     def open(self) -> None:
         self._add_namespace(self._bridge)
@@ -263,12 +305,7 @@ class Lan:
             cable: Without, it has loopback alone.
             multicast: Without, the bridge passes none on to it, as many a wireless network does.
         """
-        number = len(self._machines) + 1
-        namespace = f"{self._label}-{number}"
-        self._add_namespace(namespace)
-        inside = ("ip", "netns", "exec", namespace, "unshare", "--uts", "sh", "-c", 'hostname "$0" && exec "$@"', name)
-        machine = Machine(name, self._directory / f"{number}", user=user, inside=inside, namespace=namespace)
-        self._machines.append(machine)
+        machine, number, namespace = self._add_machine(name, user=user)
         if cable:
             port = f"port{number}"
             peer = ("peer", "name", "eth0", "netns", namespace)
@@ -281,36 +318,89 @@ class Lan:
             machine.set_cable(plugged=True)
         return machine
 
-    def close(self) -> None:
-        for machine in self._machines:
-            machine.close()
-        for namespace in self._namespaces:
-            _remove_namespace(namespace)
 
-    def _add_namespace(self, name: str) -> None:
-        _ip("netns", "add", name)
-        self._namespaces.append(name)
-        _ip("-n", name, "link", "set", "lo", "up")
+class Wan(_Machines):
+    """Sites of one machine each, every one a network of its own behind one router, over which no multicast passes."""
+
+    programs = (*_Machines.programs, "iptables")
+
+    @property
+    def _router(self) -> str:
+        return f"{self._label}-router"
+
+    def open(self) -> None:
+        self._add_namespace(self._router)
+        _ip("-n", self._router, "route", "add", "blackhole", "10.99.0.0/16")
+        self.set_router(on=True)
+
+    def set_router(self, *, on: bool) -> None:
+        """Have it pass packets on, or not."""
+        switch = f"echo {int(on)} > /proc/sys/net/ipv4/ip_forward"
+        _ip("netns", "exec", self._router, "sh", "-c", switch)
+
+    def site(
+        self,
+        name: str,
+        *,
+        user: str = "ada",
+        firewall: Literal["none", "drops", "rejects"] = "none",
+        private: str | None = None,
+    ) -> Machine:
+        """A further site, with one machine of this host name and person.
+
+        Args:
+            name: The machine's host name.
+            user: Whose it is.
+            firewall: It can dial others, and nobody can dial it: a knock is lost, or refused.
+            private: An address of 10.99.0.0/16 that it has besides, and that from elsewhere leads nowhere.
+        """
+        machine, number, namespace = self._add_machine(name, user=user)
+        network, port = f"10.78.{number}", f"site{number}"
+        _ip("-n", self._router, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        _ip("-n", self._router, "address", "add", f"{network}.254/24", "dev", port)
+        _ip("-n", self._router, "link", "set", port, "up")
+        machine.address = f"{network}.1"
+        for address in filter(None, (private, machine.address)):
+            _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
+        machine.set_cable(plugged=True)
+        _ip("-n", namespace, "route", "add", "default", "via", f"{network}.254", "src", machine.address)
+        if firewall != "none":
+            then = "DROP" if firewall == "drops" else "REJECT"
+            rule = ("-A", "INPUT", "-i", "eth0", "-p", "tcp", "--syn", "-j", then)
+            _ip("netns", "exec", namespace, "iptables", *rule)
+        return machine
+
+
+Network = TypeVar("Network", Lan, Wan)
+
+
+def open_lan() -> AbstractContextManager[Lan]:
+    """Machines on one local network. Skips the test, with the reason, where there cannot be one."""
+    return _opened(Lan)
+
+
+def open_wan() -> AbstractContextManager[Wan]:
+    """Machines on networks of their own. Skips the test, with the reason, where there cannot be any."""
+    return _opened(Wan)
 
 
 @contextmanager
-def open_lan() -> Iterator[Lan]:
-    """A network of machines. Skips the test, with the reason, where there cannot be one."""
+def _opened(kind: type[Network]) -> Iterator[Network]:
     if os.geteuid() != 0:
         pytest.skip("needs root, for network namespaces")
-    if missing := [each for each in ("ip", "unshare", "hostname") if shutil.which(each) is None]:
+    if missing := [each for each in kind.programs if shutil.which(each) is None]:
         pytest.skip(f"needs the program {missing[0]}, for network namespaces")
     _remove_left_over()
     with _directory() as directory:
-        lan = Lan(directory, f"{_PREFIX}-{os.getpid()}")
+        network = kind(directory, f"{_PREFIX}-{os.getpid()}")
         try:
             try:
-                lan.open()
+                network.open()
             except subprocess.CalledProcessError as error:
                 pytest.skip(f"network namespaces cannot be made here: {error.stderr.strip()}")
-            yield lan
+            yield network
         finally:
-            lan.close()
+            network.close()
 
 
 @contextmanager

@@ -69,10 +69,10 @@ def run(machine: Machine, application: str) -> Any:
     return machine.run("run", "naps.toml", "--no-output", "--json").data
 
 
-def hand_over(machine: Machine, application: str) -> str:
+def hand_over(machine: Machine, application: str, *options: str) -> str:
     """The application's id."""
     machine.write("naps.toml", application)
-    return machine.run("run", "naps.toml", "--detach").line
+    return machine.run("run", "naps.toml", "--detach", *options).line
 
 
 def test_two_machines_become_one_grid_by_one_pasted_token(lan: Lan) -> None:
