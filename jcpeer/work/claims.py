@@ -26,8 +26,8 @@ QUANTUM_S = 2.0
 """A grant stands so long before fairness may take from it: a change costs a round trip in which the slot may idle."""
 LEASE_S = 3.0
 """A grant that nothing was under way for lapses after so long: a round trip and the making of a few tasks fit in."""
-LEASE_WANTED_S = 1.0
-"""The same while another could use the slot."""
+LEASE_WANTED_S = 0.4
+"""The same while another could use the slot: a round trip far away."""
 REMEMBERED_S = 12.0
 """A claim that waits is repeated each 5 s while it is wanted; two may get lost."""
 NAMES_MAX = 3
@@ -55,6 +55,12 @@ class Claim:
     widths: Counter[int] = field(factory=Counter)
     """The slots of each attempt under way."""
     used: float = 0.0
+    released: bool = False
+
+    @property
+    def forgotten_s(self) -> float:
+        """When nobody has wanted it for so long that it counts no longer, if nothing is under way."""
+        return -math.inf if self.released else max(self.asked_s, self.idle_since_s) + REMEMBERED_S
 
     @property
     def under_way(self) -> int:
@@ -107,7 +113,7 @@ class Claims:
         claim = self._claims.get(app)
         if claim is None:
             claim = self._enter(Claim(app, user, name, since_s=now_s, asked_s=now_s, idle_since_s=now_s))
-        claim.asked_s = now_s
+        claim.asked_s, claim.released = now_s, False
         claim.at_once = max(1, min(at_once, self._slots))
         claim.wanted = max(claim.at_once, claim.under_way, min(slots or self._slots, self._slots))
         self._hand_out()
@@ -129,7 +135,7 @@ class Claims:
         claim = self._claims.get(app)
         if claim is not None:
             claim.wanted = claim.granted = 0
-            claim.asked_s = -math.inf
+            claim.released = True
             self._changes.pop(app, None)
             self._forget(now_s)
             self._hand_out()
@@ -263,7 +269,7 @@ class Claims:
             if claim.granted and claim.under_way == 0:
                 times.append(claim.idle_since_s + self._lease_s())
             elif not claim.granted and claim.under_way == 0:
-                times.append(claim.asked_s + REMEMBERED_S)
+                times.append(claim.forgotten_s)
         if self._contended():
             times.append(self._share_due_s())
         return min(times, default=math.inf)
@@ -346,7 +352,7 @@ class Claims:
 
     def _forget(self, now_s: float) -> None:
         for claim in list(self._claims.values()):
-            if not claim.taken and not claim.under_way and now_s >= claim.asked_s + REMEMBERED_S:
+            if not claim.taken and not claim.under_way and now_s >= claim.forgotten_s:
                 del self._claims[claim.app]
                 self._users[claim.user] -= 1
                 if not self._users[claim.user]:
