@@ -45,6 +45,10 @@ class UnreachableError(JcpeerError):
     """No answer in time: expected, try the next peer."""
 
 
+class NoWayError(UnreachableError):
+    """Neither of two nodes can be dialled by the other: to try again soon is of no use."""
+
+
 class NoNodeError(UnreachableError):
     """No node listens on this machine's local socket, or it went away; the remedy is `jcpeer node`."""
 

@@ -14,7 +14,7 @@ from attrs import define, evolve, field
 from jcpeer.application.manifest import Header, Placed
 from jcpeer.application.task import BlobRef, Call, Task
 from jcpeer.coordinator.orders import blobs_of
-from jcpeer.errors import MembershipError, RemoteProtocolError, StorageError, UnreachableError
+from jcpeer.errors import MembershipError, NoWayError, RemoteProtocolError, StorageError, UnreachableError
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of
 from jcpeer.membership.signed import open_signed
 from jcpeer.node.helpers import Helpers
@@ -328,7 +328,8 @@ class Participation:
 
     async def _bring(self, inputs: tuple[OrderedInput, ...], transfer: Transfer) -> dict[Digest, str]:
         """Fetch these; returns why some cannot be had. A holder that has just come to the grid, or come back, may be
-        known to the coordinator a little sooner than to us, so for a while they are tried again.
+        known to the coordinator a little sooner than to us, so for a while they are tried again: unless we know that
+        there is no way to any of them.
 
         Raises:
             StorageError: there is no room for one.
@@ -336,13 +337,15 @@ class Participation:
         until_s = trio.current_time() + ACQUAINTANCE_S
         while True:
             missing: dict[Digest, str] = {}
+            no_way = False
             for each in inputs:
                 try:
                     if not self._parts.store.has(each.blob.digest):
                         await transfer.fetch(each.blob, each.holders)
                 except UnreachableError as error:
                     missing[each.blob.digest] = str(error)
-            if not missing or trio.current_time() >= until_s:
+                    no_way = no_way or isinstance(error, NoWayError)
+            if not missing or no_way or trio.current_time() >= until_s:
                 return missing
             await trio.sleep(FETCH_AGAIN_S)
 

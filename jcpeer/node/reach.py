@@ -27,7 +27,7 @@ from jcpeer.discovery.connections import (
 )
 from jcpeer.discovery.dialling import Dial
 from jcpeer.discovery.sighting import Farewell, Sighting
-from jcpeer.errors import UnreachableError
+from jcpeer.errors import NoWayError, UnreachableError
 from jcpeer.ids import NodeId, short
 from jcpeer.net.network import ByteStream, Network, NetworkEvent, PeerDown, PeerUp, Received, StreamHandler
 from jcpeer.node.alarm import Alarm
@@ -107,7 +107,7 @@ class Reach:
 
     async def open_stream(self, peer: NodeId) -> ByteStream:
         if self.machine.is_hopeless(peer):
-            raise UnreachableError(f"neither node …{short(peer)} nor this one can be dialled by the other")
+            raise NoWayError(f"neither node …{short(peer)} nor this one can be dialled by the other")
         if peer not in self.machine.up:
             up = self._ups.setdefault(peer, trio.Event())
             self._perform(self.machine.reach(peer, now_s=trio.current_time()))

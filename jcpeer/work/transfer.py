@@ -17,7 +17,7 @@ import trio
 from attrs import define, field
 
 from jcpeer.application.task import BlobRef
-from jcpeer.errors import JcpeerError, RemoteProtocolError, RequestError, UnreachableError
+from jcpeer.errors import JcpeerError, NoWayError, RemoteProtocolError, RequestError, UnreachableError
 from jcpeer.ids import Digest, NodeId, short
 from jcpeer.net.network import ByteStream, Network
 from jcpeer.wire.codec import HEADER_BYTES, decode, encode
@@ -69,7 +69,11 @@ class _Underway:
 
 
 class _Left(Exception):
-    """A holder is left for the next one, and why."""
+    """A holder is left for the next one, and why; with `no_way` for good."""
+
+    def __init__(self, why: str, *, no_way: bool = False) -> None:
+        super().__init__(why)
+        self.no_way = no_way
 
 
 class Transfer:
@@ -108,7 +112,8 @@ class Transfer:
             Who gave it: this node itself where it was here already.
 
         Raises:
-            UnreachableError: no holder gave it; the text says what was wrong with each.
+            UnreachableError: no holder gave it; the text says what was wrong with each. NoWayError where all of them
+                cannot be connected to.
             StorageError: it cannot be stored.
         """
         known = {holder: None for holder in holders if holder != self._network.me}
@@ -137,7 +142,7 @@ class Transfer:
         return underway.outcome
 
     async def _fetch_from_any(self, blob: BlobRef, holders: dict[NodeId, None]) -> NodeId:
-        faults: dict[NodeId, str] = {}
+        faults: dict[NodeId, _Left] = {}
         try:
             receiving = await self._store.receiving(blob)
         except RemoteProtocolError as error:  # a peer made up the name; nobody can have such a blob
@@ -148,11 +153,12 @@ class Transfer:
                     try:
                         await self._fetch_from(holder, partial)
                     except _Left as fault:
-                        faults[holder] = str(fault)
+                        faults[holder] = fault
                     else:
                         return holder
         told = "; ".join(f"{short(holder)}: {why}" for holder, why in faults.items()) or "nobody is known to hold it"
-        raise UnreachableError(f"blob {short(blob.digest)} ({blob.size} bytes) cannot be had: {told}")
+        kind = NoWayError if faults and all(each.no_way for each in faults.values()) else UnreachableError
+        raise kind(f"blob {short(blob.digest)} ({blob.size} bytes) cannot be had: {told}")
 
     @asynccontextmanager
     async def _turn(self, holders: Sequence[NodeId]) -> AsyncGenerator[NodeId, None]:
@@ -180,7 +186,7 @@ class Transfer:
                 raise _Left(f"no byte for {STALL_S:.0f} s") from None
             except UnreachableError as error:
                 if partial.offset == start:
-                    raise _Left(str(error)) from error
+                    raise _Left(str(error), no_way=isinstance(error, NoWayError)) from error
                 reason = f"breaks off time and again ({error})"
             except RemoteProtocolError as error:
                 if start == 0 or partial.offset == start:

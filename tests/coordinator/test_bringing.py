@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from jcpeer.application.manifest import Dispatch
 from jcpeer.application.task import Command, Input, OutputOf, Task
 from jcpeer.coordinator import events as coordinator_events
 from jcpeer.coordinator.events import Collect, Collected, Quiet
@@ -39,9 +40,12 @@ class Firewalled(LittleWorld):
             super()._collect(effect)
 
 
-@pytest.mark.parametrize("seed", range(10))
-def test_participants_that_cannot_reach_each_other_exchange_data_by_way_of_the_coordinator(seed: int) -> None:
-    world = Firewalled(layered(layers=4, width=4, seed=seed), seed=seed, large=True)
+@pytest.mark.parametrize("dispatch", ["assign", "relay", "grab"])
+@pytest.mark.parametrize("seed", range(4))
+def test_participants_that_cannot_reach_each_other_exchange_data_by_way_of_the_coordinator(
+    seed: int, dispatch: Dispatch
+) -> None:
+    world = Firewalled(layered(layers=4, width=4, seed=seed), seed=seed, large=True, dispatch=dispatch)
     world.brought = []
     assert world.run() == "ok"
     assert set(world.executions.values()) == {1}

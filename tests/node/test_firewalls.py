@@ -10,6 +10,7 @@ import trio
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
+from jcpeer.application.manifest import Dispatch
 from jcpeer.application.task import Input, Needs, OutputOf, Task, Timed
 from jcpeer.config import Config
 from jcpeer.errors import UnreachableError
@@ -47,14 +48,15 @@ async def start(
     return node
 
 
-async def run(grid: SimulatedGrid, at: SimulatedNode, *tasks: Task) -> Status:
-    app = await submit(grid, at, *tasks)
+async def run(grid: SimulatedGrid, at: SimulatedNode, *tasks: Task, dispatch: Dispatch = "assign") -> Status:
+    app = await submit(grid, at, *tasks, dispatch=dispatch)
     with trio.fail_after(120):
         return await at.client.session.wait_ok(app)
 
 
-async def submit(grid: SimulatedGrid, at: SimulatedNode, *tasks: Task) -> AppId:
-    return (await at.client.session.submit(LoadedApplication("app", tasks), grid.header("app"))).app
+async def submit(grid: SimulatedGrid, at: SimulatedNode, *tasks: Task, dispatch: Dispatch = "assign") -> AppId:
+    header = grid.header("app", dispatch=dispatch)
+    return (await at.client.session.submit(LoadedApplication("app", tasks), header)).app
 
 
 def naps(count: int) -> tuple[Task, ...]:
@@ -136,9 +138,10 @@ async def test_a_coordinator_that_cannot_be_dialled_works_with_those_it_can_dial
         assert not shy.running.participation.machine.engaged
 
 
+@pytest.mark.parametrize("dispatch", ["assign", "relay", "grab"])
 @pytest.mark.parametrize(("maker_shy", "user_shy"), [(True, False), (False, True), (True, True)])
 async def test_data_reach_whoever_needs_them_whichever_side_cannot_be_dialled(
-    autojump_clock: MockClock, maker_shy: bool, user_shy: bool
+    autojump_clock: MockClock, maker_shy: bool, user_shy: bool, dispatch: Dispatch
 ) -> None:
     async with wide_grid() as grid:
         maker = await start(grid, "maker", firewall=maker_shy, hardware=Hardware(cpus=4, memory_bytes=SMALL))
@@ -149,8 +152,8 @@ async def test_data_reach_whoever_needs_them_whichever_side_cannot_be_dialled(
             USE, Timed(0.1), inputs=(Input("made", OutputOf(MAKE, "made")),), needs=Needs(memory_bytes=LARGE * 2)
         )
         before_s = trio.current_time()
-        status = await run(grid, grid.nodes["first"], made, used)
-        assert trio.current_time() - before_s < (8 if maker_shy and user_shy else 2)
+        status = await run(grid, grid.nodes["first"], made, used, dispatch=dispatch)
+        assert trio.current_time() - before_s < 1
         assert {each.node.name: each.finished for each in status.shares} == {"maker": 1, "user": 1}
         assert (status.attempts, status.failures) == (2, ()), "nothing ran twice"
         assert connected(maker, user) == (not (maker_shy and user_shy))
