@@ -17,6 +17,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
+from collections.abc import Callable
 from contextlib import suppress
 from typing import assert_never
 
@@ -241,7 +242,16 @@ class Kademlia:
     see `check`.
     """
 
-    def __init__(self, me: Contact, judge: Judge, *, bucket_size: int = BUCKET_SIZE) -> None:
+    def __init__(
+        self,
+        me: Contact,
+        judge: Judge,
+        *,
+        watched: Callable[[NodeId], bool] = lambda node: False,
+        bucket_size: int = BUCKET_SIZE,
+    ) -> None:
+        """`watched`: whether `Gone` will tell when this member, just met, does no longer live."""
+        self._watched = watched
         self._me = Entry(me)
         self._news: News | None = None
         self._bucket_size = bucket_size
@@ -262,6 +272,10 @@ class Kademlia:
         self._out: list[Effect] = []
         self.refused = 0
         """So much was said to this node that made no sense."""
+
+    def knows(self, node: NodeId) -> bool:
+        """Whether this member was ever met."""
+        return self._book.get(node) is not None
 
     @property
     def key(self) -> int:
@@ -345,7 +359,9 @@ class Kademlia:
         if met is None:
             return None
         if met.change != "same":
-            self._upkeep.changed(now_s, self._drawn(), returned=met.change == "back")
+            met.entry.watched = self._watched(node)
+            if met.change == "back" or not met.entry.watched:  # else it has been there, and was only met now
+                self._upkeep.changed(now_s, self._drawn(), returned=met.change == "back")
             self.publications.came(node, met.entry.long_id, now_s, self._drawn())
             if self._alone:
                 self._alone = False

@@ -97,6 +97,8 @@ log = structlog.get_logger()
 TICK_S = 0.1
 """While applications are coordinated here."""
 EVENTS_AT_ONCE_MAX = 200
+ALL_BY_KEY_MAX = 64
+"""In a grid of so many all are offered to the table of keys; in a larger one it fills as nodes ask each other."""
 LOAD_S = 2.0
 """Between looks at the machine's load."""
 CLOCK_S = 60.0
@@ -155,7 +157,7 @@ class Node:
             find=lambda digest: self.applications.content(digest),
             open_log=self.participation.open_log,
         )
-        self.finding = Finding(self._contact, self._ask_contact, judge=judge_of(parts))
+        self.finding = Finding(self._contact, self._ask_contact, judge=judge_of(parts), watched=self._is_in_directory)
         self.finder: Finder = NetworkFinder(self.finding, me=self._own_candidate, read=self._candidate_of)
         self._publishing = Publishing(parts, self.finder)
         self.applications = Applications(
@@ -238,6 +240,9 @@ class Node:
     def _contact(self) -> Contact:
         """Where others find this node."""
         return Contact(self.id, self._record.addresses if self._dialable else ())
+
+    def _is_in_directory(self, node: NodeId) -> bool:
+        return self.directory.record_of(node) is not None
 
     def _ask_contact(self, contact: Contact, message: KeyMessage) -> None:
         self.reach.send_to(contact.node, contact.addresses, message)
@@ -358,10 +363,10 @@ class Node:
     def _know(self, record: NodeRecord) -> None:
         """A record is new in the directory."""
         self.reach.met(record)
-        if record.dialable:
-            self.finding.seen(Contact(record.node, record.addresses))
-        else:
+        if not record.dialable:
             self.finding.gone(record.node)
+        elif len(self.directory) <= ALL_BY_KEY_MAX or self.finding.machine.knows(record.node):
+            self.finding.seen(Contact(record.node, record.addresses))
         if record.addresses:
             self._remember(record.node, record.addresses)
         self.applications.node_seen(record)

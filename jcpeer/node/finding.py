@@ -54,10 +54,18 @@ class Finding:
         me: This node, and where it can be dialled; without addresses others do not name it to each other.
         send: Say this to a node, dialling it there if need be; must neither block nor raise.
         judge: Which records are genuine, and which of two is the newer (`dht.records`).
+        watched: Whether `gone` will tell when this member does no longer live.
     """
 
-    def __init__(self, me: Contact, send: Callable[[Contact, KeyMessage], None], *, judge: Judge) -> None:
-        self.machine = Kademlia(me, judge)
+    def __init__(
+        self,
+        me: Contact,
+        send: Callable[[Contact, KeyMessage], None],
+        *,
+        judge: Judge,
+        watched: Callable[[NodeId], bool] = lambda node: False,
+    ) -> None:
+        self.machine = Kademlia(me, judge, watched=watched)
         self._send = send
         self._calls = count(1)
         self._waiting: dict[int, tuple[trio.Event, list[Found]]] = {}
