@@ -10,7 +10,7 @@ from attrs import define, field
 from jcpeer.application.manifest import Header
 from jcpeer.ids import AttemptName, Epoch, NodeId
 from jcpeer.wire.messages import AttemptOrder, Outcome, Signed
-from jcpeer.work.rights import Rights
+from jcpeer.work.rights import NO_RIGHTS, Rights
 
 
 @define
@@ -26,7 +26,7 @@ class Attempt:
     state: Literal["fetching", "queued", "running", "stopping"]
     started_s: float = 0.0
     gpus: tuple[str, ...] = ()
-    rights: Rights = field(factory=Rights)
+    rights: Rights = NO_RIGHTS
     parent: AttemptName | None = None
     by_right: bool = False
 

@@ -22,23 +22,28 @@ class Leases:
 
     def __init__(self) -> None:
         self._held: dict[tuple[NodeId, AppId, int], Lease] = {}
-
-    @property
-    def slots(self) -> int:
+        self.slots = 0
         """What is held in all."""
-        return sum(each.slots for each in self._held.values())
 
     def hold(self, node: NodeId, app: AppId, search: int, slots: int, *, now_s: float) -> None:
+        self.end(node, app, search)
         self._held[node, app, search] = Lease(slots, now_s + LEASE_S)
+        self.slots += slots
 
     def end(self, node: NodeId, app: AppId, search: int) -> None:
         """It was used, or is not wanted."""
-        self._held.pop((node, app, search), None)
+        lease = self._held.pop((node, app, search), None)
+        if lease is not None:
+            self.slots -= lease.slots
 
     def end_old(self, *, now_s: float) -> None:
         for key, each in list(self._held.items()):
             if each.until_s <= now_s:
-                del self._held[key]
+                self.end(*key)
 
     def wake_s(self) -> float:
         return min((each.until_s for each in self._held.values()), default=math.inf)
+
+    def check(self) -> None:
+        """Assert what holds after each event."""
+        assert self.slots == sum(each.slots for each in self._held.values())

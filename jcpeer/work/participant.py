@@ -42,7 +42,7 @@ from jcpeer.wire.messages import (
     Withdraw,
 )
 from jcpeer.work.claims import Claims
-from jcpeer.work.engagement import Attempt, Engagement, name_of, slots_of
+from jcpeer.work.engagement import Attempt, Engagement, Kept, name_of, slots_of
 from jcpeer.work.events import (
     Assigned,
     AttemptKey,
@@ -74,7 +74,7 @@ from jcpeer.work.grabbing import Grabbing
 from jcpeer.work.leases import LEASE_S, Leases
 from jcpeer.work.relaying import Relaying
 from jcpeer.work.reporting import Reporting
-from jcpeer.work.rights import Rights
+from jcpeer.work.rights import NO_RIGHTS, Rights
 
 TELL_STARTED_AFTER_S = 0.1
 """An attempt that is over sooner is not announced: its outcome says all."""
@@ -150,7 +150,20 @@ class ParticipantMachine:
         return engagement.coordinator if engagement else None
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
-        match event:
+        match event:  # what comes most often first
+            case Quiet():
+                while self._to_tell and self.attempt_of(self._to_tell[0][1].app, self._to_tell[0][1].name) is None:
+                    self._to_tell.popleft()  # it was over sooner: its outcome says all
+                if self._leases.slots:
+                    self._leases.end_old(now_s=now_s)
+                return [
+                    *self._start_what_fits(now_s=now_s),
+                    *self._grab(now_s=now_s),
+                    *self._reporting.report_due(self._engagements, now_s=now_s),
+                    *self._tell_grants(),
+                ]
+            case Ran():
+                return self._keep(event, now_s=now_s)
             case CalledUp():
                 return self._consider(event, now_s=now_s)
             case Assigned():
@@ -162,8 +175,6 @@ class ParticipantMachine:
                 return []
             case InputsMissing():
                 return self._give_up_inputs(event, now_s=now_s)
-            case Ran():
-                return self._keep(event, now_s=now_s)
             case Killed():
                 return self._stopped(event.key, now_s=now_s)
             case Reunited():
@@ -187,16 +198,6 @@ class ParticipantMachine:
             case Tick():
                 self._claims.tick(now_s=now_s)
                 return [*self._tell_started(now_s=now_s), *self._relaying.look(now_s=now_s)]
-            case Quiet():
-                while self._to_tell and self.attempt_of(self._to_tell[0][1].app, self._to_tell[0][1].name) is None:
-                    self._to_tell.popleft()  # it was over sooner: its outcome says all
-                self._leases.end_old(now_s=now_s)
-                return [
-                    *self._start_what_fits(now_s=now_s),
-                    *self._grab(now_s=now_s),
-                    *self._reporting.report_due(self._engagements, now_s=now_s),
-                    *self._tell_grants(),
-                ]
             case _:
                 assert_never(event)
 
@@ -289,9 +290,9 @@ class ParticipantMachine:
             if (lack := self._lack(order.needs)) is not None:
                 effects.append(Send(event.node, GivenBack(assign.app, (name,), lack)))
                 continue
-            rights = Rights(order.rights, event.absent)
+            rights = Rights(order.rights, event.absent) if order.rights or event.absent else NO_RIGHTS
             attempt = Attempt(_without_rights(order), assign.epoch, now_s, "fetching", rights=rights)
-            effects += self.begin(assign.app, engagement, attempt)
+            effects += self.begin(AttemptKey(assign.app, name), engagement, attempt)
         self._grabbing.gone(assign.app, (order.task for order in assign.orders))
         return effects
 
@@ -486,7 +487,7 @@ class ParticipantMachine:
                 attempt = Attempt(
                     _without_rights(order), hand.epoch, now_s, "fetching", rights=rights, parent=parent, by_right=True
                 )
-                effects += self.begin(hand.app, engagement, attempt)
+                effects += self.begin(AttemptKey(hand.app, name), engagement, attempt)
                 taken.append(name)
         answers: list[Effect] = [Send(event.node, Taken(hand.app, hand.search, tuple(taken)))]
         if taken:
@@ -517,24 +518,25 @@ class ParticipantMachine:
 
     # --- attempts
 
-    def begin(self, app: AppId, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> list[Effect]:
-        name = name_of(attempt.order, attempt.epoch)
-        key = AttemptKey(app, name)
-        engagement.attempts[name] = attempt
+    def begin(self, key: AttemptKey, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> list[Effect]:
+        engagement.attempts[key.name] = attempt
         engagement.served = True
-        if app not in self._claims:
-            self._claim(app, engagement, slots=1, at_once=1, now_s=attempt.came_s)
-        self._claims.came(app, slots_of(attempt.order), now_s=attempt.came_s)
-        if absent := attempt.rights.absent(name):
+        if key.app not in self._claims:
+            self._claim(key.app, engagement, slots=1, at_once=1, now_s=attempt.came_s)
+        self._claims.came(key.app, slots_of(attempt.order), now_s=attempt.came_s)
+        if absent := attempt.rights.absent(key.name):
             return [Fetch(key, absent)]
-        self._enqueue(key, first=first)
+        self._queue(key, engagement, attempt, first=first)
         return []
 
-    def _enqueue(self, key: AttemptKey, *, first: bool = False) -> None:
+    def _enqueue(self, key: AttemptKey) -> None:
         engagement = self._engagements.get(key.app)
         attempt = engagement.attempts.get(key.name) if engagement else None
         if engagement is None or attempt is None or attempt.state != "fetching":
             return
+        self._queue(key, engagement, attempt)
+
+    def _queue(self, key: AttemptKey, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> None:
         attempt.state = "queued"
         if first:
             engagement.queue.appendleft(key.name)
@@ -622,7 +624,8 @@ class ParticipantMachine:
         if ended is None or event.key.app not in self._engagements:
             return []
         (engagement, attempt), outcome = ended, event.outcome
-        self._reporting.keep(event.key.app, engagement, outcome, parent=attempt.parent, now_s=now_s)
+        kept = Kept(outcome, now_s, parent=attempt.parent)
+        self._reporting.keep(event.key.app, engagement, event.key.name, kept)
         self._mean_run_s = mean_run_s(self._mean_run_s, outcome.ran_s)
         if outcome.failure is not None or attempt.state == "stopping" or self._closed:
             return []
@@ -692,6 +695,7 @@ class ParticipantMachine:
             for app, engagement in self._engagements.items()
         }
         assert {each.app: each.busy for each in self._claims if each.busy} == {app: n for app, n in busy.items() if n}
+        self._leases.check()
         for engagement in self._engagements.values():
             assert not engagement.attempts.keys() & engagement.kept.keys()
 

@@ -23,7 +23,7 @@ from jcpeer.coordinator.matching import NeedsKey, needs_key
 from jcpeer.ids import AppId, AttemptName, NodeId
 from jcpeer.wire.messages import AttemptOrder, Hand, InHand, Outcome, Passed, ProbeAnswer, Taken
 from jcpeer.work.engagement import Attempt, Engagement, name_of, slots_of
-from jcpeer.work.events import Effect, SendHand
+from jcpeer.work.events import AttemptKey, Effect, SendHand
 from jcpeer.work.reporting import REPORT_BYTES_MAX, Reporting, size_of
 from jcpeer.work.rights import order_after
 from jcpeer.work.searching import HandOver, Homeless, Moved, Searches, Step
@@ -41,7 +41,7 @@ class Desk(Protocol):
     def queue_room(self) -> int:
         """How many slots' worth of attempts may still be queued here."""
 
-    def begin(self, app: AppId, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> list[Effect]:
+    def begin(self, key: AttemptKey, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> list[Effect]:
         """Fetch what the attempt lacks and queue it: before all others of its application, or after them."""
 
 
@@ -62,8 +62,14 @@ class Relaying:
         """An attempt has just succeeded, and is kept: see to what may follow it."""
         if attempt.epoch != engagement.epoch:
             return []
-        if attempt.order.shared:
-            self._reporting.claim(app, attempt.order.shared)
+        effects = self._relay(app, engagement, attempt, outcome, now_s=now_s)
+        if attempt.order.shared and self._desk.slots_idle() > 0:
+            self._reporting.claim(app, attempt.order.shared)  # with no slot to spare it would be refused
+        return effects
+
+    def _relay(
+        self, app: AppId, engagement: Engagement, attempt: Attempt, outcome: Outcome, *, now_s: float
+    ) -> list[Effect]:
         ready: list[tuple[Task, AttemptName, Attempt]] = []
         for right in attempt.rights.after(attempt.order.task):
             order = order_after(outcome, right, coordinator=engagement.coordinator)
@@ -95,17 +101,17 @@ class Relaying:
         if len(ready) > 1:
             ready.sort(key=lambda each: -_bytes_here(each[1], each[2]))
         room = self._desk.slots_idle() if len(ready) > 1 else 0
-        kept: list[Attempt] = []
+        kept: list[tuple[AttemptName, Attempt]] = []
         alike: dict[NeedsKey, tuple[Task, dict[AttemptName, Attempt]]] = {}
         for task, name, successor in ready:
             if self._desk.suits(task) and (not kept or slots_of(successor.order) <= room):
                 room -= slots_of(successor.order)
-                kept.append(successor)
+                kept.append((name, successor))
             else:
                 alike.setdefault(needs_key(task), (task, {}))[1][name] = successor
         effects: list[Effect] = []
-        for successor in reversed(kept):
-            effects += self._desk.begin(app, engagement, successor, first=True)
+        for name, successor in reversed(kept):
+            effects += self._desk.begin(AttemptKey(app, name), engagement, successor, first=True)
         before = (engagement.kept[each].outcome for each in engagement.ancestors(parent))
         crowded = bool(alike) and sum(map(size_of, before)) > REPORT_BYTES_MAX
         for task, attempts in alike.values():
@@ -201,7 +207,7 @@ class Relaying:
         for name, attempt in homeless.attempts.items():
             room -= slots_of(attempt.order)
             if room >= 0 and suits:
-                effects += self._desk.begin(homeless.app, engagement, attempt)
+                effects += self._desk.begin(AttemptKey(homeless.app, name), engagement, attempt)
             else:
                 left[name] = attempt
         self._leave(Homeless(homeless.app, homeless.parent, homeless.task, left), tell=True, now_s=now_s)

@@ -30,7 +30,7 @@ class Unsent:
     """What is to be reported of one application, and since when."""
 
     since_s: float
-    outcomes: list[AttemptName] = field(factory=list)
+    outcomes: list[Kept] = field(factory=list)
     moved: list[InHand] = field(factory=list)
     left: list[AttemptName] = field(factory=list)
     claims: list[TaskId] = field(factory=list)
@@ -43,13 +43,11 @@ class Reporting:
         self._unsent: dict[AppId, Unsent] = {}
         self._look_at_kept_s = math.inf
 
-    def keep(
-        self, app: AppId, engagement: Engagement, outcome: Outcome, *, parent: AttemptName | None, now_s: float
-    ) -> None:
+    def keep(self, app: AppId, engagement: Engagement, name: AttemptName, kept: Kept) -> None:
         """It has just come out, and is to be told."""
-        engagement.kept[outcome.attempt] = Kept(outcome, now_s, parent=parent)
-        self._look_at_kept_s = min(self._look_at_kept_s, now_s + OUTCOME_KEPT_S)
-        self._due(app, now_s).outcomes.append(outcome.attempt)
+        engagement.kept[name] = kept
+        self._look_at_kept_s = min(self._look_at_kept_s, kept.since_s + OUTCOME_KEPT_S)
+        self._due(app, kept.since_s).outcomes.append(kept)
 
     def keep_passed(
         self, app: AppId, engagement: Engagement, passed: Iterable[Passed], *, sender: NodeId, now_s: float
@@ -60,9 +58,9 @@ class Reporting:
             name = each.outcome.attempt
             if name not in engagement.kept and name not in engagement.attempts:
                 successors = {hand.attempt: hand.node or sender for hand in each.in_hand}
-                engagement.kept[name] = Kept(each.outcome, now_s, each.node or sender, last, dict(successors))
+                kept = engagement.kept[name] = Kept(each.outcome, now_s, each.node or sender, last, dict(successors))
                 self._look_at_kept_s = min(self._look_at_kept_s, now_s + OUTCOME_KEPT_S)
-                self._due(app, math.inf).outcomes.append(name)
+                self._due(app, math.inf).outcomes.append(kept)
             last = name
         return last
 
@@ -80,7 +78,7 @@ class Reporting:
 
     def repeat(self, app: AppId, engagement: Engagement) -> None:
         """What was told of this application may not have arrived: tell all that is kept, at once."""
-        self._due(app, -math.inf).outcomes = list(engagement.kept)
+        self._due(app, -math.inf).outcomes = list(engagement.kept.values())
 
     def unsent(self, app: AppId) -> tuple[AttemptName, ...]:
         """Attempts whose outcomes are yet to be told."""
@@ -111,15 +109,15 @@ class Reporting:
         unsent = self._unsent.pop(app, None)
         if unsent is None:
             return []
-        parts = list(_parts(engagement, unsent.outcomes))
+        parts = list(_parts(unsent.outcomes))
         last = parts.pop() if parts else []
         effects: list[Effect] = []
         for at, part in enumerate(parts):
             # What follows in the next reports is not to be placed by then.
-            following = (name for later in (*parts[at + 1 :], last) for name in later)
-            to_follow = [InHand(name) for name in following if engagement.kept[name].parent is not None]
-            effects.append(Send(engagement.coordinator, _report(app, engagement, part, to_follow)))
-        report = _report(app, engagement, last, unsent.moved, tuple(unsent.left), tuple(unsent.claims))
+            following = (each for later in (*parts[at + 1 :], last) for each in later)
+            to_follow = [InHand(each.outcome.attempt) for each in following if each.parent is not None]
+            effects.append(Send(engagement.coordinator, _report(app, part, to_follow)))
+        report = _report(app, last, unsent.moved, tuple(unsent.left), tuple(unsent.claims))
         if report != Report(app, ()):
             effects.append(Send(engagement.coordinator, report))
         return effects
@@ -151,15 +149,13 @@ def size_of(outcome: Outcome) -> int:
     return 512 + sum(len(each.data or b"") for each in outcome.outputs)
 
 
-def _parts(engagement: Engagement, names: list[AttemptName]) -> Iterable[list[AttemptName]]:
-    """Those that are still kept, as many to a report as fit."""
-    part: list[AttemptName] = []
+def _parts(outcomes: list[Kept]) -> Iterable[list[Kept]]:
+    """As many to a report as fit."""
+    part: list[Kept] = []
     size = 0
-    for name in names:
-        if (kept := engagement.kept.get(name)) is None:
-            continue
-        part.append(name)
-        size += size_of(kept.outcome)
+    for each in outcomes:
+        part.append(each)
+        size += size_of(each.outcome)
         if size > REPORT_BYTES_MAX:
             yield part
             part, size = [], 0
@@ -169,18 +165,16 @@ def _parts(engagement: Engagement, names: list[AttemptName]) -> Iterable[list[At
 
 def _report(
     app: AppId,
-    engagement: Engagement,
-    names: list[AttemptName],
+    part: list[Kept],
     also_in_hand: list[InHand],
     left: tuple[AttemptName, ...] = (),
     claims: tuple[TaskId, ...] = (),
 ) -> Report:
-    kept = [engagement.kept[name] for name in names]
-    ran_by = tuple(each.node for each in kept)
-    in_hand = [InHand(*successor) for each in kept for successor in each.successors.items()]
+    ran_by = tuple([each.node for each in part])
+    in_hand = [InHand(*successor) for each in part for successor in each.successors.items()]
     return Report(
         app,
-        tuple(each.outcome for each in kept),
+        tuple([each.outcome for each in part]),
         ran_by if any(ran_by) else (),
         (*in_hand, *also_in_hand),
         left,

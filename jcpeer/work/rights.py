@@ -42,6 +42,9 @@ class Rights:
         return self._absent.get(name, ())
 
 
+NO_RIGHTS = Rights()
+
+
 def name_of_right(right: Right, epoch: Epoch) -> AttemptName:
     return AttemptName(right.task.id, epoch.counter, right.number)
 
