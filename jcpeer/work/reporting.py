@@ -117,8 +117,8 @@ class Reporting:
             following = (each for later in (*parts[at + 1 :], last) for each in later)
             to_follow = [InHand(each.outcome.attempt) for each in following if each.parent is not None]
             effects.append(Send(engagement.coordinator, _report(app, part, to_follow)))
-        report = _report(app, last, unsent.moved, tuple(unsent.left), tuple(unsent.claims))
-        if report != Report(app, ()):
+        if last or unsent.moved or unsent.left or unsent.claims:
+            report = _report(app, last, unsent.moved, tuple(unsent.left), tuple(unsent.claims))
             effects.append(Send(engagement.coordinator, report))
         return effects
 
@@ -146,7 +146,7 @@ class Reporting:
 
 def size_of(outcome: Outcome) -> int:
     """About how many bytes it takes in a message."""
-    return 512 + sum(len(each.data or b"") for each in outcome.outputs)
+    return 512 + sum([len(each.data) for each in outcome.outputs if each.data])
 
 
 def _parts(outcomes: list[Kept]) -> Iterable[list[Kept]]:
