@@ -39,6 +39,8 @@ WAITING_MAX = 1000
 CALL_AGAIN_S = 2.0
 CALL_AGAIN_S_MAX = 30.0
 """A call goes by way of two nodes, and they may have lost it from sight; the time between calls doubles up to this."""
+CALLED_IN_VAIN = 2
+"""One that is needed and was called so often should have come."""
 NEARBY = ("machine", "mdns", "simulated")
 """Sightings of the local network. Anybody there can announce any number of nodes."""
 NEARBY_MAX = 4096
@@ -87,7 +89,8 @@ class CallFor:
 
 @frozen
 class Unreached:
-    """Somebody here needs a connection to this node, and just now it was found at none of its addresses."""
+    """Somebody here needs a connection to this node, and just now it was found at none of its addresses, or it did not
+    come when it was called."""
 
     node: NodeId
 
@@ -409,6 +412,8 @@ class Connections:
             call.turn += 1
             call.again_s = now_s + min(CALL_AGAIN_S * 2.0 ** min(call.turn, 30), CALL_AGAIN_S_MAX)
             effects.append(CallFor(node, call.turn))
+            if call.turn >= CALLED_IN_VAIN and node in self._holders:
+                effects.append(Unreached(node))
         return effects
 
     # --- needs

@@ -331,7 +331,18 @@ class Directory:
             return []
         # A firewall that lets nobody in refuses for the node behind it, which may be alive.
         proven = event.proof != "refused" or member.record.dialable
-        return self._bury(event.peer, event.why, event.proof if proven else "silent", now_s)
+        effects = self._bury(event.peer, event.why, event.proof if proven else "silent", now_s)
+        self._doubt_those_nobody_vouches_for(now_s)
+        return effects
+
+    def _doubt_those_nobody_vouches_for(self, now_s: float) -> None:
+        """Two that cannot be dialled know of each other by those that can. If none of these is connected any more, the
+        death of the other would never be heard of."""
+        if any(self._members[peer].record.dialable for peer in self._up if peer in self._members):
+            return
+        for node, member in self._members.items():
+            if not member.record.dialable:
+                self._unreached(node, now_s)
 
     # --- what peers say
 

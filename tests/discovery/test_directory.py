@@ -380,3 +380,34 @@ def test_in_any_order_a_node_has_one_entry_and_its_highest_version_wins(steps: l
                     pass
         shown = [each.record for each in driven.directory.view(driven.now_s)]
         assert {each.node: each for each in shown[1:]} == standing
+
+
+# --- those who cannot be dialled
+
+
+def shy(letter: str) -> News:
+    """News of a node that cannot be dialled."""
+    return signed(evolve(record(letter), dialable=False))
+
+
+def test_a_refused_redial_proves_nothing_of_one_whose_firewall_may_have_refused() -> None:
+    cases: tuple[tuple[News, Proof], ...] = ((news("s"), "refused"), (shy("s"), "silent"))
+    for news_of_it, proof in cases:
+        driven = Driven()
+        driven.on(up("s"))
+        driven.hear("s", news_of_it)
+        [left] = driven.on(PeerDown(node("s"), "refused", "the redial was refused"))
+        assert left == Left(node("s"), "the redial was refused", proof)
+
+
+def test_one_that_can_be_connected_to_nobody_here_is_doubted_once_nobody_vouches_for_it() -> None:
+    driven = Driven()
+    for letter in ("a", "b", "t"):
+        driven.on(up(letter))
+        driven.hear(letter, shy("t") if letter == "t" else news(letter))
+    driven.hear("a", shy("s"), news("c"))
+    driven.on(PeerDown(node("a"), "silent", "it was silent"))
+    assert not any(isinstance(each, Left) for each in driven.after(10)), "b can be connected to it"
+    driven.on(PeerDown(node("b"), "silent", "it was silent"))
+    left = [each for each in driven.after(10) if isinstance(each, Left)]
+    assert [each.node for each in left] == [node("s")], "t is connected, and c can be dialled"

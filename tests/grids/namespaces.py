@@ -268,7 +268,7 @@ class _Machines:
         for namespace in self._namespaces:
             _remove_namespace(namespace)
 
-    def _add_machine(self, name: str, *, user: str) -> tuple[Machine, int, str]:
+    def add_machine(self, name: str, *, user: str) -> tuple[Machine, int, str]:
         """A machine with loopback alone, its number from 1, and its namespace."""
         number = len(self._machines) + 1
         namespace = f"{self._label}-{number}"
@@ -305,7 +305,7 @@ class Lan(_Machines):
             cable: Without, it has loopback alone.
             multicast: Without, the bridge passes none on to it, as many a wireless network does.
         """
-        machine, number, namespace = self._add_machine(name, user=user)
+        machine, number, namespace = self.add_machine(name, user=user)
         if cable:
             port = f"port{number}"
             peer = ("peer", "name", "eth0", "netns", namespace)
@@ -320,9 +320,13 @@ class Lan(_Machines):
 
 
 class Wan(_Machines):
-    """Sites of one machine each, every one a network of its own behind one router, over which no multicast passes."""
+    """Sites and homes, every one a network of its own around one router, over which no multicast passes."""
 
     programs = (*_Machines.programs, "iptables")
+
+    def __init__(self, directory: Path, label: str) -> None:
+        super().__init__(directory, label)
+        self._ports = self._homes = 0
 
     @property
     def _router(self) -> str:
@@ -354,20 +358,63 @@ class Wan(_Machines):
             firewall: It can dial others, and nobody can dial it: a knock is lost, or refused.
             private: An address of 10.99.0.0/16 that it has besides, and that from elsewhere leads nowhere.
         """
-        machine, number, namespace = self._add_machine(name, user=user)
-        network, port = f"10.78.{number}", f"site{number}"
-        _ip("-n", self._router, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
-        _ip("-n", self._router, "address", "add", f"{network}.254/24", "dev", port)
-        _ip("-n", self._router, "link", "set", port, "up")
-        machine.address = f"{network}.1"
-        for address in filter(None, (private, machine.address)):
-            _ip("-n", namespace, "address", "add", f"{address}/24", "dev", "eth0")
-        machine.set_cable(plugged=True)
-        _ip("-n", namespace, "route", "add", "default", "via", f"{network}.254", "src", machine.address)
+        machine, _, namespace = self.add_machine(name, user=user)
+        machine.address = self._connect(namespace, private=private)
         if firewall != "none":
             then = "DROP" if firewall == "drops" else "REJECT"
             rule = ("-A", "INPUT", "-i", "eth0", "-p", "tcp", "--syn", "-j", then)
             _ip("netns", "exec", namespace, "iptables", *rule)
+        return machine
+
+    def home(self) -> Home:
+        """A further network, of machines that share one address outside."""
+        self._homes += 1
+        namespace = f"{self._label}-home{self._homes}"
+        self._add_namespace(namespace)
+        self._connect(namespace)
+        network = f"10.99.{self._homes}"
+        _ip("-n", namespace, "link", "add", "bridge", "type", "bridge")
+        _ip("-n", namespace, "address", "add", f"{network}.254/24", "dev", "bridge")
+        _ip("-n", namespace, "link", "set", "bridge", "up")
+        _ip("netns", "exec", namespace, "sh", "-c", "echo 1 > /proc/sys/net/ipv4/ip_forward")
+        translate = ("-t", "nat", "-A", "POSTROUTING", "-o", "eth0", "-j", "MASQUERADE")
+        _ip("netns", "exec", namespace, "iptables", *translate)
+        return Home(self, namespace, network)
+
+    def _connect(self, namespace: str, *, private: str | None = None) -> str:
+        """A cable from there to the router; the address at that end of it."""
+        self._ports += 1
+        network, port = f"10.78.{self._ports}", f"port{self._ports}"
+        _ip("-n", self._router, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", namespace)
+        _ip("-n", self._router, "address", "add", f"{network}.254/24", "dev", port)
+        _ip("-n", self._router, "link", "set", port, "up")
+        address = f"{network}.1"
+        for each in filter(None, (private, address)):
+            _ip("-n", namespace, "address", "add", f"{each}/24", "dev", "eth0")
+        _ip("-n", namespace, "link", "set", "eth0", "up")
+        _ip("-n", namespace, "route", "add", "default", "via", f"{network}.254", "src", address)
+        return address
+
+
+@frozen
+class Home:
+    """A local network behind a router that translates addresses, as most homes have: one can dial out of it only."""
+
+    wan: Wan
+    namespace: str
+    network: str
+
+    def machine(self, name: str, *, user: str = "ada") -> Machine:
+        """A further machine in it."""
+        machine, number, namespace = self.wan.add_machine(name, user=user)
+        port = f"port{number}"
+        peer = ("peer", "name", "eth0", "netns", namespace)
+        _ip("-n", self.namespace, "link", "add", port, "type", "veth", *peer)
+        _ip("-n", self.namespace, "link", "set", port, "master", "bridge", "up")
+        machine.address = f"{self.network}.{number}"
+        _ip("-n", namespace, "address", "add", f"{machine.address}/24", "dev", "eth0")
+        machine.set_cable(plugged=True)
+        _ip("-n", namespace, "route", "add", "default", "via", f"{self.network}.254")
         return machine
 
 
