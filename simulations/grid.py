@@ -236,14 +236,14 @@ class SimulatedGrid:
             simulated.addresses.pop(other, None)
 
         book = list(simulated.addresses.items())
-        node.keep_addresses(remember, forget)
+        node.sight.keep_addresses(remember, forget)
         if simulated.place.site is not None:
             simulated.discovery = self._lan(simulated.place.site).join()
-            node.look_by(simulated.discovery)
+            node.sight.look_by(simulated.discovery)
         for name in simulated.place.bootstrap:
-            node.sighted(Sighting("bootstrap", None, self.nodes[name].running.parts.network.addresses))
+            node.sight.sighted(Sighting("bootstrap", None, self.nodes[name].running.parts.network.addresses))
         for other, addresses in book:
-            node.sighted(Sighting("book", other, addresses))
+            node.sight.sighted(Sighting("book", other, addresses))
 
     def _lan(self, site: str) -> Lan:
         if site not in self._lans:

@@ -10,8 +10,7 @@ and a simulation jumps from one event to the next.
 
 from __future__ import annotations
 
-import math
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -20,17 +19,11 @@ from attrs import evolve
 
 from jcpeer.coordinator.matching import unmet_need
 from jcpeer.dht.machine import KeyMessage
-from jcpeer.discovery import directory as found
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
-from jcpeer.discovery.neighbours import EVERYBODY_MAX
-from jcpeer.discovery.news import news_of, read_news
-from jcpeer.discovery.other_grids import OtherGrids
-from jcpeer.discovery.sighting import Discovery, Farewell, Sighting
 from jcpeer.errors import RequestError
-from jcpeer.ids import NodeId, short
+from jcpeer.ids import NodeId
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
-from jcpeer.node.alarm import Alarm
 from jcpeer.node.applications import Applications
 from jcpeer.node.calling import Calling
 from jcpeer.node.decisions import Decisions
@@ -39,12 +32,14 @@ from jcpeer.node.finder import Finder, NetworkFinder, candidate_of, judge_of
 from jcpeer.node.finding import Finding
 from jcpeer.node.helpers import Helpers
 from jcpeer.node.home import Home
-from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
+from jcpeer.node.offer import offered_gpus
+from jcpeer.node.own_record import OwnRecord
 from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.publishing import Publishing
 from jcpeer.node.reach import Reach
 from jcpeer.node.service import Service
+from jcpeer.node.sight import Sight
 from jcpeer.node.submission import Submissions
 from jcpeer.node.whereabouts import Whereabouts
 from jcpeer.rdv.placement import Candidate
@@ -88,8 +83,7 @@ from jcpeer.wire.messages import (
     TryDial,
     Withdraw,
 )
-from jcpeer.work.events import DiskMeasured, NotReached, Ordered, PolicyChanged, Reunited, Told
-from jcpeer.work.policy import HouseRules, Opening
+from jcpeer.work.events import NotReached, Ordered, Reunited, Told
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -99,10 +93,6 @@ TICK_S = 0.1
 EVENTS_AT_ONCE_MAX = 200
 ALL_BY_KEY_MAX = 64
 """In a grid of so many all are offered to the table of keys; in a larger one it fills as nodes ask each other."""
-LOAD_S = 2.0
-"""Between looks at the machine's load."""
-CLOCK_S = 60.0
-"""Between looks at the clock on the wall, which may be set, or change to summer time."""
 HOUR_S = 3600.0
 UNCONNECTABLE = "cannot be dialled, and neither can the coordinator: so they are not connected"
 LEAVE_S = 3.0
@@ -117,39 +107,35 @@ class Node:
             parts.network,
             undelivered=self._undelivered,
             unreached=self._unreached,
-            turned_away=self._turned_away,
+            turned_away=lambda node: self.sight.turned_away(node),
             call_for=lambda node, turn: self.calling.call_for(node, turn),
         )
         self.parts = parts = evolve(parts, network=self.reach)
-        self._rules = HouseRules(parts.config)
         self._users: dict[NodeId, str] = {}
-        self._names: dict[NodeId, str] = {parts.identity.node: parts.name}
-        opening = self._opening()
-        self._policy = opening.policy
-        self._record = evolve(_first_record(parts), policy=opening.policy)
-        self._addresses = self._record.addresses
-        self._load = 0.0
-        self._disk = self._record.disk_bytes
-        self._refresh_s = math.inf
-        self._refreshing = Alarm(lambda: self._refresh_s, self._refresh_record)
-        self._dialable = True
         self._coordinators: frozenset[NodeId] = frozenset()
-        self._other_grids = OtherGrids(parts.standing.membership.fingerprint)
-        self.directory = Directory(self._record, sign=self._sign, read=self._read)
-        self.calling = Calling(self.reach, self.directory, nursery, found=self._found_dialable)
-        self._telling = Alarm(self.directory.wake_s, lambda: self._tell_directory(found.Tick()))
+        self._own = OwnRecord(
+            parts,
+            doing=self._doing,
+            interval_s=lambda: self.directory.tell_interval_s,
+            measured=lambda event: self.participation.post(event),
+            changed=self._tell_of_myself,
+        )
+        self.sight = Sight(
+            parts, self.reach, self.record, known=self._know, left=self._lose, published=self._renew_contact
+        )
+        self.calling = Calling(self.reach, self.directory, nursery, found=self._own.found_dialable)
         self.participation = Participation(
             parts,
-            user=self._record.user,
-            slots=self._record.slots,
-            memory_bytes=self._record.memory_bytes,
-            disk_bytes=self._record.disk_bytes,
+            user=self.record.user,
+            slots=self.record.slots,
+            memory_bytes=self.record.memory_bytes,
+            disk_bytes=self.record.disk_bytes,
             gpus=offered_gpus(parts.config, parts.machine),
-            opening=opening,
+            opening=self._own.opening,
             changed=self._show_state,
             hosted_here=lambda app: self.applications.get(app) is not None,
-            offers=lambda task: unmet_need(task, self._record) is None,
-            helpers=Helpers(parts.identity.node, self.other_nodes, lambda: self.finder),
+            offers=lambda task: unmet_need(task, self.record) is None,
+            helpers=Helpers(self.id, self.sight.others, lambda: self.finder),
         )
         self.transfer = Transfer(
             parts.network,
@@ -164,16 +150,16 @@ class Node:
             parts,
             self.transfer,
             nursery,
-            known_nodes=self.known_nodes,
+            known_nodes=self.directory.records,
             changed=self._show_state,
             appeared=self._publishing.show,
             forgotten=self._publishing.hide,
         )
-        home = Home(parts, self.applications, self.transfer, me=self.candidate)
+        home = Home(parts, self.applications, self.transfer, me=self._candidate)
         self.decisions = Decisions(parts.journal, parts.clock_s)
         self.elsewhere = Elsewhere(parts, self.applications, home, nursery, holding=self.reach.holding)
         whereabouts = Whereabouts(
-            parts, self.finder, self.decisions, self.elsewhere, others=self.other_nodes, name_of=self.name_of
+            parts, self.finder, self.decisions, self.elsewhere, others=self.sight.others, name_of=self.sight.name_of
         )
         submissions = Submissions(
             parts,
@@ -184,7 +170,7 @@ class Node:
             whereabouts,
             self.finder,
             nursery,
-            me=self.candidate,
+            me=self._candidate,
         )
         self.service = Service(
             parts,
@@ -195,63 +181,25 @@ class Node:
             submissions,
             home,
             whereabouts,
-            name_of=self.name_of,
-            notices=self._other_grids.notices,
+            name_of=self.sight.name_of,
+            notices=self.sight.notices,
             join_grid=join_grid,
         )
         self.elsewhere.answer_with(self.service.answer, self.service.summaries)
-        self._nursery: trio.Nursery | None = None
-        self._remember: Callable[[NodeId, tuple[str, ...]], None] = lambda node, addresses: None
-        self._forget: Callable[[NodeId], None] = lambda node: None
 
     @property
     def id(self) -> NodeId:
         return self.parts.identity.node
 
     @property
-    def record(self) -> NodeRecord:
-        """What this node offers and is doing, as last told to the directory."""
-        return self._record
-
-    def name_of(self, node: NodeId) -> str:
-        """What people call a node; the end of its id for one never met."""
-        return self._names.get(node, short(node))
-
-    def known_nodes(self) -> Iterator[NodeRecord]:
-        """Everybody in the directory, this node first."""
-        return self.directory.records()
-
-    def other_nodes(self) -> Iterator[NodeRecord]:
-        return (each for each in self.known_nodes() if each.node != self.id)
-
-    def candidate(self) -> Candidate:
-        """This node, as the home of what it is handed by its own clients."""
-        record = evolve(self._record, coordinates=self.parts.config.coordinate)
-        return Candidate(record, self.parts.standing.membership.certificate)
-
-    def _own_candidate(self) -> Candidate:
-        """This node, as a home that others choose."""
-        return Candidate(self._record, self.parts.standing.membership.certificate)
-
-    def _candidate_of(self, news: News) -> Candidate:
-        return candidate_of(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
+    def directory(self) -> Directory:
+        """Who is there, as this node sees it."""
+        return self.sight.directory
 
     @property
-    def _contact(self) -> Contact:
-        """Where others find this node."""
-        return Contact(self.id, self._record.addresses if self._dialable else ())
-
-    def _is_in_directory(self, node: NodeId) -> bool:
-        return self.directory.record_of(node) is not None
-
-    def _ask_contact(self, contact: Contact, message: KeyMessage) -> None:
-        self.reach.send_to(contact.node, contact.addresses, message)
-
-    def keep_addresses(
-        self, remember: Callable[[NodeId, tuple[str, ...]], None], forget: Callable[[NodeId], None]
-    ) -> None:
-        """Have the addresses of members kept for the next start."""
-        self._remember, self._forget = remember, forget
+    def record(self) -> NodeRecord:
+        """What this node offers and is doing, as last told to the directory."""
+        return self._own.record
 
     # --- what runs
 
@@ -261,18 +209,12 @@ class Node:
         self.parts.network.serve_streams(self.transfer.serve)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participation.run, self.transfer)
-            for alarm in (self.reach, self.finding, self.calling, self._telling, self._refreshing):
-                nursery.start_soon(alarm.run)
+            for part in (self.reach, self.finding, self.calling, self._publishing, self._own):
+                nursery.start_soon(part.run)
             nursery.start_soon(self._tick_applications)
-            nursery.start_soon(self._watch_load)
-            nursery.start_soon(self._publishing.run)
-            if self.parts.config.hours:
-                nursery.start_soon(self._keep_hours)
             nursery.start_soon(self._forget_old_applications)
-            self._nursery = nursery
-            for discovery in self.parts.discoveries:
-                nursery.start_soon(self._take_sightings, discovery)
-            self.finding.renew(self._contact, self.directory.news_of(self.id))
+            await nursery.start(self.sight.run)
+            self._renew_contact()
             self.applications.recover()
             task_status.started()
             async for event in self.reach.events:
@@ -289,7 +231,6 @@ class Node:
         match event:
             case PeerUp():
                 self._users[event.peer] = event.certificate.user
-                self._names[event.peer] = event.hello.name
                 if event.certificate.host != self.parts.machine.host:
                     self.calling.peer_came(event.peer)
             case PeerDown():
@@ -300,7 +241,7 @@ class Node:
         if self.reach.take(event) or (isinstance(event, Received) and self._hear(event)):
             return
         assert not isinstance(event, DialFailed), "that concerns connections only"
-        self._tell_directory(event)
+        self.sight.tell(event)
         if isinstance(event, PeerUp):
             self.participation.post(Reunited(event.peer))  # after our record, without which we count for nothing
 
@@ -333,54 +274,19 @@ class Node:
                 return False
         return True
 
-    def _tell_directory(self, event: found.Event) -> None:
-        for effect in self.directory.handle(event, now_s=trio.current_time()):
-            match effect:
-                case found.Tell():
-                    self.reach.send(effect.peer, effect.message)
-                case found.Publish():
-                    for discovery in self.parts.discoveries:
-                        discovery.announce(effect.record)
-                    self.finding.renew(self._contact, self.directory.news_of(self.id))
-                case found.Joined():
-                    if len(self.directory) <= EVERYBODY_MAX:  # in a large grid it is no news for a person
-                        log.info("node joined", node=effect.record.name, id=short(effect.record.node))
-                    self._names[effect.record.node] = effect.record.name
-                    self._know(effect.record)
-                case found.Changed():
-                    self._know(effect.record)
-                case found.Left():
-                    log.info("node left", node=self.name_of(effect.node), id=short(effect.node), why=effect.why)
-                    self.reach.lost_sight(effect.node)
-                    self.finding.gone(effect.node)
-                    self.applications.node_lost(effect.node, effect.why)
-                case found.Neighbours():
-                    self.reach.hold("neighbours", effect.nodes)
-                case found.Disconnect():
-                    self.reach.disconnect(effect.peer, effect.why)
-        self._telling.look()
+    # --- who is there
 
     def _know(self, record: NodeRecord) -> None:
         """A record is new in the directory."""
-        self.reach.met(record)
         if not record.dialable:
             self.finding.gone(record.node)
         elif len(self.directory) <= ALL_BY_KEY_MAX or self.finding.machine.knows(record.node):
             self.finding.seen(Contact(record.node, record.addresses))
-        if record.addresses:
-            self._remember(record.node, record.addresses)
         self.applications.node_seen(record)
 
-    def _sign(self, record: NodeRecord) -> News:
-        return news_of(record, self.parts.identity, self.parts.standing.membership.chain)
-
-    def _read(self, news: News) -> NodeRecord:
-        return read_news(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
-
-    def _found_dialable(self, dialable: bool) -> None:
-        log.info("others can connect to this node" if dialable else "no other machine can connect to this node")
-        self._dialable = dialable
-        self._refresh_record()
+    def _lose(self, node: NodeId, why: str) -> None:
+        self.finding.gone(node)
+        self.applications.node_lost(node, why)
 
     def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
         match message:
@@ -388,7 +294,7 @@ class Node:
                 self.elsewhere.lost(node)
             case Recruit():
                 why = UNCONNECTABLE if self.reach.machine.is_hopeless(node) else "cannot be reached by the coordinator"
-                log.debug("a node was not called up", node=self.name_of(node), app=message.app, why=why)
+                log.debug("a node was not called up", node=self.sight.name_of(node), app=message.app, why=why)
                 self.applications.heard(node, Decline(message.app, message.epoch, why))
             case Probe() | Hand():
                 self.participation.post(NotReached(node))
@@ -397,69 +303,43 @@ class Node:
 
     def _unreached(self, node: NodeId) -> None:
         self.finding.unreached(node)
-        self._tell_directory(Unreached(node))
+        self.sight.tell(Unreached(node))
 
-    def _turned_away(self, node: NodeId) -> None:
-        self._forget(node)
+    def _is_in_directory(self, node: NodeId) -> bool:
+        return self.directory.record_of(node) is not None
 
-    def look_by(self, discovery: Discovery) -> None:
-        """Find nodes, and be found, in one more way."""
-        assert self._nursery is not None, "the node runs"
-        self.parts.discoveries.append(discovery)
-        discovery.announce(self._record)
-        self._nursery.start_soon(self._take_sightings, discovery)
+    # --- where this node is found, and as what
 
-    async def _take_sightings(self, discovery: Discovery) -> None:
-        async for sighting in discovery.sightings:
-            self.sighted(sighting)
+    @property
+    def _contact(self) -> Contact:
+        """Where others find this node."""
+        return Contact(self.id, self.record.addresses if self.record.dialable else ())
 
-    def sighted(self, sighting: Sighting | Farewell) -> None:
-        """Somebody may be at an address, or no longer is: so a way of discovery, the user or an earlier start says."""
-        if isinstance(sighting, Farewell):
-            self._other_grids.lose_sight(sighting.node)
-            self.reach.sighted(sighting)
-            return
-        is_other, notice = self._other_grids.see(sighting)
-        if notice is not None:
-            log.warning(notice)
-        if not is_other:
-            self.reach.sighted(sighting)
-        elif sighting.node is not None:  # it may have moved there from our grid
-            self.reach.sighted(Farewell(sighting.node, sighting.incarnation))
+    def _renew_contact(self) -> None:
+        self.finding.renew(self._contact, self.directory.news_of(self.id))
+
+    def _ask_contact(self, contact: Contact, message: KeyMessage) -> None:
+        self.reach.send_to(contact.node, contact.addresses, message)
+
+    def _candidate(self) -> Candidate:
+        """This node, as the home of what it is handed by its own clients."""
+        record = evolve(self.record, coordinates=self.parts.config.coordinate)
+        return Candidate(record, self.parts.standing.membership.certificate)
+
+    def _own_candidate(self) -> Candidate:
+        """This node, as a home that others choose."""
+        return Candidate(self.record, self.parts.standing.membership.certificate)
+
+    def _candidate_of(self, news: News) -> Candidate:
+        return candidate_of(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
+
+    # --- in time
 
     async def _tick_applications(self) -> None:
         while True:
             await self.applications.coordinates()
             await trio.sleep(TICK_S)
             self.applications.tick()
-
-    async def _watch_load(self) -> None:
-        while True:
-            # Looking up the machine's addresses costs a millisecond, so it is done here, not at each change.
-            self._addresses = self.parts.network.addresses
-            self._load = round(self.parts.machine.load(), 1)
-            self._measure_disk()
-            self._refresh_record()
-            await trio.sleep(LOAD_S)
-
-    def _measure_disk(self) -> None:
-        free = offered_disk(self.parts.config, self.parts.machine.disk_free())
-        if (told := told_disk(free, self._disk)) != self._disk:
-            self._disk = told
-            self.participation.post(DiskMeasured(told))
-
-    async def _keep_hours(self) -> None:
-        while True:
-            opening = self._opening()
-            if opening.policy != self._policy:
-                self._policy = opening.policy
-                self.participation.post(PolicyChanged(opening.policy, opening.opens_in_s))
-                self._refresh_record()
-            await trio.sleep(min(opening.changes_in_s, CLOCK_S))
-
-    def _opening(self) -> Opening:
-        clock_s = self.parts.clock_s()
-        return self._rules.at(clock_s + self.parts.utc_offset_s(clock_s))
 
     async def _forget_old_applications(self) -> None:
         while True:
@@ -469,44 +349,26 @@ class Node:
 
     # --- the node's own record
 
-    def _state(self) -> NodeState:
+    def _doing(self) -> tuple[NodeState, int]:
+        machine = self.participation.machine
         if self.applications.coordinating:
-            return "coordinator"
-        return "participant" if self.participation.machine.engaged else "idle"
+            return "coordinator", machine.slots_used
+        return "participant" if machine.engaged else "idle", machine.slots_used
 
     def _show_state(self) -> None:
-        """Called at each step of what runs here: a change of state is told at once, of slots a little later."""
-        machine = self.participation.machine
-        coordinators = machine.coordinators - {self.id}
+        """Called at each step of what runs here."""
+        coordinators = self.participation.machine.coordinators - {self.id}
         if coordinators != self._coordinators:
             self._coordinators = coordinators
             self.reach.hold("coordinators", coordinators)
-        if self._state() != self._record.state:
-            self._refresh_record()
-        elif self._refresh_s == math.inf and machine.slots_used != self._record.slots_used:
-            self._refresh_s = trio.current_time() + self.directory.tell_interval_s
-            self._refreshing.look()
+        self._own.show()
 
-    def _refresh_record(self) -> None:
-        self._refresh_s = math.inf
-        before = self._record.addresses
-        record = evolve(
-            self._record,
-            state=self._state(),
-            slots_used=self.participation.machine.slots_used,
-            load=self._load,
-            disk_bytes=self._disk,
-            policy=self._policy,
-            addresses=self._addresses,
-            dialable=self._dialable,
-        )
-        if record != self._record:
-            self._record = record
-            self._tell_directory(RecordChanged(record))
-            if set(record.addresses) - set(before):
-                self.reach.moved()
-                self.calling.moved()
-            self.applications.node_seen(record)
+    def _tell_of_myself(self, record: NodeRecord, moved: bool) -> None:
+        self.sight.tell(RecordChanged(record))
+        if moved:
+            self.reach.moved()
+            self.calling.moved()
+        self.applications.node_seen(record)
 
     # --- the end
 
@@ -522,32 +384,6 @@ class Node:
             raise RequestError(
                 f"this node coordinates {', '.join(running)}; wait for the end, or cancel, before it joins another grid"
             )
-
-
-def _first_record(parts: Parts) -> NodeRecord:
-    config, machine = parts.config, parts.machine
-    return NodeRecord(
-        node=parts.identity.node,
-        name=parts.name,
-        user=parts.standing.membership.certificate.user,
-        host=machine.host,
-        incarnation=parts.incarnation,
-        version=1,
-        state="idle",
-        slots=config.slots or machine.cpus,
-        slots_used=0,
-        cpus=machine.cpus,
-        memory_bytes=config.memory or machine.memory_bytes,
-        load=0.0,
-        python=machine.python,
-        labels=config.labels,
-        addresses=parts.network.addresses,
-        coordinates=config.coordinate and not parts.passing,
-        trusts_grid=config.trust_grid,
-        gpus=len(offered_gpus(config, machine)),
-        disk_bytes=told_disk(offered_disk(config, machine.disk_free()), 0),
-        cost=config.cost,
-    )
 
 
 async def _no_other_grid(token: str) -> None:

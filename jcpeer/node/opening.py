@@ -220,8 +220,8 @@ async def _look_for_others(
     """Every way of discovery; those that wait for nobody first. The grid's token said where to begin."""
     membership, addresses = node.parts.standing.membership, node.parts.network.addresses
     book = await stack.enter_async_context(open_address_book(state / "addresses.json", grid=membership.fingerprint))
-    node.keep_addresses(book.remember, book.forget)
-    node.look_by(
+    node.sight.keep_addresses(book.remember, book.forget)
+    node.sight.look_by(
         await stack.enter_async_context(
             open_machine_rendezvous(
                 places.runtime_dir(),
@@ -234,7 +234,7 @@ async def _look_for_others(
         )
     )
     if config.mdns:
-        node.look_by(
+        node.sight.look_by(
             await stack.enter_async_context(
                 open_mdns(
                     node.record,
@@ -246,7 +246,7 @@ async def _look_for_others(
             )
         )
     for sighting in (*bootstrap_sightings(config.bootstrap), Sighting("token", None, begin_at), *book.sightings()):
-        node.sighted(sighting)
+        node.sight.sighted(sighting)
 
 
 @asynccontextmanager

@@ -65,7 +65,7 @@ def naps(count: int) -> tuple[Task, ...]:
 
 def dialable(of: SimulatedNode) -> dict[str, bool]:
     """Whom it knows, and who of them can be dialled."""
-    return {each.name: each.dialable for each in of.running.known_nodes()}
+    return {each.name: each.dialable for each in of.running.directory.records()}
 
 
 def connected(one: SimulatedNode, other: SimulatedNode) -> bool:
