@@ -83,7 +83,7 @@ from jcpeer.wire.messages import (
     TryDial,
     Withdraw,
 )
-from jcpeer.work.events import NotReached, Ordered, Reunited, Told
+from jcpeer.work.events import NotReached, Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -258,9 +258,9 @@ class Node:
             case Withdraw() | CancelAttempts() | Acknowledge() | ClaimRefused() | Offer() | Gone() | Release():
                 self.participation.post(Ordered(node, message))
             case Probe() | ProbeAnswer() | NotNeeded() | Taken():
-                self.participation.post(Told(node, message))
+                self.participation.told(node, message, user=self._users.get(node, ""))
             case Hand():
-                self.participation.handed(node, message)
+                self.participation.handed(node, message, user=self._users.get(node, ""))
             case Ping() | Pong() | FindNode() | FoundNodes() | StoreRecord() | RecordStored():
                 record = self.directory.record_of(node)
                 self.finding.heard(node, message, record.addresses if record and record.dialable else ())

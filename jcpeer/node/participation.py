@@ -11,14 +11,14 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from jcpeer.application.manifest import Header, Placed
+from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Call, Task
 from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import MembershipError, NoWayError, RemoteProtocolError, StorageError, UnreachableError
-from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of
-from jcpeer.membership.signed import open_signed
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of, short
 from jcpeer.node.helpers import Helpers
 from jcpeer.node.parts import Parts
+from jcpeer.rdv.placement import open_placed, usurpation
 from jcpeer.wire.messages import (
     Assign,
     AttemptOrder,
@@ -26,9 +26,12 @@ from jcpeer.wire.messages import (
     Failure,
     Fetched,
     Hand,
+    NotNeeded,
     OrderedInput,
     Outcome,
     Output,
+    Probe,
+    ProbeAnswer,
     Recruit,
     Signed,
     Taken,
@@ -59,6 +62,7 @@ from jcpeer.work.events import (
     SendHand,
     Start,
     Tick,
+    Told,
 )
 from jcpeer.work.execution import Content, Execution
 from jcpeer.work.participant import ParticipantMachine
@@ -125,7 +129,7 @@ class Participation:
         self.post(DiskMeasured(disk_bytes))
         self.post(PolicyChanged(opening.policy, opening.opens_in_s))
         self._helpers = helpers
-        self._users: dict[AppId, str] = {}
+        self._user = user
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
@@ -142,24 +146,25 @@ class Participation:
     def called_up(self, node: NodeId, recruit: Recruit) -> None:
         """Check who asks before anything is promised."""
         try:
-            header = self._header_of(recruit.app, recruit.placed)
+            header = self._header_of(recruit.app, recruit.placed, coordinator=node, epoch=recruit.epoch)
         except (MembershipError, RemoteProtocolError) as error:
             log.warning("call-up refused", node=node, reason=str(error))
             self._parts.network.send(node, Decline(recruit.app, recruit.epoch, str(error)))
             return
         self.post(CalledUp(node, recruit, header))
 
-    def _header_of(self, app: AppId, signed: Signed) -> Header:
-        """Of an application, by a signature that holds.
+    def _header_of(self, app: AppId, signed: Signed, *, coordinator: NodeId, epoch: Epoch) -> Header:
+        """Of an application, by a signature that holds, and that makes this node its coordinator.
 
         Raises:
             MembershipError: it does not hold.
-            RemoteProtocolError: it is for something else.
+            RemoteProtocolError: it is for something else, or for somebody else.
         """
-        placed, certificate = open_signed(signed, Placed, root=self._parts.standing.membership.root, now_s=None)
-        if placed.app != app or placed.header.user != certificate.user:
+        placed, _ = open_placed(signed, root=self._parts.standing.membership.root, now_s=None)
+        if placed.app != app:
             raise RemoteProtocolError("the application is not what its signer says")
-        self._users[app] = certificate.user
+        if why := usurpation(placed, coordinator, epoch):
+            raise RemoteProtocolError(f"{placed.header.name:.80}: node …{short(coordinator)} {why}")
         return placed.header
 
     def assigned(self, node: NodeId, assign: Assign) -> None:
@@ -170,10 +175,16 @@ class Participation:
         absent = self._absent(node, node, assign.app, assign.epoch, assign.orders, assign.blobs)
         self.post(Assigned(node, assign, absent))
 
-    def handed(self, node: NodeId, hand: Hand) -> None:
-        """The same of what another participant hands over; it holds what its attempts left."""
+    def handed(self, node: NodeId, hand: Hand, *, user: str) -> None:
+        """The same of what another participant, of this user, hands over; it holds what its attempts left.
+
+        What is handed over bears no signature of the submitter: who may hand commands to this node is who might as well
+        submit them to it.
+        """
         try:
-            header = self._header_of(hand.app, hand.placed)
+            if not self._works_for(user):
+                raise RemoteProtocolError(f"takes nothing from nodes of user {user!r:.80}")
+            header = self._header_of(hand.app, hand.placed, coordinator=hand.coordinator, epoch=hand.epoch)
         except (MembershipError, RemoteProtocolError) as error:
             log.warning("hand refused", node=node, reason=str(error))
             self._parts.network.send(node, Taken(hand.app, hand.search, ()))
@@ -185,6 +196,17 @@ class Participation:
         hand = evolve(hand, orders=orders)
         absent = self._absent(node, hand.coordinator, hand.app, hand.epoch, orders, hand.blobs)
         self.post(Handed(node, hand, header, absent))
+
+    def told(self, node: NodeId, message: Probe | ProbeAnswer | NotNeeded | Taken, *, user: str) -> None:
+        """What else participants say to each other. Room is held for those who could use it."""
+        if isinstance(message, Probe) and not self._works_for(user):
+            refused = ProbeAnswer(message.app, message.search, 0, reason="takes nothing from nodes of that user")
+            self._parts.network.send(node, refused)
+        else:
+            self.post(Told(node, message))
+
+    def _works_for(self, user: str) -> bool:
+        return self._parts.config.trust_grid or user == self._user
 
     def _absent(
         self,
@@ -259,7 +281,6 @@ class Participation:
                 if (killed := self._under_way.get(effect.key)) is not None:
                     killed.scope.cancel()
             case DropBlobs():
-                self._users.pop(effect.app, None)
                 blobs = self._application_blobs.pop(effect.app, set())
                 if not self._hosted_here(effect.app):
                     self._parts.store.release(effect.app)
@@ -275,7 +296,7 @@ class Participation:
     # --- successors
 
     def _find(self, find: Find, nursery: trio.Nursery) -> None:
-        known = self._helpers.known(find.task, self._users.get(find.app, "")) if self._helpers else ()
+        known = self._helpers.known(find.task, self.machine.user_of(find.app)) if self._helpers else ()
         if known is None:
             nursery.start_soon(self._find_beyond, find)
         else:

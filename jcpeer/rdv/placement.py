@@ -16,7 +16,7 @@ from attrs import frozen
 
 from jcpeer.application.manifest import Header, Placed, application_key
 from jcpeer.errors import MembershipError, RemoteProtocolError
-from jcpeer.ids import NodeId, app_key, node_key
+from jcpeer.ids import Epoch, NodeId, app_key, node_key
 from jcpeer.membership.certificates import CLOCK_TOLERANCE_S, TO_COORDINATE, TO_SUBMIT, Certificate, grants
 from jcpeer.membership.signed import open_signed
 from jcpeer.wire.codec import packed_field
@@ -174,4 +174,17 @@ def fault_of(placed: Placed, signer: NodeId, *, me: Candidate) -> str:
     key = app_key(placed.app)
     if list(by_distance) != sorted(by_distance, key=lambda each: node_key(each) ^ key):
         return "its replica set is not in the order of distance to its key"
+    return ""
+
+
+def usurpation(placed: Placed, coordinator: NodeId, epoch: Epoch) -> str:
+    """Why this node may not give orders for the application in that epoch; empty where it may.
+
+    A placement is no secret: every location record has it in it. That a node can show one says nothing of the node.
+    As long as nobody takes over from another node, all epochs belong to the first of the set that was signed.
+    """
+    if coordinator != placed.replica_set[0]:
+        return "is not the node on which its submitter placed it"
+    if epoch.node != coordinator or epoch.counter < 1:
+        return "gives orders in an epoch that is not its own"
     return ""

@@ -79,6 +79,8 @@ from jcpeer.work.rights import NO_RIGHTS, Rights
 TELL_STARTED_AFTER_S = 0.1
 """An attempt that is over sooner is not announced: its outcome says all."""
 
+FENCED_MAX = 10_000
+
 
 class ParticipantMachine:
     """Feed every event to `handle`, in order, and perform the effects in order."""
@@ -120,7 +122,7 @@ class ParticipantMachine:
         self._offers = offers
         self._mean_run_s: float | None = None
         self._fenced: dict[AppId, Epoch] = {}
-        """The highest epoch seen of applications that have released us."""
+        """The highest epoch seen of applications that have released us; the latest of them."""
 
     @property
     def slots_used(self) -> int:
@@ -148,6 +150,10 @@ class ParticipantMachine:
     def coordinator_of(self, app: AppId) -> NodeId | None:
         engagement = self._engagements.get(app)
         return engagement.coordinator if engagement else None
+
+    def user_of(self, app: AppId) -> str:
+        engagement = self._engagements.get(app)
+        return engagement.header.user if engagement else ""
 
     def handle(self, event: Event, *, now_s: float) -> list[Effect]:
         match event:  # what comes most often first
@@ -371,7 +377,7 @@ class ParticipantMachine:
 
     def _release(self, node: NodeId, message: Release, *, now_s: float) -> list[Effect]:
         engagement = self._engagements.get(message.app)
-        if engagement is None or message.epoch < engagement.epoch:
+        if engagement is None or node != engagement.coordinator or message.epoch < engagement.epoch:
             return []
         effects: list[Effect] = []
         self._relaying.end(message.app, tell=False, now_s=now_s)
@@ -384,7 +390,10 @@ class ParticipantMachine:
                 effects += self._abandon(engagement, message.app, name, now_s=now_s)
         self._claims.release(message.app, now_s=now_s)
         self._reporting.drop(message.app, engagement)
+        self._fenced.pop(message.app, None)
         self._fenced[message.app] = message.epoch
+        if len(self._fenced) > FENCED_MAX:
+            del self._fenced[next(iter(self._fenced))]
         if not engagement.attempts:
             del self._engagements[message.app]
         return [*effects, DropBlobs(message.app)]
