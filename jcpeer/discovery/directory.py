@@ -57,9 +57,9 @@ TELL_INTERVAL_S = 0.2
 TELL_INTERVAL_S_PER_MEMBER = 0.05
 """The same in a large grid, so that what all tell together does not grow with its square."""
 PASS_ON_S = 0.1
-PASS_ON_S_MAX = 1.0
+PASS_ON_S_MAX = 2.5
 """What is new is passed on so much later, together with what else came: in a small grid soon, in one of hundreds of
-nodes, where something comes all the time, at most once a second."""
+nodes, where something comes all the time, seldom."""
 FANOUT = 4
 """To so many. That leaves a few per cent of the nodes out, to whom it comes when nodes compare."""
 SUSPECT_S: Mapping[Proof, float] = {"silent": 3.0, "refused": 1.0, "left": 1.0}

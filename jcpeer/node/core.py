@@ -242,7 +242,7 @@ class Node:
             return
         assert not isinstance(event, DialFailed), "that concerns connections only"
         self.sight.tell(event)
-        if isinstance(event, PeerUp):
+        if isinstance(event, PeerUp) and event.peer in self._coordinators:
             self.participation.post(Reunited(event.peer))  # after our record, without which we count for nothing
 
     def _hear(self, event: Received) -> bool:
