@@ -13,6 +13,9 @@ from jcpeer.coordinator.roster import Assigned, Participant, Roster, mean_run_s
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 
+NUMBER_MAX = 2**31
+"""Of an attempt, as a participant has it."""
+
 
 class Attempts:
     """Everything under way, and everything ready."""
@@ -85,6 +88,12 @@ class Attempts:
         """A name that no attempt of this task has had in this epoch."""
         number = self._numbers[task] = self._numbers.get(task, 0) + 1
         return AttemptName(task, epoch.counter, number)
+
+    def may_exist(self, name: AttemptName, epoch: Epoch) -> bool:
+        """Whether an attempt can have this name: in this epoch those that were given one, in others any within reason,
+        since further numbers follow on it."""
+        highest = self._numbers.get(name.task, 0) if name.epoch == epoch.counter else NUMBER_MAX
+        return 0 < name.number <= highest
 
     def note_number(self, task: TaskId, number: int) -> None:
         """Attempts up to this number are known of."""

@@ -24,6 +24,7 @@ class Hands:
         self, recorder: Recorder, roster: Roster, attempts: Attempts, orders: Orders, absences: Absences
     ) -> None:
         self._state = recorder.state
+        self._recorder = recorder
         self._roster = roster
         self._attempts = attempts
         self._orders = orders
@@ -33,7 +34,7 @@ class Hands:
         """A participant has this attempt, to which it was not ordered."""
         node = participant.record.node
         record = self._state.tasks.get(name.task)
-        if record is None:
+        if record is None or not self._attempts.may_exist(name, self._recorder.epoch):
             return self._orders.stop(node, [name])
         before = self._attempts.node_of(name)
         if before == node:

@@ -21,7 +21,7 @@ from typing import assert_never
 from attrs import evolve
 
 from jcpeer.coordinator.absences import Absences
-from jcpeer.coordinator.attempts import Attempts
+from jcpeer.coordinator.attempts import NUMBER_MAX, Attempts
 from jcpeer.coordinator.bringing import Bringing
 from jcpeer.coordinator.dispatch import POLICIES, Policy
 from jcpeer.coordinator.events import (
@@ -266,7 +266,7 @@ class Coordinator:
             record = self.state.tasks.get(name.task)
             if self._attempts.node_of(name) is not None:
                 continue  # said twice, or by somebody else
-            if record is None or record.standing != "pending":
+            if record is None or record.standing != "pending" or not self._attempts.may_exist(name, self.epoch):
                 stale.append(name)  # its outcome, if it is kept there, comes as a report and is acknowledged
                 continue
             self._attempts.note_number(name.task, name.number)
@@ -340,8 +340,13 @@ class Coordinator:
             attempts = list(participant.assigned.values())
             for attempt in attempts:
                 self._attempts.forget(attempt.name)
+            counted: set[TaskId] = (
+                set()
+            )  # one death is one loss of a task, whatever number of attempts it was said to run
             for attempt in attempts:  # none is under way there any more, so that giving up finds nothing to cancel
-                if attempt.name in suspects and attempt.state != "cancelling":
+                suspect = attempt.name in suspects and attempt.state != "cancelling"
+                if suspect and attempt.name.task not in counted:
+                    counted.add(attempt.name.task)
                     effects += self._lose_attempt(node, attempt.name, why, now_s=now_s)
                 else:
                     self._attempts.close(attempt.name)
@@ -376,19 +381,20 @@ class Coordinator:
     def _take_back(self, node: NodeId, message: GivenBack, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
         to_bring = [each for each in message.missing if self._bringing.helps(each)]
+        tasks: list[TaskId] = []
         for name in message.attempts:
             mine = self._attempts.node_of(name) == node
             attempt = self._attempts.forget(name) if mine else None
             if attempt is None:
                 continue
+            tasks.append(name.task)
             if message.lost and attempt.state != "cancelling":
                 effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
             elif attempt.state not in ("withdrawing", "cancelling") and not to_bring:
                 self._attempts.shun(name.task, node)
             self._attempts.close(name)
             self._attempts.requeue(name.task)
-        tasks = [name.task for name in message.attempts]
-        for digest in message.missing:
+        for digest in message.missing if tasks else ():  # from somebody who had none of them it is no news
             if digest in to_bring:
                 effects += self._bringing.bring(digest, tasks)
             else:
@@ -425,8 +431,10 @@ class Coordinator:
         record = self.state.tasks.get(outcome.task)
         if record is None:
             return []
-        self._attempts.forget(outcome.attempt)
         acknowledge = Acknowledgement(sender, outcome.attempt)
+        if not 0 < outcome.number <= NUMBER_MAX:
+            return self._recorder.promise(acknowledge)  # nobody was given such an attempt: forget it
+        self._attempts.forget(outcome.attempt)
         if record.standing != "pending":
             return self._recorder.promise(acknowledge)  # it, or another end, stands already: forget it
         if record.missing or self.state.consumed(outcome.task) != outcome.consumed:
