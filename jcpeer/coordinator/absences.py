@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
-from jcpeer.coordinator.roster import Participant
+from jcpeer.coordinator.room import Participant
 from jcpeer.ids import AttemptName, NodeId
 
 EXCUSED_S = 10.0

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 
 from jcpeer.application.task import Task
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect
-from jcpeer.coordinator.matching import unmet_need
+from jcpeer.coordinator.matching import NeedsKey, needs_key, unmet_need
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Recorder
-from jcpeer.coordinator.roster import Participant, Roster, has_room, queued_last_first, slots_of
+from jcpeer.coordinator.room import Participant
+from jcpeer.coordinator.roster import Roster, has_room, prefetch_slots, queued_last_first, slots_of
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.wire.messages import AttemptOrder
 
+NOBODY = frozenset[NodeId]()
 REBALANCE_AFTER_S = 0.25
 """An attempt that has waited this long behind others is taken back when somebody is idle."""
 
@@ -26,20 +28,24 @@ class Assigning:
         self._roster = roster
         self._attempts = attempts
         self._orders = orders
+        self._nobody: dict[tuple[NeedsKey, frozenset[NodeId]], int] = {}
+        """Of tasks that no participant could run: the version of the roster when that was seen."""
 
     def place(self, *, now_s: float) -> list[Effect]:
         """Order as many ready tasks as there is room for."""
         orders: dict[NodeId, list[AttemptOrder]] = {}
         effects: list[Effect] = []
         for queue in self._attempts.ready:
-            task = queue.head()
-            able = self._able(task, queue.avoid, effects, now_s=now_s) if task is not None else {}
-            while (task := queue.head()) is not None:
+            if (task := queue.head()) is None:
+                continue
+            avoid = self._to_avoid(self._recorder.state.tasks[task].spec, queue.avoid, effects, now_s=now_s)
+            while avoid is not None and (task := queue.head()) is not None:
                 spec = self._recorder.state.tasks[task].spec
-                node = choose(spec, able, local_bytes=self._orders.local_bytes, mean_run_s=self._attempts.mean_run_s)
-                if node is None:
+                participant = self._choose(spec, avoid)
+                if participant is None:
                     break
-                orders.setdefault(node, []).append(self._order(spec, able[node], now_s=now_s))
+                order = self._order(spec, participant, now_s=now_s)
+                orders.setdefault(participant.record.node, []).append(order)
         for node, batch in orders.items():
             effects += self._orders.to_send(node, batch)
         return effects
@@ -65,33 +71,76 @@ class Assigning:
     def _order(self, task: Task, participant: Participant, *, now_s: float) -> AttemptOrder:
         return self._orders.make(task, participant, now_s=now_s)
 
-    def _able(
-        self, task: TaskId, avoid: frozenset[NodeId], effects: list[Effect], *, now_s: float
-    ) -> dict[NodeId, Participant]:
-        """Who may be given tasks like this one. Where none of the participants should, others are called up, and only
-        when nobody else is left do nodes count where such a task failed."""
-        spec = self._recorder.state.tasks[task].spec
-        for avoided in (avoid, frozenset[NodeId]()):
-            able = able_to_run(spec, self._roster.participants, avoid=avoided)
-            if able:
-                return able
-            others = self._roster.others_for(spec, avoid=avoided, now_s=now_s)
+    # --- who may be given what
+
+    def _to_avoid(
+        self, task: Task, avoid: frozenset[NodeId], effects: list[Effect], *, now_s: float
+    ) -> frozenset[NodeId] | None:
+        """Whom to pass over for tasks like this one; None where nobody who takes part can be given them. Then others
+        are called up, and only when nobody else is left do nodes count where such a task failed."""
+        if self._somebody_can(task, avoid):
+            return avoid
+        if avoid:
+            others = self._roster.others_for(task, avoid=avoid, now_s=now_s)
             if others:
                 effects += self._orders.recruit(self._roster.ask(others, now_s=now_s))
-                return {}
-        return {}
+                return None
+            if self._somebody_can(task, NOBODY):
+                return NOBODY
+        effects += self._orders.recruit(self._roster.call_up_all_for(task, now_s=now_s))
+        return None
+
+    def _somebody_can(self, task: Task, avoid: frozenset[NodeId]) -> bool:
+        """Whether it can run on a participant with slots, be they free or not."""
+        key = (needs_key(task), avoid)
+        if self._nobody.get(key) == self._roster.version:
+            return False
+        if self._roster.room.least_loaded(lambda each: _can_run(task, each, avoid)) is not None:
+            self._nobody.pop(key, None)
+            return True
+        self._nobody[key] = self._roster.version
+        return False
+
+    def _choose(self, task: Task, avoid: frozenset[NodeId]) -> Participant | None:
+        """The participant that is to run this task, or None while none has room.
+
+        A free slot comes before a place in a queue; then the node that holds most of the task's input bytes; then the
+        one with the most free slots.
+        """
+        wanted = slots_of(task.needs)
+        large = self._orders.large_inputs(task)
+        if wanted == 1:
+            full = 1.0 + prefetch_slots(1, self._attempts.mean_run_s)
+            best = self._roster.room.least_loaded(lambda each: _can_run(task, each, avoid), below=full)
+            if best is None:
+                return None
+            # Of those that hold nothing that it lacks none is better, since none has less to do.
+            nodes = self._orders.holders_of_more(large, best.record.node)
+            others = [self._roster.participants[node] for node in nodes & self._roster.participants.keys()]
+        else:
+            best, others = None, list(self._roster.participants.values())  # who is free at all may still have no room
+        able = [
+            each for each in others if _can_run(task, each, avoid) and has_room(each, wanted, self._attempts.mean_run_s)
+        ]
+        if best is not None:
+            able.append(best)
+
+        def score(participant: Participant) -> tuple[bool, int, float, int]:
+            held = self._orders.local_bytes(large, participant.record.node)
+            return participant.slots_free >= wanted, held, -participant.load, -participant.order
+
+        return max(able, key=score, default=None)
 
     def _rebalance(self, *, now_s: float) -> list[Effect]:
         """Take back attempts that wait behind others while somebody is idle and nothing else is ready."""
         if self._attempts.ready:
             return []
-        idle = [each for each in self._roster.participants.values() if each.slots_free > 0]
         effects: list[Effect] = []
-        for helper in idle:
+        for helper in self._roster.spare.values():
             room = helper.slots_free
-            for owner_id, owner in self._roster.participants.items():
-                if room <= 0 or owner.slots_free >= 0:
-                    continue
+            for owner_id, owner in self._roster.overfull.items():
+                if room <= 0:
+                    break
                 for task in queued_last_first(owner)[: min(room, -owner.slots_free)]:
                     effects += self._withdraw(owner_id, owner, task, helper, now_s=now_s)
                     room -= 1
@@ -111,36 +160,14 @@ class Assigning:
         return []
 
 
+def _can_run(task: Task, participant: Participant, avoid: frozenset[NodeId]) -> bool:
+    """It has slots for us, is not to be avoided, and offers what the task, and so each task of its queue, needs."""
+    return (
+        participant.slots > 0 and participant.record.node not in avoid and unmet_need(task, participant.record) is None
+    )
+
+
 def able_to_run(
     task: Task, participants: Mapping[NodeId, Participant], *, avoid: frozenset[NodeId]
 ) -> dict[NodeId, Participant]:
-    """The participants with slots for us that offer what this task, and so each task of its queue, needs."""
-    return {
-        node: each
-        for node, each in participants.items()
-        if each.slots and node not in avoid and unmet_need(task, each.record) is None
-    }
-
-
-def choose(
-    task: Task,
-    able: Mapping[NodeId, Participant],
-    *,
-    local_bytes: Callable[[Task, NodeId], int],
-    mean_run_s: float | None,
-) -> NodeId | None:
-    """The participant that is to run this task, or None while none has room.
-
-    A free slot comes before a place in a queue; then the node that holds most of the task's input bytes; then the one
-    with the most free slots.
-    """
-    wanted = slots_of(task.needs)
-    best: tuple[tuple[bool, int, float], NodeId] | None = None
-    for node, participant in able.items():
-        free = participant.slots_free
-        if not has_room(participant, wanted, mean_run_s):
-            continue
-        score = (free >= wanted, local_bytes(task, node), free / participant.slots)
-        if best is None or score > best[0]:
-            best = (score, node)
-    return best[1] if best else None
+    return {node: each for node, each in participants.items() if _can_run(task, each, avoid)}

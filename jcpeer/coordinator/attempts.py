@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from jcpeer.coordinator.ready import ReadyQueues
-from jcpeer.coordinator.roster import Assigned, Participant, Roster, mean_run_s
+from jcpeer.coordinator.room import Assigned, Participant
+from jcpeer.coordinator.roster import Roster, mean_run_s
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 
@@ -100,7 +101,7 @@ class Attempts:
         self._numbers[task] = max(self._numbers.get(task, 0), number)
 
     def give(self, participant: Participant, attempt: Assigned) -> None:
-        participant.give(attempt)
+        self._roster.give(participant, attempt)
         self._under_way.setdefault(attempt.name.task, {})[attempt.name] = participant.record.node
 
     def forget(self, name: AttemptName) -> Assigned | None:
@@ -110,7 +111,7 @@ class Attempts:
         if attempts is not None and not attempts:
             del self._under_way[name.task]
         participant = self._roster.participants.get(node) if node else None
-        return participant.take_back(name) if participant else None
+        return self._roster.take_back(participant, name) if participant else None
 
     def free(self, name: AttemptName) -> None:
         """The attempt ended without telling anything of its task."""

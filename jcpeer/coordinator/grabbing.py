@@ -9,13 +9,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
-from jcpeer.coordinator.assigning import Assigning
+from jcpeer.coordinator.assigning import Assigning, able_to_run
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect, Send
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.ready import ReadyKey
 from jcpeer.coordinator.recorder import Recorder
-from jcpeer.coordinator.roster import Participant, Roster, prefetch_slots
+from jcpeer.coordinator.room import Participant
+from jcpeer.coordinator.roster import Roster, prefetch_slots
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.wire.messages import AttemptOrder, Gone, Offer, Offered
 
@@ -60,7 +61,9 @@ class Grabbing(Assigning):
             if not group:
                 del self._groups[key]
                 continue
-            able = self._able(next(iter(group)), key[1], effects, now_s=now_s)
+            spec = self._recorder.state.tasks[next(iter(group))].spec
+            avoid = self._to_avoid(spec, key[1], effects, now_s=now_s)
+            able = able_to_run(spec, self._roster.participants, avoid=avoid) if avoid is not None else {}
             effects += self._offer(group, able, now_s=now_s)
         return [*self._say_gone(), *effects]
 

@@ -12,7 +12,8 @@ from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Recorder
-from jcpeer.coordinator.roster import Assigned, Participant, Roster, slots_of
+from jcpeer.coordinator.room import Assigned, Participant
+from jcpeer.coordinator.roster import Roster, slots_of
 from jcpeer.ids import AttemptName, NodeId, TaskId
 from jcpeer.wire.messages import InHand
 

@@ -46,7 +46,8 @@ from jcpeer.coordinator.hands import Hands
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Acknowledgement, Recorder
 from jcpeer.coordinator.results import Results
-from jcpeer.coordinator.roster import Assigned, Participant, Roster, beyond_room, slots_of
+from jcpeer.coordinator.room import Assigned, Participant
+from jcpeer.coordinator.roster import Roster, beyond_room, slots_of
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import (
@@ -543,3 +544,4 @@ class Coordinator:
         """Assert what holds after each event; for tests and simulations, since it looks at everything."""
         self._recorder.check()
         self._attempts.check(self._policy.holds)
+        self.roster.check()

@@ -29,6 +29,13 @@ def needs_key(task: Task) -> NeedsKey:
     return (needs.cpus, needs.memory_bytes, needs.gpus, needs.disk_bytes, needs.cost_max, labels, python)
 
 
+def offer_of(record: NodeRecord) -> tuple[object, ...]:
+    """What decides whether a node is asked, and what it can run; its load does not."""
+    labels = tuple(sorted(record.labels.items()))
+    amounts = (record.slots, record.memory_bytes, record.gpus, record.disk_bytes, record.cost)
+    return (record.incarnation, record.user, record.trusts_grid, record.policy, record.python, labels, amounts)
+
+
 @frozen
 class Need:
     """One thing that a task asks for. `missing` says of all nodes, none of which has it, how near they come."""

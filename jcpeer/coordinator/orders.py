@@ -4,16 +4,17 @@ and who has them."""
 from __future__ import annotations
 
 import heapq
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 from jcpeer.application.task import BlobRef, OutputOf, Task
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect, Send, SendOrders
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.results import Results
-from jcpeer.coordinator.roster import Assigned, Participant, Roster, slots_of
+from jcpeer.coordinator.room import Assigned, Participant
+from jcpeer.coordinator.roster import Roster, slots_of
 from jcpeer.ids import AttemptName, Digest, NodeId, TaskId
-from jcpeer.wire.messages import AttemptOrder, CancelAttempts, OrderedInput, Recruit, Right, Withdraw
+from jcpeer.wire.messages import AttemptOrder, CancelAttempts, OrderedInput, Recruit, Right, Withdraw, Yield
 
 TASKS_PER_FRAME_MAX = 500
 """Ordered, or named in rights."""
@@ -40,6 +41,7 @@ class Orders:
         assert state.placed is not None
         widest = max((slots_of(state.tasks[head].spec.needs) for head in self._attempts.ready.heads()), default=1)
         recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed, state.runnable, widest)
+        self._roster.claims.update(dict.fromkeys(nodes))
         return [Send(node, recruit) for node in nodes]
 
     def make(
@@ -108,17 +110,29 @@ class Orders:
                     effects += self.stop(node, [name])
         return effects
 
+    def let_go(self, nodes: Iterable[NodeId]) -> list[Effect]:
+        """Claim nothing more of these for now."""
+        effects: list[Effect] = []
+        for node in nodes:
+            self._roster.claims.pop(node, None)
+            effects.append(Send(node, Yield(self._recorder.app, self._recorder.epoch)))
+        return effects
+
     def forget_sent(self, node: NodeId) -> None:
         """What was sent to it may not have arrived."""
         self._sent_small.pop(node, None)
 
-    def local_bytes(self, task: Task, node: NodeId) -> int:
-        """How many bytes of the task's large inputs this node holds."""
-        return sum(
-            blob.size
-            for each in task.inputs
-            if not (blob := self._input_blob(each.source)).small and self._holdings.holds(node, blob.digest)
-        )
+    def large_inputs(self, task: Task) -> list[BlobRef]:
+        return [blob for each in task.inputs if not (blob := self._input_blob(each.source)).small]
+
+    def local_bytes(self, blobs: Iterable[BlobRef], node: NodeId) -> int:
+        """How many bytes of these this node holds."""
+        return sum([blob.size for blob in blobs if self._holdings.holds(node, blob.digest)])
+
+    def holders_of_more(self, blobs: Iterable[BlobRef], node: NodeId) -> set[NodeId]:
+        """Who holds any of these that this node does not."""
+        lacking = (blob.digest for blob in blobs if not self._holdings.holds(node, blob.digest))
+        return {holder for digest in lacking for holder in self._holdings.of(digest)}
 
     def _input_blob(self, source: BlobRef | OutputOf) -> BlobRef:
         if isinstance(source, BlobRef):

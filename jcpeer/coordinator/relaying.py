@@ -15,7 +15,8 @@ from jcpeer.application.task import Task
 from jcpeer.coordinator.assigning import Assigning
 from jcpeer.coordinator.events import Effect, Send
 from jcpeer.coordinator.matching import unmet_need
-from jcpeer.coordinator.roster import Participant, slots_of
+from jcpeer.coordinator.room import Participant
+from jcpeer.coordinator.roster import slots_of
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.wire.messages import AttemptOrder, ClaimRefused, Right
 

@@ -1,5 +1,7 @@
 """Who works for an application, and who might: candidates, call-ups, participants, refusals.
 
+Each event costs what it changes: neither candidates nor participants are looked through (`waiting_list`, `room`).
+
 A node is *called up* with `Recruit`, which claims slots of it; only its `Confirm` makes it a participant, with as many
 slots as that says, and only those count. It may say another number at any time; a participant without slots still has
 the attempts that run there, and may be called up again. A call-up that is not answered within its lease, or is
@@ -8,15 +10,17 @@ declined, makes room for the next candidate and is tried again later.
 
 from __future__ import annotations
 
+import heapq
+import itertools
 import math
-from collections.abc import Iterator, Sequence
-from typing import Literal
-
-from attrs import define, field, frozen
+from collections import deque
+from collections.abc import Hashable, Iterator, Sequence
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import Needs, Task
-from jcpeer.coordinator.matching import NOT_ASKED, Prospect, refusal, unmet_need
+from jcpeer.coordinator.matching import NOT_ASKED, NeedsKey, Prospect, needs_key, offer_of, refusal, unmet_need
+from jcpeer.coordinator.room import Assigned, Participant, Room
+from jcpeer.coordinator.waiting_list import Candidate, Refused, WaitingList
 from jcpeer.ids import AttemptName, NodeId, TaskId
 from jcpeer.wire.messages import Decline, NodeRecord
 
@@ -29,68 +33,6 @@ PREFETCH_S = 0.05
 PREFETCH_TASKS_MAX = 64
 
 
-@define
-class Assigned:
-    """One attempt that a participant has been given and has not ended."""
-
-    name: AttemptName
-    slots: int
-    given_s: float
-    state: Literal["assigned", "running", "withdrawing", "cancelling"] = "assigned"
-
-
-@define
-class Participant:
-    """A node that confirmed, with what it was given. `assigned` is in the order of assignment, as is its queue."""
-
-    record: NodeRecord
-    slots: int
-    assigned: dict[AttemptName, Assigned] = field(factory=dict)
-    slots_given: int = 0
-
-    def give(self, attempt: Assigned) -> None:
-        self.assigned[attempt.name] = attempt
-        self.slots_given += attempt.slots
-
-    def take_back(self, name: AttemptName) -> Assigned | None:
-        attempt = self.assigned.pop(name, None)
-        if attempt is not None:
-            self.slots_given -= attempt.slots
-        return attempt
-
-    @property
-    def slots_free(self) -> int:
-        """Negative while attempts wait behind others."""
-        return self.slots - self.slots_given
-
-    @property
-    def known_running(self) -> int:
-        """How many attempts run as far as it was told; of short ones it never is."""
-        return sum(each.state == "running" for each in self.assigned.values())
-
-    def may_have_started(self) -> set[AttemptName]:
-        """Attempts that are known to run, or were next in line: those that may have felled the participant."""
-        running = {each.name for each in self.assigned.values() if each.state == "running"}
-        return running | set(list(self.assigned)[: self.slots])
-
-
-@frozen
-class Refused:
-    """Why a candidate is not asked for now."""
-
-    reason: str
-    until_s: float
-
-
-@define
-class Candidate:
-    """A node in the directory. `asked_until_s` is the end of a call-up that waits for its answer."""
-
-    record: NodeRecord
-    asked_until_s: float | None = None
-    refused: Refused | None = None
-
-
 class Roster:
     """The candidates and participants of one application."""
 
@@ -98,12 +40,38 @@ class Roster:
         self.header = header
         self.candidates: dict[NodeId, Candidate] = {}
         self.participants: dict[NodeId, Participant] = {}
+        self.room = Room(self.participants)
+        self.slots = 0
+        """What participants have for us in all."""
+        self.spare: dict[NodeId, Participant] = {}
+        """Participants with slots that nothing was given to."""
+        self.overfull: dict[NodeId, Participant] = {}
+        """Participants with more than their slots hold."""
+        self.claims: dict[NodeId, None] = {}
+        """Nodes where a claim of ours stands, granted or not."""
+        self.stirring: dict[NodeId, None] = {}
+        """Participants that were given something though no claim stands there any more."""
+        self.version = 0
+        """Another number whenever a participant has slots, or none any more, or offers something else."""
+        self._offered = 0
+        """The slots of participants, and of those that are asked."""
+        self._waiting = WaitingList(self.candidates)
+        self._calls: deque[tuple[float, NodeId]] = deque()
+        """When each call-up ends that waits for its answer."""
+        self._refusals: list[tuple[float, NodeId]] = []
+        """When each may be asked again; the earliest first."""
+        self._looked: dict[NeedsKey, int] = {}
+        """Up to whom it is known who can run such tasks."""
+        self._numbers = itertools.count()
+
+    # --- the directory
 
     def see(self, record: NodeRecord) -> None:
         """A node is in the directory, or its record changed."""
         known = self.candidates.get(record.node)
+        other_offer = known is None or offer_of(known.record) != offer_of(record)
         if known is None:
-            self.candidates[record.node] = Candidate(record)
+            known = self.candidates[record.node] = Candidate(record, next(self._numbers))
         else:
             if known.record.incarnation != record.incarnation:
                 known.refused = known.asked_until_s = None
@@ -112,11 +80,28 @@ class Roster:
             known.record = record
         if (participant := self.participants.get(record.node)) is not None:
             participant.record = record
+            self.version += other_offer
+        self._file(known, anew=other_offer)
 
     def lose(self, node: NodeId) -> Participant | None:
         """A node left the directory; returns it as the participant that it was."""
-        self.candidates.pop(node, None)
-        return self.participants.pop(node, None)
+        candidate = self.candidates.pop(node, None)
+        if candidate is not None:
+            self._waiting.remove(candidate)
+            self._offered -= candidate.counted
+        return self._part_with(node)
+
+    def _part_with(self, node: NodeId) -> Participant | None:
+        participant = self.participants.pop(node, None)
+        if participant is not None:
+            self._offered -= participant.counted
+            self.slots -= participant.slots
+            self.version += 1
+        for each in (self.spare, self.overfull, self.claims, self.stirring):
+            each.pop(node, None)
+        return participant
+
+    # --- answers
 
     def confirm(
         self, node: NodeId, slots: int, why: str = "", retry_s: float | None = None, *, now_s: float
@@ -126,29 +111,93 @@ class Roster:
         if candidate is None:
             return None
         candidate.asked_until_s = candidate.refused = None
-        if slots == 0:
-            self._note_refusal(candidate, why, retry_s, now_s=now_s)
         participant = self.participants.get(node)
         if participant is None:
-            participant = self.participants[node] = Participant(candidate.record, slots)
+            participant = self.participants[node] = Participant(candidate.record, 0, next(self._numbers))
+        self.version += (participant.slots > 0) != (slots > 0)
+        self.slots += slots - participant.slots
         participant.slots = slots
+        self._recount(participant)
+        if slots == 0:
+            self._note_refusal(candidate, why, retry_s, now_s=now_s)
+        self._file(candidate)
         return participant
 
     def refuse(self, node: NodeId, message: Decline, *, now_s: float) -> Participant | None:
         """A node declined; returns it as the participant that it was."""
+        claims = node in self.claims
+        participant = self._part_with(node)
         if (candidate := self.candidates.get(node)) is not None:
             self._note_refusal(candidate, message.reason, message.retry_s, now_s=now_s)
-        return self.participants.pop(node, None)
+            if claims:
+                self.claims[node] = None  # it may hear from us when there are slots for us
+        return participant
 
     def _note_refusal(self, candidate: Candidate, reason: str, retry_s: float | None, *, now_s: float) -> None:
         candidate.asked_until_s = None
         wait_s = DECLINED_FOR_S if retry_s is None else min(max(retry_s, 0.0), REFUSED_FOR_S_MAX)
         candidate.refused = Refused(reason, now_s + wait_s)
+        heapq.heappush(self._refusals, (now_s + wait_s, candidate.record.node))
+        self._file(candidate)
 
     def takes_part(self, node: NodeId) -> bool:
         """It has slots for us."""
         participant = self.participants.get(node)
         return participant is not None and participant.slots > 0
+
+    # --- attempts
+
+    def give(self, participant: Participant, attempt: Assigned) -> None:
+        participant.assigned[attempt.name] = attempt
+        participant.slots_given += attempt.slots
+        if participant.record.node not in self.claims:
+            self.stirring[participant.record.node] = None
+        self._recount(participant)
+
+    def take_back(self, participant: Participant, name: AttemptName) -> Assigned | None:
+        attempt = participant.assigned.pop(name, None)
+        if attempt is not None:
+            participant.slots_given -= attempt.slots
+            if participant.record.node in self.participants:
+                self._recount(participant)
+        return attempt
+
+    def _recount(self, participant: Participant) -> None:
+        node, free = participant.record.node, participant.slots_free
+        offered = participant.slots or participant.slots_given
+        self._offered += offered - participant.counted
+        participant.counted = offered
+        if free > 0:
+            self.spare[node] = participant
+            self.overfull.pop(node, None)
+        else:
+            self.spare.pop(node, None)
+            if free < 0:
+                self.overfull[node] = participant
+            else:
+                self.overfull.pop(node, None)
+        self.room.note(participant)
+
+    # --- call-ups
+
+    def look(self, *, now_s: float) -> None:
+        """Time has passed: who does not answer makes room for others, and who refused may be asked again."""
+        while self._calls and self._calls[0][0] <= now_s:
+            until_s, node = self._calls.popleft()
+            candidate = self.candidates.get(node)
+            if candidate is not None and candidate.asked_until_s == until_s:
+                self._note_refusal(candidate, "has not answered the call-up", None, now_s=now_s)
+        while self._refusals and self._refusals[0][0] <= now_s:
+            until_s, node = heapq.heappop(self._refusals)
+            candidate = self.candidates.get(node)
+            if candidate is not None and candidate.refused is not None and candidate.refused.until_s == until_s:
+                candidate.refused = None
+                self._file(candidate)
+
+    def wake_s(self) -> float:
+        """When `look` has something to do."""
+        ends = (self._calls[0][0] if self._calls else math.inf, self._refusals[0][0] if self._refusals else math.inf)
+        return min(ends)
 
     def call_up(self, *, slots_wanted: int, now_s: float, ready: Sequence[Task] | None = None) -> list[NodeId]:
         """Whom to ask now so that the participants and those already asked offer that many slots.
@@ -156,29 +205,43 @@ class Roster:
         `ready` are tasks that stand for all that wait to be placed; slots that none of them can use are left to others.
         Where it is not given, everybody is asked.
         """
-        offered = sum(each.slots or each.slots_given for each in self.participants.values())
-        able = []
-        for node, candidate in self.candidates.items():
-            if candidate.asked_until_s is not None:
-                if candidate.asked_until_s > now_s:
-                    offered += candidate.record.slots
-                    continue
-                self._note_refusal(candidate, "has not answered the call-up", None, now_s=now_s)
-            if offered < slots_wanted and not self.takes_part(node) and not self.objection(candidate, now_s=now_s):
-                # Who had slots for us and lost them, unused, is asked for a task; others may relieve participants.
-                relieves = not ready and node not in self.participants
-                if ready is None or relieves or any(unmet_need(each, candidate.record) is None for each in ready):
-                    able.append(candidate)
-        able.sort(key=lambda each: each.record.slots_used >= each.record.slots)  # who has room, as far as it told
+        self.look(now_s=now_s)
+        missing = slots_wanted - self._offered
+        if missing <= 0 or not self._waiting:
+            return []
+
+        def suits(candidate: Candidate) -> bool:
+            # Who had slots for us and lost them, unused, is asked for a task; others may relieve participants.
+            if ready is None or (not ready and candidate.record.node not in self.participants):
+                return True
+            return any(unmet_need(each, candidate.record) is None for each in ready)
+
+        wanted: frozenset[Hashable] = frozenset(
+            map(needs_key, ready) if ready else ("all" if ready is None else "relief",)
+        )
+        self._waiting.want(wanted)
         asked = []
-        for candidate in able:
-            if offered < slots_wanted:
-                offered += candidate.record.slots
-                asked.append(candidate.record.node)
+        while missing > 0:
+            found = self._waiting.take(wanted, suits=suits, barred=lambda each: self._is_barred(each, now_s=now_s))
+            if found is None:
+                break
+            missing -= found.record.slots
+            asked.append(found.record.node)
         return self.ask(asked, now_s=now_s)
 
+    def call_up_all_for(self, task: Task, *, now_s: float) -> list[NodeId]:
+        """Whom to ask now so that all are asked that may be, and could run this task."""
+        self.look(now_s=now_s)
+        key = needs_key(task)
+        arrived, self._looked[key] = self._waiting.arrived_since(self._looked.get(key, 0))
+        able = [
+            each for each in arrived if not self._is_barred(each, now_s=now_s) and unmet_need(task, each.record) is None
+        ]
+        return self.ask([each.record.node for each in sorted(able, key=lambda each: each.order)], now_s=now_s)
+
     def others_for(self, task: Task, *, avoid: frozenset[NodeId], now_s: float) -> list[NodeId]:
-        """Nodes that could run this task, have no slots for us yet, and may still be won for it."""
+        """Nodes that could run this task, have no slots for us yet, and may still be won for it. It looks at all
+        candidates, so it is for tasks that have failed somewhere."""
         return [
             node
             for node, each in self.candidates.items()
@@ -192,12 +255,29 @@ class Roster:
         """Call these up; returns those who were not asked yet."""
         fresh = [node for node in nodes if self.candidates[node].asked_until_s is None]
         for node in fresh:
-            self.candidates[node].asked_until_s = now_s + CALL_UP_LEASE_S
+            candidate = self.candidates[node]
+            candidate.asked_until_s = now_s + CALL_UP_LEASE_S
+            self._calls.append((candidate.asked_until_s, node))
+            self._file(candidate)
         return fresh
 
     def ask_again(self, node: NodeId, *, now_s: float) -> list[NodeId]:
         """Call this one up, which works for us though it is no participant; none if it was asked, or is not known."""
         return self.ask([node], now_s=now_s) if node in self.candidates else []
+
+    def _file(self, candidate: Candidate, *, anew: bool = False) -> None:
+        """Whether it may be asked, and what it counts for, follows from how things are with it."""
+        asked = candidate.asked_until_s is not None
+        offered = candidate.record.slots if asked else 0
+        self._offered += offered - candidate.counted
+        candidate.counted = offered
+        if asked or candidate.refused is not None or self.takes_part(candidate.record.node):
+            self._waiting.remove(candidate)
+        else:
+            self._waiting.add(candidate, anew=anew)
+
+    def _is_barred(self, candidate: Candidate, *, now_s: float) -> bool:
+        return self.objection(candidate, now_s=now_s) is not None
 
     def objection(self, candidate: Candidate, *, now_s: float) -> str | None:
         """Why this node is not asked, in words; None if it may be."""
@@ -211,6 +291,20 @@ class Roster:
         if candidate.refused is not None and candidate.refused.until_s > now_s:
             return candidate.refused.reason
         return None
+
+    def check(self) -> None:
+        """Assert what holds after each event; for tests and simulations, since it looks at everybody."""
+        everybody = self.participants.values()
+        asked = [each for each in self.candidates.values() if each.asked_until_s is not None]
+        assert self._offered == sum(each.slots or each.slots_given for each in everybody) + sum(
+            each.record.slots for each in asked
+        )
+        assert self.slots == sum(each.slots for each in everybody)
+        assert self.spare.keys() == {node for node, each in self.participants.items() if each.slots_free > 0}
+        assert self.overfull.keys() == {node for node, each in self.participants.items() if each.slots_free < 0}
+        for node, each in self.candidates.items():
+            may_be_asked = each.asked_until_s is None and each.refused is None and not self.takes_part(node)
+            assert may_be_asked == (each.place != ""), (node, each)
 
     def prospects(self, *, now_s: float) -> Iterator[Prospect]:
         """Each candidate, as one sees it who wonders why a task is not there."""

@@ -82,6 +82,7 @@ from jcpeer.wire.messages import (
     TriedDial,
     TryDial,
     Withdraw,
+    Yield,
 )
 from jcpeer.work.events import NotReached, Ordered, Reunited
 from jcpeer.work.transfer import Transfer
@@ -255,7 +256,9 @@ class Node:
                 self.participation.called_up(node, message)
             case Assign():
                 self.participation.assigned(node, message)
-            case Withdraw() | CancelAttempts() | Acknowledge() | ClaimRefused() | Offer() | Gone() | Release():
+            case (
+                Withdraw() | CancelAttempts() | Acknowledge() | ClaimRefused() | Offer() | Gone() | Yield() | Release()
+            ):
                 self.participation.post(Ordered(node, message))
             case Probe() | ProbeAnswer() | NotNeeded() | Taken():
                 self.participation.told(node, message, user=self._users.get(node, ""))

@@ -396,6 +396,17 @@ class Gone:
 
 
 @frozen
+class Yield:
+    """Nothing more is to come for now: whoever wants them may have the slots beyond what runs and waits.
+
+    As long as nobody does they stay granted, and orders may come. The next `Recruit` claims them again.
+    """
+
+    app: AppId
+    epoch: Epoch
+
+
+@frozen
 class Release:
     """You are no longer needed: stop what runs, drop the application's blobs. `ended` where the application has."""
 
@@ -681,6 +692,7 @@ PeerMessage = (
     | ClaimRefused
     | Offer
     | Gone
+    | Yield
     | Release
     | Confirm
     | Decline

@@ -3,8 +3,9 @@
 Many coordinators share a node. Each *claims* slots; what it is *granted* it may use at once and alone. Free slots are
 granted as they are claimed. Where claims exceed the slots, users get equal slot-seconds, and so do the applications
 of each user. Nothing is killed for it: a grant that shrinks takes effect as attempts end, and a slot is granted to
-another only then. What counts is use while somebody else wanted the slots, and whoever comes later is on a par with
-the others from then on: to have worked when nobody else did is no fault, and to have been away no merit.
+another only then. An application that has *yielded* keeps no slot beyond what is under way once another wants it;
+alone it keeps them all. What counts is use while somebody else wanted the slots, and whoever comes later is on a par
+with the others from then on: to have worked when nobody else did is no fault, and to have been away no merit.
 
 A grant is a lease: unused for `LEASE_S` it lapses. A claim that is not repeated is forgotten after `REMEMBERED_S`.
 
@@ -56,6 +57,8 @@ class Claim:
     """The slots of each attempt under way."""
     used: float = 0.0
     released: bool = False
+    yielded: bool = False
+    """Nothing more is to come for now."""
 
     @property
     def forgotten_s(self) -> float:
@@ -113,7 +116,7 @@ class Claims:
         claim = self._claims.get(app)
         if claim is None:
             claim = self._enter(Claim(app, user, name, since_s=now_s, asked_s=now_s, idle_since_s=now_s))
-        claim.asked_s, claim.released = now_s, False
+        claim.asked_s, claim.released, claim.yielded = now_s, False, False
         claim.at_once = max(1, min(at_once, self._slots))
         claim.wanted = max(claim.at_once, claim.under_way, min(slots or self._slots, self._slots))
         self._hand_out()
@@ -138,6 +141,18 @@ class Claims:
             claim.released = True
             self._changes.pop(app, None)
             self._forget(now_s)
+            self._hand_out()
+
+    def give_way(self, app: AppId, *, now_s: float) -> None:
+        """It yields, until it claims again."""
+        self._advance(now_s)
+        claim = self._claims.get(app)
+        if claim is not None:
+            claim.yielded = True
+            claim.wanted = claim.under_way
+            if not claim.taken and not claim.under_way:
+                claim.released = True
+                self._forget(now_s)
             self._hand_out()
 
     def close(self, why: str, retry_s: float | None, *, now_s: float) -> None:
@@ -187,12 +202,14 @@ class Claims:
         draining = claim.busy > claim.granted
         claim.busy -= slots
         self._gone(claim, slots, now_s)
-        if draining:
-            self._hand_out()  # what it had beyond its grant
+        if draining or claim.yielded:
+            self._hand_out()  # what it had beyond its grant, or keeps no longer
 
     def _gone(self, claim: Claim, slots: int, now_s: float) -> None:
         unit = claim.unit
         claim.widths[slots] -= 1
+        if claim.yielded:
+            claim.wanted = claim.under_way
         if claim.under_way == 0:
             claim.idle_since_s = now_s
             claim.widths.clear()
@@ -300,8 +317,13 @@ class Claims:
 
     def _hand_out(self) -> None:
         """Grant what is free, as it is allotted."""
+        if self._closed is not None or not any(map(_wants_more, self._claims.values())):
+            return
+        for claim in self._claims.values():
+            if claim.yielded:
+                self._shrink(claim, claim.under_way, "its slots were not needed, so others have them", 0.0)
         free = self._slots - sum(each.taken for each in self._claims.values())
-        if free <= 0 or self._closed is not None or not any(map(_wants_more, self._claims.values())):
+        if free <= 0:
             return
         for app, allotted in self._allot().items():
             claim = self._claims[app]

@@ -29,6 +29,7 @@ from jcpeer.wire.messages import (
     Release,
     Taken,
     Withdraw,
+    Yield,
 )
 
 # --- events
@@ -57,7 +58,7 @@ class Ordered:
     """Any other order."""
 
     node: NodeId
-    message: Withdraw | CancelAttempts | Acknowledge | ClaimRefused | Offer | Gone | Release
+    message: Withdraw | CancelAttempts | Acknowledge | ClaimRefused | Offer | Gone | Yield | Release
 
 
 @frozen

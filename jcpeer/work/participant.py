@@ -40,6 +40,7 @@ from jcpeer.wire.messages import (
     Started,
     Taken,
     Withdraw,
+    Yield,
 )
 from jcpeer.work.claims import Claims
 from jcpeer.work.engagement import Attempt, Engagement, Kept, name_of, slots_of
@@ -329,6 +330,9 @@ class ParticipantMachine:
                 return []
             case ClaimRefused():
                 return []  # nothing here waits for it
+            case Yield():
+                self._claims.give_way(message.app, now_s=now_s)
+                return []
             case Offer():
                 self._grabbing.offered(event.node, message, now_s=now_s)
                 return []
