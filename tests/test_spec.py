@@ -7,7 +7,7 @@ from jcpeer.application.task import BlobRef, Command, Input, OutputOf, Task
 from jcpeer.coordinator.events import BatchAdded, CancelRequested, Heard, NodeLost, NodeSeen, Quiet, Record, Send
 from jcpeer.ids import Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Ended, Finished, TasksAdded
-from jcpeer.wire.messages import CancelAttempts, Confirm, Decline, Outcome, Output, Recruit, Report
+from jcpeer.wire.messages import CancelAttempts, Confirm, Outcome, Output, Recruit, Report
 from jcpeer.work import events as work
 from jcpeer.work.reporting import OUTCOME_KEPT_S
 from tests.coordinator.little_world import APP, ME, LittleWorld, record_of, unsigned
@@ -141,10 +141,7 @@ def test_a_participant_may_refuse_and_the_task_is_placed_elsewhere() -> None:
     """A participant may refuse: the task is placed elsewhere."""
     world = LittleWorld([Task(ONLY, Command(("true",)))], seed=5, nodes=2)
     refuser = until_running(world)
-    world.post(Heard(refuser, Decline(APP, Epoch(1, ME), "its owner is back")))
-    for queue in (world.to_node, world.to_coordinator):
-        queue[refuser].clear()
-    world.nodes[refuser].running.clear()
+    world.refuse(refuser)
     assert world.run() == "ok"
     (finished,) = [entry.fact for entry in world.journal if isinstance(entry.fact, Finished)]
     assert finished.node != refuser

@@ -65,6 +65,10 @@ class Assigning:
     def lost(self, node: NodeId) -> None:
         pass
 
+    @property
+    def offers(self) -> bool:
+        return False
+
     def holds(self, task: TaskId) -> bool:
         return False
 

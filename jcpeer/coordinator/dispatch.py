@@ -42,6 +42,10 @@ class Policy(Protocol):
     def lost(self, node: NodeId) -> None:
         """This participant is gone."""
 
+    @property
+    def offers(self) -> bool:
+        """Whether something is on offer that participants may still take."""
+
     def holds(self, task: TaskId) -> bool:
         """Whether this ready task waits with the policy; for checks."""
 

@@ -117,6 +117,10 @@ class Grabbing(Assigning):
         self._told.pop(node, None)
         self._gone.pop(node, None)
 
+    @property
+    def offers(self) -> bool:
+        return bool(self._keys)
+
     def holds(self, task: TaskId) -> bool:
         return task in self._keys
 

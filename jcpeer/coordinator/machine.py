@@ -49,6 +49,7 @@ from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, beyond_room, slots_of
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
+from jcpeer.coordinator.yielding import Yielding
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import (
     AttemptLost,
@@ -108,6 +109,7 @@ class Coordinator:
         self._orders = Orders(self._recorder, self.roster, self._attempts, self._results, me=me)
         self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
         self._policy = self._chosen_policy()
+        self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
         self._dispatch_from_s = 0.0
 
     # --- beginnings
@@ -183,7 +185,7 @@ class Coordinator:
             case Quiet():
                 return [
                     *self._call_up(now_s=now_s),
-                    *(self._policy.place(now_s=now_s) if self._may_dispatch(now_s) else ()),
+                    *(self._place(now_s=now_s) if self._may_dispatch(now_s) else ()),
                     *self._end_if_complete(now_s=now_s),
                 ]
             case _:
@@ -221,6 +223,10 @@ class Coordinator:
 
     def _may_dispatch(self, now_s: float) -> bool:
         return not self.over and now_s >= self._dispatch_from_s
+
+    def _place(self, *, now_s: float) -> list[Effect]:
+        effects = self._policy.place(now_s=now_s)
+        return effects + self._yielding.placed(on_offer=self._policy.offers, now_s=now_s)
 
     # --- submission
 

@@ -41,7 +41,7 @@ class Orders:
         assert state.placed is not None
         widest = max((slots_of(state.tasks[head].spec.needs) for head in self._attempts.ready.heads()), default=1)
         recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed, state.runnable, widest)
-        self._roster.claims.update(dict.fromkeys(nodes))
+        self._roster.claim(nodes)
         return [Send(node, recruit) for node in nodes]
 
     def make(
@@ -114,7 +114,7 @@ class Orders:
         """Claim nothing more of these for now."""
         effects: list[Effect] = []
         for node in nodes:
-            self._roster.claims.pop(node, None)
+            self._roster.unclaim(node)
             effects.append(Send(node, Yield(self._recorder.app, self._recorder.epoch)))
         return effects
 

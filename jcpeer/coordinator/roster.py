@@ -14,7 +14,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Hashable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import Needs, Task
@@ -49,13 +49,17 @@ class Roster:
         """Participants with more than their slots hold."""
         self.claims: dict[NodeId, None] = {}
         """Nodes where a claim of ours stands, granted or not."""
+        self.unused: dict[NodeId, None] = {}
+        """Those where slots are granted that nothing was given to."""
+        self.waiting: dict[NodeId, None] = {}
+        """Those where none are granted yet."""
         self.stirring: dict[NodeId, None] = {}
         """Participants that were given something though no claim stands there any more."""
         self.version = 0
         """Another number whenever a participant has slots, or none any more, or offers something else."""
         self._offered = 0
         """The slots of participants, and of those that are asked."""
-        self._waiting = WaitingList(self.candidates)
+        self._list = WaitingList(self.candidates)
         self._calls: deque[tuple[float, NodeId]] = deque()
         """When each call-up ends that waits for its answer."""
         self._refusals: list[tuple[float, NodeId]] = []
@@ -87,7 +91,7 @@ class Roster:
         """A node left the directory; returns it as the participant that it was."""
         candidate = self.candidates.pop(node, None)
         if candidate is not None:
-            self._waiting.remove(candidate)
+            self._list.remove(candidate)
             self._offered -= candidate.counted
         return self._part_with(node)
 
@@ -97,7 +101,7 @@ class Roster:
             self._offered -= participant.counted
             self.slots -= participant.slots
             self.version += 1
-        for each in (self.spare, self.overfull, self.claims, self.stirring):
+        for each in (self.spare, self.overfull, self.claims, self.unused, self.waiting, self.stirring):
             each.pop(node, None)
         return participant
 
@@ -130,7 +134,7 @@ class Roster:
         if (candidate := self.candidates.get(node)) is not None:
             self._note_refusal(candidate, message.reason, message.retry_s, now_s=now_s)
             if claims:
-                self.claims[node] = None  # it may hear from us when there are slots for us
+                self.claim([node])  # it may hear from us when there are slots for us
         return participant
 
     def _note_refusal(self, candidate: Candidate, reason: str, retry_s: float | None, *, now_s: float) -> None:
@@ -176,7 +180,33 @@ class Roster:
                 self.overfull[node] = participant
             else:
                 self.overfull.pop(node, None)
+        self._note_need(node)
         self.room.note(participant)
+
+    # --- claims
+
+    def claim(self, nodes: Iterable[NodeId]) -> None:
+        """They are told that we could use their slots."""
+        for node in nodes:
+            self.claims[node] = None
+            self._note_need(node)
+
+    def unclaim(self, node: NodeId) -> None:
+        """It is told that others may have what we do not use."""
+        self.claims.pop(node, None)
+        self._note_need(node)
+
+    def _note_need(self, node: NodeId) -> None:
+        participant = self.participants.get(node)
+        claimed = node in self.claims
+        for nodes, belongs in (
+            (self.unused, claimed and node in self.spare),
+            (self.waiting, claimed and (participant is None or not participant.slots)),
+        ):
+            if belongs:
+                nodes[node] = None
+            else:
+                nodes.pop(node, None)
 
     # --- call-ups
 
@@ -207,7 +237,7 @@ class Roster:
         """
         self.look(now_s=now_s)
         missing = slots_wanted - self._offered
-        if missing <= 0 or not self._waiting:
+        if missing <= 0 or not self._list:
             return []
 
         def suits(candidate: Candidate) -> bool:
@@ -219,10 +249,10 @@ class Roster:
         wanted: frozenset[Hashable] = frozenset(
             map(needs_key, ready) if ready else ("all" if ready is None else "relief",)
         )
-        self._waiting.want(wanted)
+        self._list.want(wanted)
         asked = []
         while missing > 0:
-            found = self._waiting.take(wanted, suits=suits, barred=lambda each: self._is_barred(each, now_s=now_s))
+            found = self._list.take(wanted, suits=suits, barred=lambda each: self._is_barred(each, now_s=now_s))
             if found is None:
                 break
             missing -= found.record.slots
@@ -233,7 +263,7 @@ class Roster:
         """Whom to ask now so that all are asked that may be, and could run this task."""
         self.look(now_s=now_s)
         key = needs_key(task)
-        arrived, self._looked[key] = self._waiting.arrived_since(self._looked.get(key, 0))
+        arrived, self._looked[key] = self._list.arrived_since(self._looked.get(key, 0))
         able = [
             each for each in arrived if not self._is_barred(each, now_s=now_s) and unmet_need(task, each.record) is None
         ]
@@ -272,9 +302,9 @@ class Roster:
         self._offered += offered - candidate.counted
         candidate.counted = offered
         if asked or candidate.refused is not None or self.takes_part(candidate.record.node):
-            self._waiting.remove(candidate)
+            self._list.remove(candidate)
         else:
-            self._waiting.add(candidate, anew=anew)
+            self._list.add(candidate, anew=anew)
 
     def _is_barred(self, candidate: Candidate, *, now_s: float) -> bool:
         return self.objection(candidate, now_s=now_s) is not None

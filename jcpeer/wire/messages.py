@@ -1,7 +1,7 @@
 """What nodes say to each other, as frozen values.
 
-Every order (`Recruit`, `Assign`, `Withdraw`, `CancelAttempts`, `Acknowledge`, `Release`) bears application and epoch
-once a frame. An order of a lower epoch than the highest seen is refused; an
+Every order (`Recruit`, `Assign`, `Withdraw`, `CancelAttempts`, `Acknowledge`, `Yield`, `Release`) bears application and
+epoch once a frame. An order of a lower epoch than the highest seen is refused; an
 outcome is a fact and passes with any. New fields get defaults: a reader ignores what it does not know.
 """
 

@@ -52,6 +52,8 @@ class CrowdedWorld:
         self.nodes: dict[NodeId, ParticipantMachine] = {}
         self.slots = slots
         self.busy: Counter[tuple[NodeId, AppId]] = Counter()
+        self.sent: Counter[str] = Counter()
+        """Messages to participants, by kind."""
         self._happenings: list[tuple[float, int, Callable[[], None]]] = []
         self._order = itertools.count()
         for number in range(nodes):
@@ -63,7 +65,7 @@ class CrowdedWorld:
     def _later(self, seconds: float, do: Callable[[], None]) -> None:
         heapq.heappush(self._happenings, (self.now_s + seconds, next(self._order), do))
 
-    def submit(self, name: str, tasks: Sequence[Task], *, user: str) -> Running:
+    def submit(self, name: str, tasks: Sequence[Task], *, user: str, sealed: bool = True) -> Running:
         app = AppId(name.ljust(40, "0"))
         header = Header(name, 0.0, b"", user=user)
         machine = Coordinator(ApplicationState(), me=NodeId(name), now_s=self.now_s, clock_s=0.0)
@@ -75,10 +77,14 @@ class CrowdedWorld:
         for node in (*known[first:], *known[:first]):
             record = evolve(record_of(node, slots=self.slots), trusts_grid=True)
             self._post(running, NodeSeen(record), quiet=False)
-        batch = Batch(app, 0, tuple(tasks))
-        self._post(running, BatchAdded(batch, unsigned(batch)))
-        self._post(running, SealReceived(unsigned(Seal(app, 1))))
+        self.add(running, tasks)
+        if sealed:
+            self._post(running, SealReceived(unsigned(Seal(app, 1))))
         return running
+
+    def add(self, running: Running, tasks: Sequence[Task]) -> None:
+        batch = Batch(running.app, len(running.machine.state.batches), tuple(tasks))
+        self._post(running, BatchAdded(batch, unsigned(batch)))
 
     # --- coordinators
 
@@ -113,6 +119,7 @@ class CrowdedWorld:
 
     def _to_node(self, running: Running, node: NodeId, message: PeerMessage) -> None:
         event: work.Event
+        self.sent[type(message).__name__] += 1
         match message:
             case Recruit():
                 event = work.CalledUp(NodeId(running.header.name), message, running.header)

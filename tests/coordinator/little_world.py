@@ -186,11 +186,15 @@ class LittleWorld:
 
     def leave(self, node: NodeId) -> None:
         """It stops of its own will; what it says before is heard."""
-        self._tell(self.nodes[node], work.Leave("the node is leaving"))
+        self.refuse(node)
         while self.to_coordinator[node]:
             self.post(Heard(node, self.to_coordinator[node].popleft()))  # type: ignore[arg-type]
             self.post(Quiet())
         self.crash(node)
+
+    def refuse(self, node: NodeId) -> None:
+        """It takes nothing any more, and hands back what it has."""
+        self._tell(self.nodes[node], work.Leave("the node is leaving"))
 
     def hold_up_coordinator(self) -> None:
         """It is stopped for so long that all take it for dead, and then goes on."""

@@ -231,3 +231,54 @@ def test_old_use_is_forgiven_by_and_by() -> None:
         after[pause_s] = crowd.slot_s[B]
     assert after[0.0] > 50
     assert after[36_000.0] < 50
+
+
+def test_who_yields_keeps_its_slots_until_another_wants_them() -> None:
+    drive = Driver()
+    drive.claim(A)
+    drive.run(A, 2)
+    drive.claims.give_way(A, now_s=drive.now_s)
+    assert drive.claims.granted(A) == 4
+    assert drive.claim(B, 1) == 1
+    assert drive.claims.granted(A) == 2, "what is under way stays"
+
+
+def test_what_one_that_yielded_has_no_use_for_is_anothers_the_moment_that_an_attempt_ends() -> None:
+    drive = Driver()
+    drive.claim(A)
+    drive.run(A, 4)
+    assert drive.claim(B) == 0
+    drive.changes()
+    drive.claims.give_way(A, now_s=drive.now_s)
+    assert drive.changes() == {}
+    drive.end(A)
+    assert drive.changes() == {A: 3, B: 1}
+
+
+def test_orders_come_to_one_that_yielded_as_to_any_other_and_a_claim_makes_it_one() -> None:
+    drive = Driver()
+    drive.claim(A)
+    drive.claims.give_way(A, now_s=drive.now_s)
+    drive.claim(B)
+    assert drive.changes() == {A: 0, B: 4}
+    drive.run(B, 4)
+    drive.claims.came(A, 1, now_s=drive.now_s)
+    drive.later(QUANTUM_S)
+    assert drive.changes() == {B: 3}
+    drive.end(B, 2)
+    assert drive.changes() == {A: 1}, "and no more, as long as nothing more comes"
+    drive.claim(A)
+    assert drive.claims.granted(A) == 1
+    drive.later(QUANTUM_S)
+    assert drive.changes()[A] == 2, "what falls free is its own again"
+
+
+def test_a_claim_that_waits_and_yields_is_forgotten() -> None:
+    drive = Driver()
+    drive.claim(A)
+    drive.run(A, 4)
+    drive.claim(B)
+    drive.claims.give_way(B, now_s=drive.now_s)
+    assert B not in drive.claims
+    drive.end(A, 4)
+    assert drive.changes() == {A: 4}
