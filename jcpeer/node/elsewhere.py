@@ -2,7 +2,9 @@
 
 Of several nodes that are asked at once, the first that does not say "not here" is listened to. A question is answered
 from one's own applications only, never passed on, and only to nodes of the user whose application it is. Who no longer
-wants to know says so by an empty question of the same number; who needs long for an answer says so by empty answers.
+wants to know says so by an empty question of the same number; who needs long for an answer, or has nothing new to tell,
+says so by empty answers. One that says nothing any more is not waited for, nor are more questions of one node answered
+at a time than `ANSWERING_MAX`.
 """
 
 from __future__ import annotations
@@ -58,6 +60,10 @@ ANSWER_S = 3.0
 """A node that has not begun to answer by then is not waited for."""
 STILL_AT_IT_S = 1.0
 """How often whoever needs longer says so."""
+SILENT_S = 6.0
+"""Who has begun to answer, and says nothing for so long, hangs."""
+ANSWERING_MAX = 256
+"""Questions of one node that are answered at a time; more are refused."""
 
 LIST_S = 1.0
 """The same where everybody is listened to, so that one who is silent is not waited for by all that goes well."""
@@ -156,7 +162,10 @@ class Elsewhere:
                         yield reply
                     if last:
                         return
-                    reply, last = await receive.receive()
+                    with trio.move_on_after(SILENT_S) as scope:
+                        reply, last = await receive.receive()
+                    if scope.cancelled_caught:
+                        raise UnreachableError(f"it has said nothing for {SILENT_S:.0f} s")
         finally:
             del self._calls[number]
             for node in sorted(call.waiting if call.chosen is None else {call.chosen} & call.waiting):
@@ -247,7 +256,12 @@ class Elsewhere:
         key = (node, ask.call)
         if key in self._answering:  # no longer wanted, or of an asker that has started anew since
             self._answering.pop(key).cancel()
-        if ask.request != NOTHING:
+        if ask.request == NOTHING:
+            return
+        if sum(asker == node for asker, _ in self._answering) >= ANSWERING_MAX:
+            refusal = Refusal("busy", f"more than {ANSWERING_MAX} questions of one node at a time are not answered")
+            self._parts.network.send(node, Answer(ask.call, pack(refusal, REPLIES), last=True))
+        else:
             scope = self._answering[key] = trio.CancelScope()
             self._nursery.start_soon(self._answer_within, scope, node, user, ask)
 
@@ -275,9 +289,10 @@ class Elsewhere:
             if host is None or self._answerer is None:
                 reply(Refusal(NOT_HERE, ""), last=True)
                 return
-            async with aclosing(self._answerer(body, host)) as replies:
-                async for each in replies:
-                    reply(each, last=False)
+            with self._saying_still_at_it(node, ask.call):
+                async with aclosing(self._answerer(body, host)) as replies:
+                    async for each in replies:
+                        reply(each, last=False)
             reply(Done(), last=True)
         except RequestError as error:
             reply(Refusal(error.kind, str(error)), last=True)

@@ -50,6 +50,12 @@ T = TypeVar("T", Batch, Seal)
 NAME_CHARACTERS_MAX = 200
 SUBMITTED_S_MAX = 2.0**36
 """Beyond the year 4000; dates that no calendar shows would make every list of applications unreadable."""
+UNSEALED_MAX = 1000
+KEPT_MAX = 10_000
+"""Applications of one user that are taken from other nodes: those that may still get tasks, and all whose journal is
+kept here. Each costs memory and disk for days."""
+FETCHED_MAX = 10_000
+"""Blobs that are asked for at once."""
 NOT_HERE = "not here"
 """The kind of refusal that says nothing but that the application is not hosted there."""
 NOT_TAKEN = "not taken"
@@ -85,7 +91,7 @@ class Home:
             StorageError: the disk is full.
         """
         if isinstance(request, Host):
-            host = self.open(request.placed)
+            host = self.open(request.placed, handed_over=True)
             await host.settled()
             return Hosted(_placed_of(host))
         hosted = self._applications.get(request.app)
@@ -122,8 +128,8 @@ class Home:
 
     # --- what becomes of it
 
-    def open(self, signed: Signed) -> ApplicationHost:
-        """The host of this placement, or of an earlier one of the same application.
+    def open(self, signed: Signed, *, handed_over: bool = False) -> ApplicationHost:
+        """The host of this placement, or of an earlier one of the same application. `handed_over`: by another node.
 
         Raises:
             RequestError: it does not hold, or this node cannot keep it.
@@ -138,7 +144,19 @@ class Home:
         check_header(placed.header)
         if fault := fault_of(placed, certificate.node, me=self._me()):
             raise RequestError(f"{placed.header.name} is not taken: {fault}", kind=NOT_TAKEN)
+        if handed_over and (fault := self._crowd_of(placed.header.user)):
+            raise RequestError(f"{placed.header.name} is not taken: {fault}", kind=NOT_TAKEN)
         return self._applications.open(signed)
+
+    def _crowd_of(self, user: str) -> str:
+        """Why no more applications of this user are taken; empty where they are."""
+        states = [each.machine.state for each in self._applications if each.machine.state.header.user == user]
+        if len(states) >= KEPT_MAX:
+            return f"node {self._parts.name} keeps {len(states)} applications of {user} already; forget some"
+        unsealed = sum(not each.sealed and each.ended is None for each in states)
+        if unsealed >= UNSEALED_MAX:
+            return f"node {self._parts.name} has {unsealed} unfinished submissions of {user}; cancel some"
+        return ""
 
     def missing(self, digests: tuple[Digest, ...]) -> tuple[Digest, ...]:
         return tuple(each for each in digests if not self._parts.store.has(each))
@@ -227,6 +245,8 @@ class Home:
     async def _fetch(self, host: ApplicationHost, blobs: Iterable[BlobRef], holder: NodeId) -> None:
         """Bring what is not here from that node, several at once. What it has not got is found missing later."""
         blobs = [each for each in blobs if not self._parts.store.has(each.digest)]
+        if len(blobs) > FETCHED_MAX:
+            raise RequestError(f"{len(blobs)} blobs at once are too many: at most {FETCHED_MAX}")
         self._parts.store.pin(host.app, (each.digest for each in blobs))
         faults: list[JcpeerError] = []
 

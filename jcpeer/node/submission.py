@@ -7,6 +7,7 @@ first, and the home fetches them while further ones come.
 
 from __future__ import annotations
 
+import math
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
@@ -315,22 +316,24 @@ class Submissions:
             RequestError: it says no.
             UnreachableError: it does not answer; the text names it, and says what stands.
         """
-        why = ""
-        with trio.move_on_after(HAND_OVER_S):
-            while True:
-                try:
-                    reply = await self._elsewhere.request(home, request)
-                except UnreachableError as error:
-                    why = str(error)
-                    await trio.sleep(RETRY_S)
-                    continue
-                except RequestError as error:
-                    if error.kind == NOT_HERE:
-                        self._taken.discard(app)  # it lost its disk; handed over again, it may take it again
-                    raise
-                if not isinstance(reply, kind):
-                    raise RequestError(f"node {self._whereabouts.called(home)} answered with a {type(reply).__name__}")
-                return reply
+        why, given_up_s = "", math.inf
+        while trio.current_time() < given_up_s:
+            began_s = trio.current_time()
+            try:
+                reply = await self._elsewhere.request(home, request)
+            except UnreachableError as error:
+                why, failed_s = str(error), trio.current_time()
+                if given_up_s == math.inf or failed_s - began_s > HAND_OVER_S:  # it was at it for long, then gone
+                    given_up_s = failed_s + HAND_OVER_S
+                await trio.sleep(RETRY_S)
+                continue
+            except RequestError as error:
+                if error.kind == NOT_HERE:
+                    self._taken.discard(app)  # it lost its disk; handed over again, it may take it again
+                raise
+            if not isinstance(reply, kind):
+                raise RequestError(f"node {self._whereabouts.called(home)} answered with a {type(reply).__name__}")
+            return reply
         raise UnreachableError(
             f"application {app[:12]} is to live on node {self._whereabouts.called(home)}, which does not answer"
             f"{f' ({why})' if why else ''}: tried again it goes to that same node, a new run is placed anew"
