@@ -34,6 +34,7 @@ from jcpeer.net.libp2p import open_libp2p
 from jcpeer.net.libp2p.addresses import parse_address
 from jcpeer.net.local import serve_local
 from jcpeer.node.core import Node, open_core
+from jcpeer.node.incarnation import next_incarnation
 from jcpeer.node.parts import Machine, Parts, Standing
 from jcpeer.work.blobs import BlobStore
 from jcpeer.work.executor import open_executor
@@ -144,7 +145,7 @@ async def _open_once(config: Config, moved: trio.Event, *, passing: bool = False
             identity, host=host, user=user, now_s=time.time(), grid=config.grid or None, state_dir=state
         )
         standing = Standing(membership)
-        incarnation = time.time_ns() // 1_000_000
+        incarnation = next_incarnation(state / "incarnation", clock_ms=time.time_ns() // 1_000_000)
         attempts = _empty_directory(state / "attempts")
         async with AsyncExitStack() as stack:
             journal = await stack.enter_async_context(open_journal(SqliteDisk(state / "journal.db")))

@@ -305,6 +305,8 @@ class ParticipantMachine:
 
     def _lack(self, needs: Needs) -> str | None:
         """What will never be here for a task with these needs, or is not now where it cannot be waited for."""
+        if min(needs.cpus, needs.memory_bytes, needs.gpus, needs.disk_bytes) < 0:
+            return "needs less than nothing"
         if needs.disk_bytes > self._disk_free:
             return "needs more disk than is free on this node"
         wanted = (needs.cpus, needs.memory_bytes, needs.gpus)

@@ -328,3 +328,12 @@ def test_an_order_that_comes_twice_runs_once() -> None:
     assert started(drive.settle(assigned(order("a")))) == []
     drive.settle(ran("a"))
     assert started(drive.settle(assigned(order("a")))) == []
+
+
+@pytest.mark.parametrize("needs", [{"cpus": -1}, {"memory_bytes": -(2**40)}, {"gpus": -1}, {"disk_bytes": -1}])
+def test_an_order_that_needs_less_than_nothing_makes_no_room(needs: dict[str, int]) -> None:
+    drive = Driver(slots=2, gpus=("0", "1", "2"))
+    drive(called())
+    effects = drive.settle(assigned(order("strange", **needs), order("good", gpus=3)))
+    assert started(effects) == ["good"]
+    assert [each.attempts for each in messages(effects) if isinstance(each, GivenBack)] == [(name("strange"),)]
