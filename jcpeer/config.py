@@ -256,8 +256,10 @@ def _flag_value(value: object) -> bool:
 def _count(value: object) -> int:
     if isinstance(value, str) and value.strip().isascii() and value.strip().isdigit():
         value = int(value)
-    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value <= _WHOLE_MAX:
+    if not isinstance(value, int) or isinstance(value, bool) or value < 0:
         raise ValueError(f"{value!r:.60} is no whole number, 0 or more")
+    if value > _WHOLE_MAX:
+        raise ValueError(f"{value!r:.60} is too much; {_WHOLE_MAX} is the most")
     return value
 
 
@@ -299,7 +301,11 @@ def _known_nodes(value: object) -> tuple[str, ...]:
 
 
 def _users(value: object) -> tuple[str, ...]:
-    return tuple(dict.fromkeys(_texts(value)))
+    users = tuple(dict.fromkeys(_texts(value)))
+    if "" in users:
+        # From an option whose variable is empty, as in --only-user "$WHO": to let everybody in would be worse.
+        raise ValueError("'' is no user; write a name as `jcpeer nodes` shows it")
+    return users
 
 
 def _hours(value: object) -> str:

@@ -90,6 +90,8 @@ def test_the_variable_for_all_states_wins_over_the_files_directory_for_one(tmp_p
         ("zzz = 1", "unknown setting 'zzz'; there are name, state_dir, grid,"),
         ("slots = true", "slots: True is no whole number, 0 or more"),
         ("slots = -1", "slots: -1 is no whole number, 0 or more"),
+        ("gpus = 99999999999", "gpus: 99999999999 is too much; 2147483647 is the most"),
+        ("only_users = ['']", "only_users: '' is no user; write a name"),
         ("slots = 1.5", "slots: 1.5 is no whole number"),
         ('memory = "lots"', "memory: 'lots' is no size; write for example 512MiB or 4GiB"),
         ('mdns = "perhaps"', "mdns: 'perhaps' is neither true nor false"),

@@ -17,7 +17,7 @@ from jcpeer.cli.options import Application, AsJson, OnNode
 from jcpeer.cli.screens import Counts, screen_for, states_text
 from jcpeer.cli.summary import end_in_words, failure_lines, share_lines, summary_lines
 from jcpeer.cli.terminal import Column, say, show, show_fields, show_json, show_table
-from jcpeer.cli.words import address, ago, counted, duration, joined, one_line, plain, size
+from jcpeer.cli.words import address, ago, counted, duration, joined, label_texts, one_line, plain, size
 from jcpeer.client.blocking import deadline, run_blocking
 from jcpeer.client.session import Session, ended
 from jcpeer.errors import ConfigError
@@ -201,6 +201,8 @@ def _show_status(found: Status) -> None:
         "attempts": f"{found.attempts:,}",
         "coordinator": f"{plain(found.coordinator.name)}, epoch {found.epoch}"
         + (f", {counted(found.takeovers, 'takeover')}" if found.takeovers else ""),
+        **({"labels": ", ".join(label_texts(found.labels))} if found.labels else {}),
+        "dispatch": found.dispatch,
         "placement": found.placement,
         "replica set": joined([plain(each.name) for each in found.replica_set]),
         "journal on": joined(replicas) + (" only" if len(replicas) == 1 else ""),

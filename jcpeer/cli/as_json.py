@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from jcpeer.wire.messages import Output
+from jcpeer.wire.messages import Output, Policy
 from jcpeer.wire.requests import (
     ApplicationSummary,
     AttemptView,
@@ -52,8 +52,19 @@ def of_seen_node(seen: SeenNode) -> Data:
         "coordinates": record.coordinates,
         "dialable": record.dialable,
         "trusts_grid": record.trusts_grid,
+        "policy": of_policy(record.policy),
         "incarnation": record.incarnation,
         "myself": seen.myself,
+    }
+
+
+def of_policy(policy: Policy) -> Data:
+    return {
+        "only_users": list(policy.only_users),
+        "refuse_users": list(policy.refuse_users),
+        "only_labels": dict(policy.only_labels),
+        "refuse_labels": dict(policy.refuse_labels),
+        "closed": policy.closed,
     }
 
 
@@ -79,6 +90,8 @@ def of_status(status: Status) -> Data:
         "epoch": status.epoch,
         "coordinator": of_node_name(status.coordinator),
         "placement": status.placement,
+        "dispatch": status.dispatch,
+        "labels": dict(status.labels),
         "replica_set": [of_node_name(each) for each in status.replica_set],
         "replicas": [of_node_name(each) for each in status.replicas],
         "participants": [of_node_name(each) for each in status.participants],

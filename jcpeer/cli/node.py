@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from jcpeer.cli import as_json as data
 from jcpeer.cli.options import AsJson
 from jcpeer.cli.terminal import field_lines, say, show, show_json
-from jcpeer.cli.words import address, counted, joined, plain, size
+from jcpeer.cli.words import address, counted, joined, label_texts, plain, size
 
 if TYPE_CHECKING:
     from jcpeer.cli.logs import Level
@@ -174,8 +175,9 @@ def ready_lines(ready: NodeReady) -> list[str]:
         counted(ready.cpus, "CPU"),
         f"{size(ready.memory_bytes)} memory",
         *([counted(ready.gpus, "GPU")] if ready.gpus else []),
+        *([f"{size(ready.disk_bytes)} free disk"] if ready.disk_bytes else []),
         f"Python {ready.python}",
-        *(f"{key}={value}" if value else key for key, value in ready.labels.items()),
+        *label_texts(ready.labels),
         *([f"{ready.cost:g} an hour of a slot"] if ready.cost else []),
     ]
     inviting = "`jcpeer grid invite` " + ("here" if ready.invites else "where the grid was created")
@@ -183,14 +185,37 @@ def ready_lines(ready: NodeReady) -> list[str]:
         "grid": f"{plain(ready.grid_name)} ({ready.fingerprint})" + (", made for you just now" if ready.fresh else ""),
         "listens": joined([address(each) for each in ready.listens]),
         "offers": ", ".join(plain(each) for each in offers),
-        "runs": f"tasks of every member of {plain(ready.grid_name)}, with all that you may do on this machine"
-        if ready.trusts_grid
-        else f"tasks of {plain(ready.user)} only; --trust-grid lets in those of other members",
+        "runs": _whose_tasks(ready),
+        **({"but": "; ".join(limits)} if (limits := _limits(ready)) else {}),
         "use it": "`jcpeer run FILE` in another terminal; `jcpeer nodes` shows who is there",
         "add to it": f"{inviting}, then `jcpeer grid join TOKEN` and `jcpeer node` on another machine",
     }
     notices = [f"  {plain(each)}" for each in ready.notices]
     return [f"Node {ready.name} listens. Ctrl-C ends it.", *field_lines(fields), *notices]
+
+
+def _whose_tasks(ready: NodeReady) -> str:
+    only, refused = ready.policy.only_users, ready.policy.refuse_users
+    if ready.trusts_grid:
+        whose = (
+            f"{joined([plain(each) for each in only])} only" if only else f"every member of {plain(ready.grid_name)}"
+        )
+        less = f" but {joined([plain(each) for each in refused])}" if refused else ""
+        return f"tasks of {whose}{less}, with all that you may do on this machine"
+    if ready.user in refused or (only and ready.user not in only):
+        return f"nothing: its settings leave out {plain(ready.user)}, and without --trust-grid it runs no others' tasks"
+    return f"tasks of {plain(ready.user)} only; --trust-grid lets in those of other members"
+
+
+def _limits(ready: NodeReady) -> list[str]:
+    """What its owner's settings leave out, whoever asks."""
+    only, refused = label_texts(ready.policy.only_labels), label_texts(ready.policy.refuse_labels)
+    return [
+        *([f"only applications with the label {joined(only)}"] if only else []),
+        *([f"no applications with the label {joined(refused)}"] if refused else []),
+        *([f"takes tasks at {plain(ready.hours)} only"] if ready.hours else []),
+        *([] if ready.coordinates else ["coordinates no applications"]),
+    ]
 
 
 def _as_json(ready: NodeReady) -> dict[str, Any]:
@@ -207,10 +232,14 @@ def _as_json(ready: NodeReady) -> dict[str, Any]:
         "cpus": ready.cpus,
         "memory_bytes": ready.memory_bytes,
         "gpus": ready.gpus,
+        "disk_bytes": ready.disk_bytes,
         "cost": ready.cost,
         "labels": dict(ready.labels),
         "python": ready.python,
         "trusts_grid": ready.trusts_grid,
+        "policy": data.of_policy(ready.policy),
+        "hours": ready.hours,
+        "coordinates": ready.coordinates,
         "fresh": ready.fresh,
         "notices": list(ready.notices),
         "pid": os.getpid(),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 
 
 def counted(number: int, what: str, *, plural: str = "") -> str:
@@ -53,6 +54,11 @@ def rate(per_second: float) -> str:
     if per_second >= 0.2:
         return f"{per_second:.1f} tasks/s"
     return f"{per_second * 60:.1f} tasks/min"
+
+
+def label_texts(labels: Mapping[str, str]) -> list[str]:
+    """ "gpu=a100", and "gpu" where any value will do."""
+    return [plain(f"{key}={value}" if value else key) for key, value in labels.items()]
 
 
 def joined(names: list[str], *, most: int = 8) -> str:

@@ -70,11 +70,11 @@ def _needs(task: Task) -> Iterator[Need]:
         yield _amount(_counted(needs.gpus, "GPU"), lambda each: each.gpus, needs.gpus, lambda n: _counted(n, "GPU"))
     yield _amount(_counted(needs.cpus, "slot"), lambda each: each.slots, needs.cpus, lambda n: _counted(n, "slot"))
     if needs.memory_bytes:
-        wanted = f"{_gib(needs.memory_bytes)} of memory"
-        yield _amount(wanted, lambda each: each.memory_bytes, needs.memory_bytes, _gib)
+        wanted = f"{_size(needs.memory_bytes)} of memory"
+        yield _amount(wanted, lambda each: each.memory_bytes, needs.memory_bytes, _size)
     if needs.disk_bytes:
-        wanted = f"{_gib(needs.disk_bytes)} of free disk"
-        yield _amount(wanted, lambda each: each.disk_bytes, needs.disk_bytes, _gib)
+        wanted = f"{_size(needs.disk_bytes)} of free disk"
+        yield _amount(wanted, lambda each: each.disk_bytes, needs.disk_bytes, _size)
     if needs.cost_max is not None:
         yield _cost(needs.cost_max)
 
@@ -201,7 +201,7 @@ def _reasons(task: Task, prospects: Sequence[Prospect]) -> Iterator[str]:
         return
     head = f"{_of_all([each.record for each in able], records)} {_joined([each.wanted for each in selective])}"
     if not selective:
-        head = f"{_counted(len(able), 'node')} would do"
+        head = f"{_counted(len(able), 'node')} could run it"
     taken: dict[str, list[NodeRecord]] = {}
     for each in able:
         reason = each.objection or ("is busy with this application" if each.busy else "is about to be given it")
@@ -212,7 +212,7 @@ def _reasons(task: Task, prospects: Sequence[Prospect]) -> Iterator[str]:
         return
     yield head
     for reason, nodes in groups:
-        yield f"{_listed([each.name for each in nodes])}: {reason}"
+        yield f"{_listed([each.name for each in nodes])}: {reason if len(nodes) == 1 else _plural(reason)}"
 
 
 def _of_all(some: Sequence[NodeRecord], records: Sequence[NodeRecord]) -> str:
@@ -220,20 +220,24 @@ def _of_all(some: Sequence[NodeRecord], records: Sequence[NodeRecord]) -> str:
 
 
 def _quantified(reason: str, nodes: Sequence[NodeRecord], *, of: int) -> str:
-    """The reason as said of all of them: its verb, where it begins with one, becomes a plural."""
+    """The reason as said of all of them."""
     if of == 1:
         return f"{nodes[0].name}: {reason}"
     who = "both" if of == 2 else f"all {of}"
+    return f"{who} {_plural(reason)}" if reason.partition(" ")[0] in _PLURALS else f"{who}: {reason}"
+
+
+def _plural(reason: str) -> str:
+    """As said of several: its verb, where it begins with one, becomes a plural."""
     verb, _, rest = reason.partition(" ")
-    if verb in _PLURALS:
-        return f"{who} {_PLURALS[verb]} {rest}"
-    return f"{who}: {reason}"
+    return f"{_PLURALS[verb]} {rest}" if verb in _PLURALS else reason
 
 
 _PLURALS = {
     "asks": "ask",
     "cannot": "cannot",
     "has": "have",
+    "lacks": "lack",
     "is": "are",
     "offers": "offer",
     "refuses": "refuse",
@@ -256,7 +260,8 @@ def _joined(phrases: Sequence[str]) -> str:
     return " and ".join(phrases)
 
 
-def _gib(size: int) -> str:
+def _size(size: int) -> str:
     if size < 2**30 // 10:
         return f"{size / 2**20:.0f} MiB"
-    return f"{size / 2**30:.1f} GiB" if size % 2**30 else f"{size // 2**30} GiB"
+    unit, name = (2**40, "TiB") if size >= 10 * 2**40 else (2**30, "GiB")
+    return f"{size / unit:.1f} {name}" if size % unit else f"{size // unit} {name}"

@@ -15,6 +15,7 @@ from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.errors import MembershipError, RequestError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.naming import ambiguous
 from jcpeer.node.parts import Parts
 from jcpeer.node.soundness import sound_report
 from jcpeer.rdv.placement import open_placed
@@ -215,8 +216,7 @@ class Applications:
         if not found and len(wanted) >= 2:
             found = [each for each in theirs if each.app.startswith(wanted)]
         if len(found) > 1:
-            ids = ", ".join(each.app[:12] for each in found)
-            raise RequestError(f"{wanted!r} means several applications: {ids}; give more of the id", kind="ambiguous")
+            raise ambiguous(wanted, (each.app for each in found))
         return found[0] if found else None
 
     def content(self, digest: Digest) -> Content | None:

@@ -36,6 +36,7 @@ from jcpeer.net.local import serve_local
 from jcpeer.node.core import Node, open_core
 from jcpeer.node.incarnation import next_incarnation
 from jcpeer.node.parts import Machine, Parts, Standing
+from jcpeer.wire.messages import Policy
 from jcpeer.work.blobs import BlobStore
 from jcpeer.work.executor import open_executor
 
@@ -69,6 +70,10 @@ class NodeReady:
     fresh: bool
     invites: bool = True
     notices: tuple[str, ...] = ()
+    disk_bytes: int = 0
+    policy: Policy = Policy()
+    hours: str = ""
+    coordinates: bool = True
 
 
 @frozen(eq=False)
@@ -211,6 +216,10 @@ async def _open_once(config: Config, moved: trio.Event, *, passing: bool = False
                 trusts_grid=config.trust_grid,
                 fresh=fresh,
                 invites=own.root_key is not None,
+                disk_bytes=node.record.disk_bytes,
+                policy=node.record.policy,
+                hours=config.hours,
+                coordinates=config.coordinate,
             )
             yield OpenedNode(node, ready)
 

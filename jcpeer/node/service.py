@@ -24,6 +24,7 @@ from jcpeer.node.applications import Applications
 from jcpeer.node.elsewhere import AboutApplication
 from jcpeer.node.home import Home
 from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.naming import looks_like_id, named
 from jcpeer.node.participation import LOG_POLL_S, TAIL_BYTES, Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.submission import Submissions
@@ -111,6 +112,7 @@ class Service:
             JcpeerError: the request is refused; the text says why.
         """
         if isinstance(body, AboutApplication):
+            body = evolve(body, app=await self._meant(body.app))
             host = self._applications.find(body.app, user=self._user, local=True)
             replies = self.answer(body, host) if host else self._whereabouts.about(body)
             async with aclosing(replies):
@@ -192,6 +194,12 @@ class Service:
         found = {each.app: each for each in await self._whereabouts.applications()}
         found |= {each.app: each for each in self.summaries(self._user).applications}
         return requests.Applications(tuple(sorted(found.values(), key=lambda each: each.submitted_s)))
+
+    async def _meant(self, wanted: str) -> str:
+        """The id, where this is a name: one here does not hide a later one that lives elsewhere."""
+        if looks_like_id(wanted):
+            return wanted
+        return named(wanted, (await self._all_applications()).applications) or wanted
 
     # --- an application that is hosted here
 

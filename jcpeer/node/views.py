@@ -87,6 +87,8 @@ class Views:
             failures=tuple(self._story_line(task, attempt) for task, attempt in state.troubles)
             + ((self._host.fault,) if self._host.fault else ()),
             placement=state.header.placement,
+            dispatch=state.header.dispatch,
+            labels=state.header.labels,
             replica_set=tuple(self._named(each) for each in state.replica_set),
         )
 

@@ -355,6 +355,8 @@ class Status:
     placement: str = "local"
     replica_set: tuple[NodeName, ...] = ()
     """As the submitter's node signed it, in rank order; `replicas` are those of it that keep a journal."""
+    dispatch: str = "assign"
+    labels: Mapping[str, str] = {}
 
 
 EventKind = Literal["accepted", "finished", "failed", "lost", "output_lost", "cancelled", "took_over", "ended"]

@@ -16,6 +16,7 @@ from jcpeer.cli.node import ready_lines
 from jcpeer.cli.screens import PlainScreen, bar, live_screen, progress_text, screen_for, trouble, upload_text
 from jcpeer.client.session import Upload
 from jcpeer.ids import NodeId, TaskId
+from jcpeer.wire.messages import Policy
 from jcpeer.wire.requests import EventKind, Happened, NodeName, Progress
 
 STANDING = Progress(
@@ -146,6 +147,23 @@ def test_a_node_that_listens_says_who_it_is_and_what_to_do_next() -> None:
     ]
     guest = ready_lines(evolve(ready, fresh=False, invites=False))
     assert "  add to it  `jcpeer grid invite` where the grid was created, then" in guest[6]
+
+    particular = evolve(
+        ready,
+        disk_bytes=5 * 2**30,
+        trusts_grid=True,
+        policy=Policy(only_users=("ana", "bob"), only_labels={"queue": "short"}, refuse_labels={"odd": ""}),
+        hours="Mon-Fri 18:00-08:00",
+        coordinates=False,
+    )
+    assert ready_lines(particular)[3:6] == [
+        "  offers     8 slots, 8 CPUs, 31 GiB memory, 1 GPU, 5.0 GiB free disk, Python 3.11, gpu=a100, fast",
+        "  runs       tasks of ana and bob only, with all that you may do on this machine",
+        "  but        only applications with the label queue=short; no applications with the label odd; "
+        "takes tasks at Mon-Fri 18:00-08:00 only; coordinates no applications",
+    ]
+    nobody = ready_lines(evolve(ready, policy=Policy(only_users=("bob",))))
+    assert "nothing: its settings leave out ana" in nobody[4]
 
 
 def test_an_application_that_stands_still_is_noticed_once() -> None:

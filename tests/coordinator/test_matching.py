@@ -75,12 +75,28 @@ def test_those_that_could_and_all_say_no_for_one_reason_are_one_line() -> None:
 def test_those_that_could_and_say_no_for_different_reasons_are_a_line_each() -> None:
     several = [Prospect(node(str(at)), objection=f"reason {at % 9}") for at in range(40)]
     lines = explain(a_task(), several)
-    assert lines[:2] == ["40 nodes would do", "0, 9, 18 and 2 more: reason 0"]
+    assert lines[:2] == ["40 nodes could run it", "0, 9, 18 and 2 more: reason 0"]
     assert len(lines) == REASONS_MAX
 
 
+def test_what_is_said_of_several_nodes_is_said_in_the_plural() -> None:
+    busy = [Prospect(node(name), busy=True) for name in ("a", "b")]
+    assert explain(a_task(), [*busy, Prospect(node("c"), objection="refuses user ann")]) == [
+        "3 nodes could run it",
+        "a, b: are busy with this application",
+        "c: refuses user ann",
+    ]
+
+
+def test_large_amounts_are_said_in_large_units() -> None:
+    (line,) = explain(a_task(disk_bytes=900 * 2**40), [Prospect(node("a"))])
+    assert line.startswith("no node has 900 TiB of free disk")
+
+
 def test_slots_that_are_all_taken_are_the_reason_when_nothing_else_is() -> None:
-    assert explain(a_task(), [Prospect(LARGE, busy=True)]) == ["1 node would do; gx3: is busy with this application"]
+    assert explain(a_task(), [Prospect(LARGE, busy=True)]) == [
+        "1 node could run it; gx3: is busy with this application"
+    ]
 
 
 def test_without_nodes_the_remedy_is_named() -> None:

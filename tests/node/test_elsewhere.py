@@ -35,8 +35,8 @@ async def two_nodes() -> AsyncIterator[tuple[SimulatedNode, SimulatedNode]]:
         nursery.cancel_scope.cancel()
 
 
-async def submit(session: Session) -> AppId:
-    return (await session.submit(LoadedApplication("asleep", (SLEEP,)), Header("asleep", 1.0, b"n" * 16))).app
+async def submit(session: Session, *, at_s: float = 1.0) -> AppId:
+    return (await session.submit(LoadedApplication("asleep", (SLEEP,)), Header("asleep", at_s, b"n" * 16))).app
 
 
 async def test_any_node_lists_and_knows_the_applications_of_all(autojump_clock: MockClock) -> None:
@@ -49,6 +49,24 @@ async def test_any_node_lists_and_knows_the_applications_of_all(autojump_clock: 
             await session.why(app, "nosuch")
         with pytest.raises(RequestError, match="no application 'nosuch'"):
             await session.status("nosuch")
+
+
+async def test_a_name_means_the_application_that_runs_or_the_latest_wherever_they_live(
+    autojump_clock: MockClock,
+) -> None:
+    async with two_nodes() as (home, other):
+        first = await submit(home.client.session, at_s=1.0)
+        await home.client.session.wait(first)
+        second = await submit(other.client.session, at_s=2.0)
+        for session in (home.client.session, other.client.session):
+            assert (await session.status("asleep")).summary.app == second
+            assert (await session.status(first[:8])).summary.app == first
+        await other.client.session.wait(second)
+        assert (await home.client.session.status("asleep")).summary.app == second
+        third = await submit(home.client.session, at_s=3.0)
+        fourth = await submit(other.client.session, at_s=4.0)
+        with pytest.raises(RequestError, match=f"several applications: {third[:12]}, {fourth[:12]}"):
+            await home.client.session.status("asleep")
 
 
 async def test_a_list_does_not_wait_long_for_a_node_that_is_silent(autojump_clock: MockClock) -> None:
