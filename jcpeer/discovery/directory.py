@@ -56,10 +56,13 @@ TELL_INTERVAL_S = 0.2
 """Changes of load and slots within it are told as one; in a small grid a change of state is told at once."""
 TELL_INTERVAL_S_PER_MEMBER = 0.05
 """The same in a large grid, so that what all tell together does not grow with its square."""
-PASS_ON_S = 0.1
+PASS_ON_S = 0.2
 PASS_ON_S_MAX = 2.5
 """What is new is passed on so much later, together with what else came: in a small grid soon, in one of hundreds of
 nodes, where something comes all the time, seldom."""
+CHOOSE_S = 4.0
+"""In a large grid neighbours are chosen so long after somebody came or went: of many who come at once each would
+change them. In a small one, where all are neighbours, it is done at once."""
 FANOUT = 4
 """To so many. That leaves a few per cent of the nodes out, to whom it comes when nodes compare."""
 SUSPECT_S: Mapping[Proof, float] = {"silent": 3.0, "refused": 1.0, "left": 1.0}
@@ -219,7 +222,8 @@ class Directory:
         """A heap of when suspicions become certainties; those that were refuted stay till then."""
         self._ring = [(node_key(me.node), me.node)]
         self._neighbours: frozenset[NodeId] = frozenset()
-        self._ring_changed = False
+        self._choose_s = math.inf
+        """When neighbours are to be chosen anew, since somebody came or went."""
         self._digest = _mark(me)
         self._outbox = _Outbox()
         self._compared = 0
@@ -242,7 +246,7 @@ class Directory:
                 effects += self._tick(now_s)
             case _:
                 assert_never(event)
-        if self._ring_changed and len(self._ring) <= EVERYBODY_MAX:
+        if self._choose_s < math.inf and len(self._ring) <= EVERYBODY_MAX:
             effects += self._choose_neighbours()  # in a small grid at once, in a large one with the next tick
         return effects
 
@@ -285,7 +289,7 @@ class Directory:
         tell_s = self._told_s + self.tell_interval_s if self._my_news.version != self._me.version else math.inf
         suspect_s = self._suspects[0][0] if self._suspects else math.inf
         compare_s = self._compare_s if self._up else math.inf
-        return min(tell_s, suspect_s, self._outbox.due_s, compare_s)
+        return min(tell_s, suspect_s, self._outbox.due_s, self._choose_s, compare_s)
 
     def check(self) -> None:
         """Asserts the invariants."""
@@ -318,8 +322,10 @@ class Directory:
             effects += self._bury(event.peer, "it started anew", "refused", now_s, tell=False)
         dead = self._dead.get(event.peer)
         deaths = (dead.obituary,) if dead is not None else ()
-        effects.append(Tell(event.peer, Gossip((self._my_news,), deaths)))
         small = len(self._ring) <= EVERYBODY_MAX
+        if small or event.peer not in self._members:
+            # Of a member we heard from others, and so it did of us: most connections in a large grid are for a moment.
+            effects.append(Tell(event.peer, Gossip((self._my_news,), deaths)))
         if not self._compared or (small and self._me.node < event.peer):
             effects.append(self._compare_with(event.peer))
         return effects
@@ -410,7 +416,7 @@ class Directory:
         if known is None:
             self._members[node] = _Member(record, news, now_s)
             insort(self._ring, (node_key(node), node))
-            self._ring_changed = True
+            self._choose_s = min(self._choose_s, now_s + CHOOSE_S)
             self._outbox.due_s = min(self._outbox.due_s, now_s + self._pass_on_s)
             effects.append(Joined(record))
         else:
@@ -469,7 +475,7 @@ class Directory:
         member = self._members.pop(node)
         key = (node_key(node), node)
         del self._ring[bisect_left(self._ring, key)]
-        self._ring_changed = True
+        self._choose_s = min(self._choose_s, now_s + CHOOSE_S)
         self._digest ^= _mark(member.record)
         # Of a later version others may have heard.
         version = max(member.news.version, member.suspected.version) if member.suspected else member.news.version
@@ -609,8 +615,8 @@ class Directory:
                 effects += self._bury(node, _WHY[member.suspected.proof], member.suspected.proof, now_s)
         if now_s >= self._outbox.due_s:
             effects += self._empty_outbox(now_s)
-            if self._ring_changed:
-                effects += self._choose_neighbours()
+        if now_s >= self._choose_s:
+            effects += self._choose_neighbours()
         if self._up and now_s >= self._compare_s:
             self._compare_s = now_s + self._compare_interval_s()
             effects += [self._compare_with(peer) for peer in self._some_peers(now_s, count=1)[:1]]
@@ -619,7 +625,7 @@ class Directory:
         return effects
 
     def _choose_neighbours(self) -> list[Effect]:
-        self._ring_changed = False
+        self._choose_s = math.inf
         chosen = neighbours((node_key(self._me.node), self._me.node), self._ring)
         if chosen == self._neighbours:
             return []
