@@ -275,6 +275,8 @@ class Dialling:
 
     def wake_s(self) -> float:
         """When `due` may have something to do."""
+        while self._heap and not self._is_current(*self._heap[0]):
+            heapq.heappop(self._heap)  # most dials are answered long before they would be given up
         return self._heap[0][0] if self._heap else math.inf
 
     def check(self) -> None:
