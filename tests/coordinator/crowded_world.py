@@ -132,7 +132,8 @@ class CrowdedWorld:
     def _tell(self, node: NodeId, event: work.Event) -> None:
         machine = self.nodes[node]
         effects = machine.handle(event, now_s=self.now_s) + machine.handle(work.Quiet(), now_s=self.now_s)
-        machine.check()
+        if effects:
+            machine.check()
         for effect in effects:
             match effect:
                 case work.Send():
@@ -154,6 +155,7 @@ class CrowdedWorld:
 
         def end() -> None:
             self.busy[node, app] -= slots
+            self.busy = +self.busy  # who works nowhere is not counted at each moment
             self._tell(node, work.Ran(start.key, outcome))
 
         self._later(seconds, end)

@@ -128,8 +128,10 @@ class LittleWorld:
 
     def post(self, event: coordinator_events.Event) -> None:
         if self.over is None:
-            self._perform(self.machine.handle(event, now_s=self.now_s))
-            self.machine.check()
+            effects = self.machine.handle(event, now_s=self.now_s)
+            self._perform(effects)
+            if effects or self.over is not None:  # to look at everything costs most; what did nothing can wait
+                self.machine.check()
 
     def _perform(self, effects: list[coordinator_events.Effect]) -> None:
         for effect in effects:
@@ -257,7 +259,8 @@ class LittleWorld:
     def _tell(self, node: Node, event: work.Event) -> None:
         effects = node.machine.handle(event, now_s=self.now_s)
         effects += node.machine.handle(work.Quiet(), now_s=self.now_s)
-        node.machine.check()
+        if effects:
+            node.machine.check()
         for effect in effects:
             match effect:
                 case work.Send(to, message) if to == ME:

@@ -146,7 +146,7 @@ def test_a_drawn_plan_is_that_of_its_seed_and_everything_in_it_passes() -> None:
     assert {*SHAPES} == {"halves", "island", "bridge", "ring", "deaf", "mute"}
 
 
-@pytest.mark.parametrize("seed", range(4))
+@pytest.mark.parametrize("seed", range(3))
 def test_an_application_outlives_whatever_a_plan_does_to_all_nodes(seed: int) -> None:
     """Its coordinator's crashes too: the client waits for the node to come back."""
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import types
 import typing
 from collections.abc import Mapping
@@ -60,6 +61,7 @@ _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
 }
 
 
+@functools.cache
 def values_of(kind: Any) -> st.SearchStrategy[Any]:
     """Any value of a type that may stand in a message."""
     if kind in _SCALARS:

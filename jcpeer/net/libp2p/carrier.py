@@ -55,8 +55,9 @@ from jcpeer.net.network import (
 from jcpeer.wire.codec import decode, encode
 from jcpeer.wire.messages import Heartbeat, Hello, PeerMessage, Turned
 
-HANDSHAKE_S = 4.5
-"""From the first byte to both `Hello`s; whoever has not said who it is by then is closed, and so gone within 5 s."""
+HANDSHAKE_S = 4.0
+"""From its acceptance to both `Hello`s; whoever has not said who it is by then is closed. In a flood acceptance and
+closing take their time, too; all the same it is gone within 5 s."""
 DIAL_S = 5.0
 """For the dialler, TCP included."""
 HELLO_BYTES_MAX = 64 * 1024
