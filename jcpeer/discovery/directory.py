@@ -25,16 +25,15 @@ from __future__ import annotations
 import heapq
 import math
 import zlib
-from bisect import bisect_left, insort
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from functools import lru_cache
-from hashlib import sha256
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, assert_never
 
-from attrs import define, evolve, field, frozen
+from attrs import define, evolve, frozen
 
 from jcpeer.discovery.connections import Unreached
+from jcpeer.discovery.members import MEMBERS_MAX, Member, Members, rank_of
 from jcpeer.discovery.neighbours import EVERYBODY_MAX, neighbours
+from jcpeer.discovery.outbox import Outbox, frames
 from jcpeer.errors import MembershipError
 from jcpeer.ids import NodeId, node_key
 from jcpeer.net.events import PeerDown, PeerUp, Received
@@ -71,13 +70,6 @@ COMPARE_S = 20.0
 """Between comparisons, give or take a quarter."""
 COMPARE_AT_FIRST_S = 5.0
 """A newcomer compares with the first to whom it is connected, then with another after this, then every `COMPARE_S`."""
-GOSSIP_MAX = 64
-"""News in one frame: each is about a kilobyte."""
-REMEMBERED_S = 3600.0
-"""How long a dead node is known to be dead: no older news is on its way then."""
-REMEMBERED_MAX = 4096
-MEMBERS_MAX = 8192
-"""More nodes than this are not taken in; they are found by key."""
 LIST_S = 1.0
 """So often at most a peer is told who is known here: its question is small, and the answer is not."""
 UNREADABLE_MAX = 64
@@ -160,17 +152,6 @@ Effect = Tell | Publish | Joined | Changed | Left | Neighbours | Disconnect
 
 
 @define(eq=False)
-class _Member:
-    """Somebody who is there. `suspected` is a death that was heard of and may still be refuted, until `buried_s`."""
-
-    record: NodeRecord
-    news: News
-    heard_s: float
-    suspected: Obituary | None = None
-    buried_s: float = math.inf
-
-
-@define(eq=False)
 class _Up:
     """A connection that stands. `compares` and `listed`: what was asked of the peer, or told it, that it may answer."""
 
@@ -181,22 +162,6 @@ class _Up:
     listed: bool = False
     listed_s: float = -math.inf
     unreadable: int = 0
-
-
-@define(eq=False)
-class _Dead:
-    obituary: Obituary
-    since_s: float
-
-
-@define(eq=False)
-class _Outbox:
-    """What is to be passed on, the latest of each node."""
-
-    due_s: float = math.inf
-    mine: bool = False
-    news: dict[NodeId, News] = field(factory=dict)
-    deaths: dict[NodeId, Obituary] = field(factory=dict)
 
 
 class Directory:
@@ -215,17 +180,14 @@ class Directory:
         self._read = read
         self._my_news = sign(me)
         self._told_s = -math.inf
-        self._members: dict[NodeId, _Member] = {}
-        self._dead: dict[NodeId, _Dead] = {}
+        self._members = Members(me)
         self._up: dict[NodeId, _Up] = {}
         self._suspects: list[tuple[float, NodeId]] = []
         """A heap of when suspicions become certainties; those that were refuted stay till then."""
-        self._ring = [(node_key(me.node), me.node)]
         self._neighbours: frozenset[NodeId] = frozenset()
         self._choose_s = math.inf
         """When neighbours are to be chosen anew, since somebody came or went."""
-        self._digest = _mark(me)
-        self._outbox = _Outbox()
+        self._outbox = Outbox()
         self._compared = 0
         self._compare_s = math.inf
 
@@ -246,13 +208,13 @@ class Directory:
                 effects += self._tick(now_s)
             case _:
                 assert_never(event)
-        if self._choose_s < math.inf and len(self._ring) <= EVERYBODY_MAX:
+        if self._choose_s < math.inf and self._is_small:
             effects += self._choose_neighbours()  # in a small grid at once, in a large one with the next tick
         return effects
 
     def view(self, now_s: float) -> tuple[SeenNode, ...]:
         """Everybody in the directory for a person's eyes: this node first, then by name."""
-        others = [self._seen(node, member, now_s) for node, member in self._members.items()]
+        others = [self._seen(node, member, now_s) for node, member in self._members]
         others.sort(key=lambda seen: (seen.record.name, seen.record.node))
         myself = SeenNode(self._me, age_s=0.0, address=next(iter(self._me.addresses), ""), myself=True)
         return (myself, *others)
@@ -260,7 +222,7 @@ class Directory:
     def records(self) -> Iterator[NodeRecord]:
         """Everybody in the directory, this node first, the others in the order in which they came."""
         yield self._me
-        yield from (member.record for member in self._members.values())
+        yield from (member.record for _, member in self._members)
 
     def record_of(self, node: NodeId) -> NodeRecord | None:
         """What is known of a node that is in the directory."""
@@ -278,11 +240,11 @@ class Directory:
 
     def neighbours_of(self, node: NodeId) -> frozenset[NodeId]:
         """With whom another node keeps connections, as far as it sees what we see."""
-        return neighbours((node_key(node), node), self._ring)
+        return neighbours((node_key(node), node), self._members.ring)
 
     def __len__(self) -> int:
         """The members, this node included."""
-        return len(self._ring)
+        return len(self._members) + 1
 
     def wake_s(self) -> float:
         """When a `Tick` may have something to do."""
@@ -294,18 +256,10 @@ class Directory:
     def check(self) -> None:
         """Asserts the invariants."""
         assert self._me.node not in self._up, "connected to itself"
-        assert self._me.node not in self._members, "a member of its own view"
-        assert not self._members.keys() & self._dead.keys(), "dead and alive"
-        assert self._ring == sorted(self._ring), "the ring is in order"
-        assert {node for _, node in self._ring} == {self._me.node, *self._members}, "the ring is of all members"
-        assert len(self._ring) == len(self._members) + 1
-        digest = _mark(self._me_as_told)
+        self._members.check()
         suspects = set(self._suspects)
-        for node, member in self._members.items():
-            assert member.record.node == node, "record of somebody else"
+        for node, member in self._members:
             assert member.suspected is None or (member.buried_s, node) in suspects, "suspected for ever"
-            digest ^= _mark(member.record)
-        assert digest == self._digest, "the digest is that of what is known"
         assert self._my_news.version <= self._me.version, "told of a version to come"
 
     # --- connections
@@ -320,13 +274,12 @@ class Directory:
         member = self._members.get(event.peer)
         if member is not None and member.record.incarnation < event.hello.incarnation:
             effects += self._bury(event.peer, "it started anew", "refused", now_s, tell=False)
-        dead = self._dead.get(event.peer)
-        deaths = (dead.obituary,) if dead is not None else ()
-        small = len(self._ring) <= EVERYBODY_MAX
-        if small or event.peer not in self._members:
+        obituary = self._members.obituary_of(event.peer)
+        deaths = (obituary,) if obituary is not None else ()
+        if self._is_small or event.peer not in self._members:
             # Of a member we heard from others, and so it did of us: most connections in a large grid are for a moment.
             effects.append(Tell(event.peer, Gossip((self._my_news,), deaths)))
-        if not self._compared or (small and self._me.node < event.peer):
+        if not self._compared or (self._is_small and self._me.node < event.peer):
             effects.append(self._compare_with(event.peer))
         return effects
 
@@ -344,9 +297,9 @@ class Directory:
     def _doubt_those_nobody_vouches_for(self, now_s: float) -> None:
         """Two that cannot be dialled know of each other by those that can. If none of these is connected any more, the
         death of the other would never be heard of."""
-        if any(self._members[peer].record.dialable for peer in self._up if peer in self._members):
+        if any(member.record.dialable for peer in self._up if (member := self._members.get(peer)) is not None):
             return
-        for node, member in self._members.items():
+        for node, member in self._members:
             if not member.record.dialable:
                 self._unreached(node, now_s)
 
@@ -366,7 +319,7 @@ class Directory:
                     effects += self._hear_death(event.peer, death, now_s)
                 return effects
             case Compare(digest):
-                if digest == self._shown_digest or now_s < up.listed_s + LIST_S:
+                if digest == self._members.digest or now_s < up.listed_s + LIST_S:
                     return []
                 up.listed, up.listed_s = True, now_s
                 return [self._list_for(event.peer)]
@@ -382,15 +335,15 @@ class Directory:
     def _hear_news(self, via: NodeId, news: News, now_s: float) -> list[Effect]:
         node, rank = news.node, (news.incarnation, news.version)
         known = self._members.get(node)
-        if known is not None and rank <= (known.news.incarnation, known.news.version):
+        if known is not None and rank <= known.rank:
             if via == node:
                 known.suspected = None
             return []
         if node == self._me.node:
             return []
-        dead = self._dead.get(node)
-        if dead is not None and rank <= _rank(dead.obituary) and via != node:
-            return [Tell(via, Gossip(deaths=(dead.obituary,)))]
+        obituary = self._members.obituary_of(node)
+        if obituary is not None and via != node and self._members.is_dead(node, rank):
+            return [Tell(via, Gossip(deaths=(obituary,)))]
         if known is None and len(self._members) >= MEMBERS_MAX:
             return []
         up = self._up[via]
@@ -412,22 +365,16 @@ class Directory:
         if known is not None and known.record.incarnation < record.incarnation:
             effects += self._bury(node, "it started anew", "refused", now_s, tell=False)
             known = None
-        was_dead = self._dead.pop(node, None) is not None
         if known is None:
-            self._members[node] = _Member(record, news, now_s)
-            insort(self._ring, (node_key(node), node))
+            is_news = self._members.put(news, record, now_s=now_s)
             self._choose_s = min(self._choose_s, now_s + CHOOSE_S)
-            self._outbox.due_s = min(self._outbox.due_s, now_s + self._pass_on_s)
             effects.append(Joined(record))
         else:
-            self._digest ^= _mark(known.record)
-            was_dead = known.suspected is not None
+            is_news = known.suspected is not None or _offer(known.record) != _offer(record)
             known.suspected = None
-            is_same_offer = _offer(known.record) == _offer(record)
-            known.record, known.news, known.heard_s = record, news, now_s
+            self._members.put(news, record, now_s=now_s)
             effects.append(Changed(record))
-        self._digest ^= _mark(record)
-        if known is None or was_dead or not is_same_offer:
+        if is_news:
             self._pass_on(news, now_s)
         return effects
 
@@ -442,7 +389,7 @@ class Directory:
             # Of a start that was not heard of here; the one before is over as well. Only of that is a memory kept:
             # should nobody have started, nobody could refute it.
             obituary = evolve(obituary, incarnation=member.news.incarnation, version=member.news.version)
-        if _rank(obituary) < (member.news.incarnation, member.news.version):
+        if rank_of(obituary) < member.rank:
             return [Tell(via, Gossip((member.news,)))]
         if node in self._up:
             return [Tell(node, Gossip(deaths=(obituary,)))]  # it lives, and is the one who can say so
@@ -455,7 +402,7 @@ class Directory:
         if member is not None and node not in self._up:
             self._suspect(member, Obituary(node, member.news.incarnation, member.news.version, "silent"), now_s)
 
-    def _suspect(self, member: _Member, obituary: Obituary, now_s: float) -> None:
+    def _suspect(self, member: Member, obituary: Obituary, now_s: float) -> None:
         if member.suspected is None:
             member.suspected, member.buried_s = obituary, now_s + SUSPECT_S[obituary.proof]
             heapq.heappush(self._suspects, (member.buried_s, obituary.node))
@@ -472,51 +419,31 @@ class Directory:
     # --- life and death
 
     def _bury(self, node: NodeId, why: str, proof: Proof, now_s: float, *, tell: bool = True) -> list[Effect]:
-        member = self._members.pop(node)
-        key = (node_key(node), node)
-        del self._ring[bisect_left(self._ring, key)]
+        member = self._members.drop(node)
         self._choose_s = min(self._choose_s, now_s + CHOOSE_S)
-        self._digest ^= _mark(member.record)
         # Of a later version others may have heard.
         version = max(member.news.version, member.suspected.version) if member.suspected else member.news.version
         obituary = Obituary(node, member.news.incarnation, version, proof)
         if tell:
-            self._remember_dead(obituary, now_s)
+            self._members.remember_dead(obituary, now_s=now_s)
             self._pass_on(obituary, now_s)
         return [Left(node, why, proof)]
-
-    def _remember_dead(self, obituary: Obituary, now_s: float) -> None:
-        self._dead.pop(obituary.node, None)
-        self._dead[obituary.node] = _Dead(obituary, now_s)
-        if len(self._dead) > REMEMBERED_MAX:
-            del self._dead[next(iter(self._dead))]
 
     # --- spreading
 
     def _pass_on(self, what: News | Obituary, now_s: float) -> None:
-        if isinstance(what, News):
-            self._outbox.deaths.pop(what.node, None)
-            self._outbox.news[what.node] = what
-        else:
-            self._outbox.news.pop(what.node, None)
-            self._outbox.deaths[what.node] = what
-        self._outbox.due_s = min(self._outbox.due_s, now_s + self._pass_on_s)
-
-    @property
-    def _pass_on_s(self) -> float:
-        return min(PASS_ON_S * max(1.0, len(self._ring) / EVERYBODY_MAX), PASS_ON_S_MAX)
+        by_s = now_s + min(PASS_ON_S * max(1.0, len(self) / EVERYBODY_MAX), PASS_ON_S_MAX)
+        self._outbox.put(what, by_s=by_s)
 
     def _pass_on_mine(self, now_s: float) -> None:
         """Have others believe that this node lives, be they connected or not; it is signed when it is told."""
-        self._outbox.mine = True
-        self._outbox.due_s = min(self._outbox.due_s, now_s + PASS_ON_S)
+        self._outbox.put_mine(by_s=now_s + PASS_ON_S)
 
     def _empty_outbox(self, now_s: float) -> list[Effect]:
-        outbox, self._outbox = self._outbox, _Outbox()
+        outbox, self._outbox = self._outbox, Outbox()
         effects = self._tell_change(now_s) if outbox.mine else []
-        news = (*outbox.news.values(), self._my_news) if outbox.mine else outbox.news.values()
-        frames = _frames(news, outbox.deaths.values())
-        return effects + [Tell(peer, frame) for peer in self._some_peers(now_s) for frame in frames] if frames else []
+        found = outbox.frames(self._my_news)
+        return effects + [Tell(peer, frame) for peer in self._some_peers(now_s) for frame in found] if found else []
 
     def _some_peers(self, now_s: float, *, count: int = FANOUT) -> list[NodeId]:
         """A few of those connected, others each time; drawn from the time, since the same world is the same again."""
@@ -530,52 +457,49 @@ class Directory:
     def _compare_with(self, peer: NodeId) -> Tell:
         self._compared += 1
         self._up[peer].compares = True
-        return Tell(peer, Compare(self._shown_digest))
+        return Tell(peer, Compare(self._members.digest))
 
     def _compare_interval_s(self) -> float:
         return COMPARE_S * (0.75 + _drawn(self._me.node, self._compared) % 1000 / 2000)
 
-    @property
-    def _shown_digest(self) -> str:
-        return f"{self._digest:032x}"
-
     def _list_for(self, peer: NodeId) -> Tell:
-        news = (self._my_news, *(member.news for member in self._members.values()))
+        news = (self._my_news, *(member.news for _, member in self._members))
         return Tell(peer, Known(tuple(KnownNode(each.node, each.incarnation, each.version) for each in news)))
 
     def _answer_list(self, peer: NodeId, nodes: tuple[KnownNode, ...]) -> list[Effect]:
-        theirs = {each.node: (each.incarnation, each.version) for each in nodes}
+        theirs = {each.node: rank_of(each) for each in nodes}
         lacking = [
             news
-            for news in (self._my_news, *(member.news for member in self._members.values()))
+            for news in (self._my_news, *(member.news for _, member in self._members))
             if theirs.get(news.node, (-1, -1)) < (news.incarnation, news.version)
         ]
         wanted, deaths = [], []
         for node, rank in theirs.items():
-            mine, dead = self.news_of(node), self._dead.get(node)
-            if dead is not None and rank <= _rank(dead.obituary):
-                deaths.append(dead.obituary)
+            mine, obituary = self.news_of(node), self._members.obituary_of(node)
+            if obituary is not None and rank <= rank_of(obituary):
+                deaths.append(obituary)
             elif mine is None or (mine.incarnation, mine.version) < rank:
                 wanted.append(node)
-        effects: list[Effect] = [Tell(peer, frame) for frame in _frames(lacking, deaths)]
+        effects: list[Effect] = [Tell(peer, frame) for frame in frames(lacking, deaths)]
         return [*effects, Tell(peer, Wanted(tuple(wanted)))] if wanted else effects
 
     def _tell_of(self, peer: NodeId, nodes: tuple[NodeId, ...]) -> list[Effect]:
         news = [news for node in nodes[:MEMBERS_MAX] if (news := self.news_of(node)) is not None]
-        return [Tell(peer, frame) for frame in _frames(news, ())]
+        return [Tell(peer, frame) for frame in frames(news)]
 
     # --- this node's own record
 
     @property
-    def tell_interval_s(self) -> float:
-        """So often at most is told what this node is doing."""
-        if len(self._ring) <= EVERYBODY_MAX:
-            return TELL_INTERVAL_S
-        return TELL_INTERVAL_S_PER_MEMBER * len(self._ring)
+    def _is_small(self) -> bool:
+        """Everybody is connected to everybody."""
+        return len(self) <= EVERYBODY_MAX
 
     @property
-    def _me_as_told(self) -> NodeRecord:
-        return evolve(self._me, version=self._my_news.version)
+    def tell_interval_s(self) -> float:
+        """So often at most is told what this node is doing."""
+        if self._is_small:
+            return TELL_INTERVAL_S
+        return TELL_INTERVAL_S_PER_MEMBER * len(self)
 
     def _record_changed(self, record: NodeRecord, now_s: float) -> list[Effect]:
         before = self._me
@@ -587,17 +511,15 @@ class Directory:
             effects = self._tell_change(now_s)
             self._pass_on_mine(now_s)
             return effects
-        small = len(self._ring) <= EVERYBODY_MAX
-        if now_s >= self._told_s + self.tell_interval_s or (small and record.state != before.state):
+        if now_s >= self._told_s + self.tell_interval_s or (self._is_small and record.state != before.state):
             return self._tell_change(now_s)
         return []  # the next tick after the interval tells it
 
     def _tell_change(self, now_s: float) -> list[Effect]:
         if self._my_news.version == self._me.version:
             return []
-        self._digest ^= _mark(self._me_as_told)
         self._my_news = self._sign(self._me)
-        self._digest ^= _mark(self._me)
+        self._members.tell_mine(self._me)
         self._told_s = now_s
         gossip = Gossip((self._my_news,))
         return [Publish(self._me), *(Tell(peer, gossip) for peer in self._up)]
@@ -620,19 +542,18 @@ class Directory:
         if self._up and now_s >= self._compare_s:
             self._compare_s = now_s + self._compare_interval_s()
             effects += [self._compare_with(peer) for peer in self._some_peers(now_s, count=1)[:1]]
-            while self._dead and next(iter(self._dead.values())).since_s < now_s - REMEMBERED_S:
-                del self._dead[next(iter(self._dead))]
+            self._members.forget_old_dead(now_s=now_s)
         return effects
 
     def _choose_neighbours(self) -> list[Effect]:
         self._choose_s = math.inf
-        chosen = neighbours((node_key(self._me.node), self._me.node), self._ring)
+        chosen = neighbours((node_key(self._me.node), self._me.node), self._members.ring)
         if chosen == self._neighbours:
             return []
         self._neighbours = chosen
         return [Neighbours(chosen)]
 
-    def _seen(self, node: NodeId, member: _Member, now_s: float) -> SeenNode:
+    def _seen(self, node: NodeId, member: Member, now_s: float) -> SeenNode:
         up = self._up.get(node)
         heard_s = max(member.heard_s, up.heard_s) if up is not None else member.heard_s
         address = up.address if up is not None else next(iter(member.record.addresses), "")
@@ -646,33 +567,10 @@ _WHY: Mapping[Proof, str] = {
 }
 
 
-def _rank(obituary: Obituary) -> tuple[int, int]:
-    return (obituary.incarnation, obituary.version)
-
-
 def _offer(record: NodeRecord) -> NodeRecord:
     """The record without what the node is doing at present."""
     return evolve(record, version=0, state="idle", slots_used=0, load=0.0, disk_bytes=0)
 
 
-def _mark(record: NodeRecord) -> int:
-    """128 bits that stand for a record in a digest, which is the exclusive or of them all."""
-    return _mark_of(record.node, record.incarnation, record.version)
-
-
-@lru_cache(MEMBERS_MAX)
-def _mark_of(node: NodeId, incarnation: int, version: int) -> int:
-    return int.from_bytes(sha256(f"{node} {incarnation} {version}".encode()).digest()[:16], "big")
-
-
 def _drawn(node: NodeId, turn: float) -> int:
     return zlib.crc32(f"{node} {turn}".encode())
-
-
-def _frames(news: Iterable[News], deaths: Iterable[Obituary]) -> list[Gossip]:
-    all_news, all_deaths = tuple(news), tuple(deaths)
-    frames = [Gossip(all_news[at : at + GOSSIP_MAX]) for at in range(0, len(all_news), GOSSIP_MAX)]
-    deaths_in_one = GOSSIP_MAX * 8
-    return frames + [
-        Gossip(deaths=all_deaths[at : at + deaths_in_one]) for at in range(0, len(all_deaths), deaths_in_one)
-    ]

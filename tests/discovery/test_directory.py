@@ -9,11 +9,8 @@ from hypothesis import strategies as st
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import (
     COMPARE_S,
-    GOSSIP_MAX,
     LIST_S,
-    MEMBERS_MAX,
     PASS_ON_S,
-    REMEMBERED_MAX,
     SUSPECT_S,
     TELL_INTERVAL_S,
     UNREADABLE_MAX,
@@ -32,6 +29,8 @@ from jcpeer.discovery.directory import (
     Tell,
     Tick,
 )
+from jcpeer.discovery.members import MEMBERS_MAX, REMEMBERED_MAX
+from jcpeer.discovery.outbox import GOSSIP_MAX
 from jcpeer.ids import NodeId
 from jcpeer.net.events import PeerDown, Received
 from jcpeer.wire.messages import Compare, Gossip, Known, KnownNode, News, NodeRecord, Obituary, Wanted
@@ -295,7 +294,7 @@ def test_members_and_the_dead_are_bounded() -> None:
         if isinstance(tell, Tell) and isinstance(tell.message, Gossip):
             assert len(tell.message.news) <= GOSSIP_MAX
     assert len(directory) == 1
-    assert len(directory._dead) <= REMEMBERED_MAX
+    assert len(directory._members._dead) <= REMEMBERED_MAX
     directory.check()
 
 
@@ -308,7 +307,7 @@ def test_a_hundred_thousand_invented_nodes_cost_a_few_looks_at_signatures_and_no
         dead = [Obituary(NodeId(f"n{start + each}"), 1, 2**63, "refused") for each in range(GOSSIP_MAX)]
         assert driven.hear("b", *invented, *dead) == []
     assert driven.reads - before <= UNREADABLE_MAX
-    assert not driven.directory._dead
+    assert not driven.directory._members._dead
     assert driven.hear("b", news("b", version=2)) == [Changed(record("b", version=2))]
 
 
