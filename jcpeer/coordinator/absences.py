@@ -47,6 +47,10 @@ class Absences:
         missed, self._missed = self._missed, {}
         return missed
 
+    def wake_s(self) -> float:
+        """When somebody is due."""
+        return self._excused_until_s if self._missed else math.inf
+
     def doubt(self, participant: Participant, names: Collection[AttemptName]) -> None:
         """Its next confirmation shows whether it has these."""
         self._to_compare.setdefault(participant.record.node, set()).update(names)

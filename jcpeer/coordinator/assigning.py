@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator, Mapping
 
 from jcpeer.application.task import Task
@@ -18,6 +19,8 @@ from jcpeer.wire.messages import AttemptOrder
 NOBODY = frozenset[NodeId]()
 REBALANCE_AFTER_S = 0.25
 """An attempt that has waited this long behind others is taken back when somebody is idle."""
+LOOK_S = 0.1
+"""Between looks for such attempts, while somebody is idle and others have more than they can run."""
 
 
 class Assigning:
@@ -28,6 +31,7 @@ class Assigning:
         self._roster = roster
         self._attempts = attempts
         self._orders = orders
+        self._look_s = math.inf
         self._nobody: dict[tuple[NeedsKey, frozenset[NodeId]], int] = {}
         """Of tasks that no participant could run: the version of the roster when that was seen."""
 
@@ -48,13 +52,23 @@ class Assigning:
                 orders.setdefault(participant.record.node, []).append(order)
         for node, batch in orders.items():
             effects += self._orders.to_send(node, batch)
+        if not self._could_help():
+            self._look_s = math.inf
+        elif self._look_s == math.inf:
+            self._look_s = now_s + LOOK_S
         return effects
 
     def heads(self) -> Iterator[TaskId]:
         return self._attempts.ready.heads()
 
     def look(self, *, now_s: float) -> list[Effect]:
+        if now_s < self._look_s:
+            return []
+        self._look_s = now_s + LOOK_S
         return self._rebalance(now_s=now_s)
+
+    def wake_s(self) -> float:
+        return self._look_s
 
     def claimed(self, node: NodeId, tasks: tuple[TaskId, ...], *, now_s: float) -> list[Effect]:
         return []
@@ -137,7 +151,7 @@ class Assigning:
 
     def _rebalance(self, *, now_s: float) -> list[Effect]:
         """Take back attempts that wait behind others while somebody is idle and nothing else is ready."""
-        if self._attempts.ready:
+        if not self._could_help():
             return []
         effects: list[Effect] = []
         for helper in self._roster.spare.values():
@@ -149,6 +163,9 @@ class Assigning:
                     effects += self._withdraw(owner_id, owner, task, helper, now_s=now_s)
                     room -= 1
         return effects
+
+    def _could_help(self) -> bool:
+        return bool(self._roster.spare and self._roster.overfull) and not self._attempts.ready
 
     def _withdraw(
         self, owner_id: NodeId, owner: Participant, task: TaskId, helper: Participant, *, now_s: float

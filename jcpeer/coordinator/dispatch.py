@@ -33,6 +33,9 @@ class Policy(Protocol):
     def look(self, *, now_s: float) -> list[Effect]:
         """Time has passed."""
 
+    def wake_s(self) -> float:
+        """When `look` may have something to do."""
+
     def claimed(self, node: NodeId, tasks: tuple[TaskId, ...], *, now_s: float) -> list[Effect]:
         """A participant that finished a parent of these shared tasks would start them."""
 

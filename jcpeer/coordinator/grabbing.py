@@ -7,6 +7,8 @@ lease, and is made again.
 
 from __future__ import annotations
 
+import heapq
+import math
 from collections.abc import Iterator
 
 from jcpeer.coordinator.assigning import Assigning, able_to_run
@@ -40,10 +42,14 @@ class Grabbing(Assigning):
     def __init__(self, recorder: Recorder, roster: Roster, attempts: Attempts, orders: Orders) -> None:
         super().__init__(recorder, roster, attempts, orders)
         self._groups: dict[ReadyKey, Group] = {}
+        self._ends: list[tuple[float, TaskId]] = []
+        """When each offer ends, the earliest first; some have ended before."""
         self._keys: dict[TaskId, ReadyKey] = {}
         """The group of each task on offer."""
         self._told: dict[NodeId, set[TaskId]] = {}
         """Of which offers that stand each participant knows."""
+        self._knowing: dict[TaskId, dict[NodeId, None]] = {}
+        """The same by offer."""
         self._lapses: dict[TaskId, int] = {}
         """How often nobody took a task that was offered."""
         self._gone: dict[NodeId, list[TaskId]] = {}
@@ -55,7 +61,8 @@ class Grabbing(Assigning):
             group = self._groups.setdefault(queue.key, {})
             while len(group) < STANDING_MAX and (task := queue.pop()) is not None:
                 if task not in self._keys:
-                    group[task] = now_s + self._lease_s(task)
+                    group[task] = until_s = now_s + self._lease_s(task)
+                    heapq.heappush(self._ends, (until_s, task))
                     self._keys[task] = queue.key
         for key, group in list(self._groups.items()):
             if not group:
@@ -80,6 +87,8 @@ class Grabbing(Assigning):
             news = [task for task in (*standing[start:], *standing[:start]) if task not in told][:wanted]
             if news:
                 told.update(news)
+                for task in news:
+                    self._knowing.setdefault(task, {})[node] = None
                 tasks = tuple(Offered(task, self._recorder.state.tasks[task].spec.needs) for task in news)
                 lease_s = max(group[task] for task in news) - now_s
                 effects.append(Send(node, Offer(self._recorder.app, self._recorder.epoch, tasks, lease_s)))
@@ -91,9 +100,9 @@ class Grabbing(Assigning):
         participant = self._roster.participants.get(node)
         for task in dict.fromkeys(tasks):
             if participant is not None and task in self._keys and self._attempts.is_ready(task):
-                self._told.get(node, set()).discard(task)  # the order says it
                 for other in self._end_offer(task):
-                    self._gone.setdefault(other, []).append(task)
+                    if other != node:  # to which the order says it
+                        self._gone.setdefault(other, []).append(task)
                 self._lapses.pop(task, None)
                 orders.append(self._order(self._recorder.state.tasks[task].spec, participant, now_s=now_s))
             else:
@@ -105,16 +114,20 @@ class Grabbing(Assigning):
         yield from (next(iter(group)) for group in self._groups.values() if group)
 
     def look(self, *, now_s: float) -> list[Effect]:
-        for group in list(self._groups.values()):
-            for task, until_s in list(group.items()):
-                if until_s <= now_s or not self._attempts.is_ready(task):
-                    self._end_offer(task)  # which those who know of it see themselves
-                    self._lapses[task] = self._lapses.get(task, 0) + 1
-                    self._attempts.requeue(task)
+        while self._ends and self._ends[0][0] <= now_s:
+            until_s, task = heapq.heappop(self._ends)
+            if task in self._keys and self._groups[self._keys[task]][task] == until_s:
+                self._end_offer(task)  # which those who know of it see themselves
+                self._lapses[task] = self._lapses.get(task, 0) + 1
+                self._attempts.requeue(task)
         return super().look(now_s=now_s)
 
+    def wake_s(self) -> float:
+        return min(super().wake_s(), self._ends[0][0] if self._ends else math.inf)
+
     def lost(self, node: NodeId) -> None:
-        self._told.pop(node, None)
+        for task in self._told.pop(node, ()):
+            self._knowing[task].pop(node, None)
         self._gone.pop(node, None)
 
     @property
@@ -131,10 +144,10 @@ class Grabbing(Assigning):
     def _end_offer(self, task: TaskId) -> list[NodeId]:
         """It stands no longer; returns who knows of it."""
         del self._groups[self._keys.pop(task)][task]
-        knew = [node for node, told in self._told.items() if task in told]
+        knew = self._knowing.pop(task, {})
         for node in knew:
             self._told[node].discard(task)
-        return knew
+        return list(knew)
 
     def _say_gone(self) -> list[Effect]:
         gone, self._gone = self._gone, {}

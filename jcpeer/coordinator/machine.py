@@ -14,6 +14,7 @@ It leaves to others: the journal, fetching and storing blobs, checking signature
 
 from __future__ import annotations
 
+import math
 from collections.abc import Collection
 from itertools import zip_longest
 from typing import assert_never
@@ -79,6 +80,8 @@ from jcpeer.wire.messages import (
 
 LOST_ATTEMPTS_MAX = 3
 """A task whose attempts went with their nodes this often has probably felled them: it fails instead of going on."""
+ACKNOWLEDGE_AFTER_S = 0.1
+"""Outcomes of short attempts are acknowledged many at a time."""
 SETTLE_S = 2.0
 """After a takeover, time for participants to say what they still run before it is given to others."""
 UNLIKE_THE_TASK = Failure("missing_output", "its node reports other outputs than the task declares", "update that node")
@@ -110,7 +113,9 @@ class Coordinator:
         self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
         self._policy = self._chosen_policy()
         self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
-        self._dispatch_from_s = 0.0
+        self._dispatch_from_s = -math.inf
+        self._acknowledge_s = math.inf
+        self._now_s = now_s
 
     # --- beginnings
 
@@ -183,6 +188,12 @@ class Coordinator:
             case Tick():
                 return self._tick(now_s=now_s)
             case Quiet():
+                self._now_s = now_s
+                self.roster.look(now_s=now_s)
+                if not self._recorder.owes:
+                    self._acknowledge_s = math.inf
+                elif self._acknowledge_s == math.inf:
+                    self._acknowledge_s = now_s + ACKNOWLEDGE_AFTER_S
                 return [
                     *self._call_up(now_s=now_s),
                     *(self._place(now_s=now_s) if self._may_dispatch(now_s) else ()),
@@ -218,8 +229,22 @@ class Coordinator:
         effects = []
         for node, why in self._absences.due(now_s=now_s).items():
             effects += self._lose_node(node, why, now_s=now_s)
-        effects += self._recorder.acknowledge()
+        if now_s >= self._acknowledge_s:
+            effects += self._recorder.acknowledge()
         return effects + self._policy.look(now_s=now_s) if self._may_dispatch(now_s) else effects
+
+    def wake_s(self) -> float:
+        """When a `Tick`, and a `Quiet` after it, may have something to do if nothing else happens."""
+        if self.over:
+            return self._acknowledge_s
+        return min(
+            self._acknowledge_s,
+            self._absences.wake_s(),
+            self.roster.wake_s(),
+            self._policy.wake_s(),
+            self._yielding.wake_s(),
+            self._dispatch_from_s if self._dispatch_from_s > self._now_s else math.inf,
+        )
 
     def _may_dispatch(self, now_s: float) -> bool:
         return not self.over and now_s >= self._dispatch_from_s

@@ -70,6 +70,11 @@ class Recorder:
                 kept.append(promise)
         return kept
 
+    @property
+    def owes(self) -> bool:
+        """Acknowledgements are due."""
+        return bool(self._acknowledgements)
+
     def acknowledge(self) -> list[Effect]:
         """Tell the participants what they need not keep any longer: nobody waits for it, so a few times a second."""
         effects: list[Effect] = [

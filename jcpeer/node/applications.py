@@ -9,7 +9,7 @@ import trio
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
-from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, Tick, Woke
+from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, Woke
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.errors import MembershipError, RequestError
@@ -40,8 +40,10 @@ from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
 
-PAUSE_S = 1.0
-"""Ticks come ten times a second; one that is late by so much was held up."""
+LOOK_S = 0.5
+"""Between looks at the clock while applications run here."""
+PAUSE_S = LOOK_S + 1.0
+"""Who looks so late was held up."""
 
 Answer = Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched
 
@@ -138,7 +140,7 @@ class Applications:
 
     def _start(self, host: ApplicationHost, first: list[Effect]) -> None:
         if not self._running:
-            self._awake_s = self._parts.clock_s()  # nobody ticked before
+            self._awake_s = self._parts.clock_s()  # nobody looked before
             self._begun.set()
         self._running[host.app] = None
         for record in self._known_nodes():
@@ -244,18 +246,14 @@ class Applications:
 
     def node_seen(self, record: NodeRecord) -> None:
         if self._running:
-            self._note_pause()
+            self.note_pause()
             self._post_all(NodeSeen(record))
 
     def node_lost(self, node: NodeId, why: str) -> None:
-        self._note_pause()
+        self.note_pause()
         self._post_all(NodeLost(node, why))
 
-    def tick(self) -> None:
-        self._note_pause()
-        self._post_all(Tick())
-
-    def _note_pause(self) -> None:
+    def note_pause(self) -> None:
         """The clock on the wall runs on while the process is stopped, and while the machine is suspended. That it can
         be set does no harm here: whoever seems to have slept is only slower to give others up."""
         now_s = self._parts.clock_s()

@@ -24,7 +24,7 @@ from jcpeer.discovery.directory import Directory, RecordChanged
 from jcpeer.errors import RequestError
 from jcpeer.ids import NodeId
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
-from jcpeer.node.applications import Applications
+from jcpeer.node.applications import LOOK_S, Applications
 from jcpeer.node.calling import Calling
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
@@ -89,8 +89,6 @@ from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
 
-TICK_S = 0.1
-"""While applications are coordinated here."""
 EVENTS_AT_ONCE_MAX = 200
 ALL_BY_KEY_MAX = 64
 """In a grid of so many all are offered to the table of keys; in a larger one it fills as nodes ask each other."""
@@ -212,7 +210,7 @@ class Node:
             nursery.start_soon(self.participation.run, self.transfer)
             for part in (self.reach, self.finding, self.calling, self._publishing, self._own):
                 nursery.start_soon(part.run)
-            nursery.start_soon(self._tick_applications)
+            nursery.start_soon(self._watch_for_pauses)
             nursery.start_soon(self._forget_old_applications)
             await nursery.start(self.sight.run)
             self._renew_contact()
@@ -338,11 +336,11 @@ class Node:
 
     # --- in time
 
-    async def _tick_applications(self) -> None:
+    async def _watch_for_pauses(self) -> None:
         while True:
             await self.applications.coordinates()
-            await trio.sleep(TICK_S)
-            self.applications.tick()
+            await trio.sleep(LOOK_S)
+            self.applications.note_pause()
 
     async def _forget_old_applications(self) -> None:
         while True:

@@ -26,6 +26,7 @@ from jcpeer.coordinator.events import (
     Send,
     SendOrders,
     Tell,
+    Tick,
 )
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.orders import blobs_of
@@ -112,7 +113,11 @@ class ApplicationHost:
         self._tell_watchers()
 
     async def _next_effects(self) -> list[Effect]:
-        effects = self._handle(await self._events.receive())
+        effects: list[Effect] = []
+        with trio.move_on_at(self.machine.wake_s()):
+            effects += self._handle(await self._events.receive())
+        if trio.current_time() >= self.machine.wake_s():
+            effects += self._handle(Tick())
         for _ in range(EVENTS_AT_ONCE_MAX):
             try:
                 event = self._events.receive_nowait()

@@ -164,7 +164,9 @@ class CrowdedWorld:
 
     def _tick(self) -> None:
         for running in self.applications.values():
-            self._post(running, Tick())
+            if running.ended_s is None and running.machine.wake_s() <= self.now_s:
+                self._post(running, Tick())
+                assert running.machine.wake_s() > self.now_s, "it does not ring for ever"
         for node, machine in self.nodes.items():
             if machine.wake_s() <= self.now_s:
                 self._tell(node, work.Tick())

@@ -100,6 +100,7 @@ class LittleWorld:
         self.journal: list[Entry] = []
         self.uncommitted: deque[int] = deque()
         self.told: list[Entry] = []
+        self._is_quiet = False
         self.over: str | None = None
         self.nodes: dict[NodeId, Node] = {}
         self.to_node: dict[NodeId, deque[PeerMessage]] = {}
@@ -126,12 +127,28 @@ class LittleWorld:
 
     # --- coordinator
 
+    def _tick(self) -> None:
+        """The coordinator is called at any time; before the one that it named, if nothing happened, it does nothing."""
+        if self.over is not None:
+            return
+        wake_s = self.machine.wake_s() if self._is_quiet else self.now_s
+        effects = [
+            *self.machine.handle(Tick(), now_s=self.now_s),
+            *self.machine.handle(Quiet(), now_s=self.now_s),
+        ]
+        assert wake_s <= self.now_s or not effects, (wake_s, self.now_s, effects)
+        assert self.machine.wake_s() > self.now_s, "it does not ring for ever"
+        self._perform(effects)
+        if effects:
+            self.machine.check()
+
     def post(self, event: coordinator_events.Event) -> None:
         if self.over is None:
             effects = self.machine.handle(event, now_s=self.now_s)
             self._perform(effects)
             if effects or self.over is not None:  # to look at everything costs most; what did nothing can wait
                 self.machine.check()
+            self._is_quiet = isinstance(event, Quiet)
 
     def _perform(self, effects: list[coordinator_events.Effect]) -> None:
         for effect in effects:
@@ -361,7 +378,7 @@ class LittleWorld:
             case 7 if any(self.between.values()):
                 self._deliver_between()
             case _:
-                self.post(Tick())
+                self._tick()
                 for each in list(self.nodes.values()):
                     self._tell(each, work.Tick())
         self.post(Quiet())

@@ -8,6 +8,7 @@ import pytest
 
 from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
 from jcpeer.coordinator.events import CancelRequested, Committed, Heard, Quiet, Record, Send, SendOrders, Tick, Woke
+from jcpeer.coordinator.machine import ACKNOWLEDGE_AFTER_S
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Cancelled, Ended, Failed, Finished, OutputLost, TookOver
 from jcpeer.wire.messages import Acknowledge, Assign, Fetched, Outcome, Report
@@ -128,9 +129,13 @@ def test_a_result_is_acknowledged_only_when_it_is_committed() -> None:
     (record,) = effects
     assert isinstance(record, Record)
     acknowledge = Send(node.id, Acknowledge(APP, Epoch(1, ME), (AttemptName(TaskId("only"), 1, 1),)))
-    assert acknowledge not in world.machine.handle(Tick(), now_s=world.now_s)
+    world.machine.handle(Quiet(), now_s=world.now_s)
+    assert acknowledge not in world.machine.handle(Tick(), now_s=world.now_s + 1.0)
     world.machine.handle(Committed(record.entry.index), now_s=world.now_s)
-    assert acknowledge in world.machine.handle(Tick(), now_s=world.now_s)
+    world.machine.handle(Quiet(), now_s=world.now_s)
+    due_s = world.now_s + ACKNOWLEDGE_AFTER_S
+    assert world.machine.wake_s() == due_s
+    assert acknowledge in world.machine.handle(Tick(), now_s=due_s)
 
 
 def test_lost_outputs_are_made_again_only_while_somebody_needs_them() -> None:
