@@ -17,7 +17,7 @@ from typing import assert_never
 
 from attrs import evolve
 
-from jcpeer.application.task import Needs, Task
+from jcpeer.application.task import Task
 from jcpeer.coordinator.matching import refusal
 from jcpeer.coordinator.roster import mean_run_s, prefetch_slots
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
@@ -76,6 +76,7 @@ from jcpeer.work.leases import LEASE_S, Leases
 from jcpeer.work.relaying import Relaying
 from jcpeer.work.reporting import Reporting
 from jcpeer.work.rights import NO_RIGHTS, Rights
+from jcpeer.work.room import Room
 
 TELL_STARTED_AFTER_S = 0.1
 """An attempt that is over sooner is not announced: its outcome says all."""
@@ -99,11 +100,7 @@ class ParticipantMachine:
     ) -> None:
         """`offers`: whether the node has what such a task needs beyond slots, memory and GPUs."""
         self._user = user
-        self._slots = slots
-        self._memory_bytes = memory_bytes
-        self._gpus = gpus
-        self._gpus_free = list(gpus)
-        self._disk_free = math.inf
+        self._room = Room(slots=slots, memory_bytes=memory_bytes, gpus=gpus)
         self._trust_grid = trust_grid
         self._policy = Policy()
         self._opens_in_s: float | None = None
@@ -111,8 +108,6 @@ class ParticipantMachine:
         self._engagements: dict[AppId, Engagement] = {}
         self._queued: dict[AppId, None] = {}
         """Applications with a queue."""
-        self._slots_used = 0
-        self._memory_used = 0
         self._closed: str | None = None
         self._to_tell: deque[tuple[float, AttemptKey]] = deque()
         """Attempts that were not told as started, and when they are to be if they still run."""
@@ -127,7 +122,7 @@ class ParticipantMachine:
 
     @property
     def slots_used(self) -> int:
-        return self._slots_used
+        return self._room.slots_used
 
     @property
     def engaged(self) -> bool:
@@ -197,7 +192,7 @@ class ParticipantMachine:
             case Leave():
                 return self._leave(event.reason, now_s=now_s)
             case DiskMeasured():
-                self._disk_free = event.free_bytes
+                self._room.disk_bytes_free = event.free_bytes
                 return []
             case PolicyChanged():
                 self._follow_policy(event, now_s=now_s)
@@ -294,7 +289,7 @@ class ParticipantMachine:
             name = name_of(order, assign.epoch)
             if name in engagement.attempts or name in engagement.kept:
                 continue
-            if (lack := self._lack(order.needs)) is not None:
+            if (lack := self._room.lack(order.needs)) is not None:
                 effects.append(Send(event.node, GivenBack(assign.app, (name,), lack)))
                 continue
             rights = Rights(order.rights, event.absent) if order.rights or event.absent else NO_RIGHTS
@@ -302,17 +297,6 @@ class ParticipantMachine:
             effects += self.begin(AttemptKey(assign.app, name), engagement, attempt)
         self._grabbing.gone(assign.app, (order.task for order in assign.orders))
         return effects
-
-    def _lack(self, needs: Needs) -> str | None:
-        """What will never be here for a task with these needs, or is not now where it cannot be waited for."""
-        if min(needs.cpus, needs.memory_bytes, needs.gpus, needs.disk_bytes) < 0:
-            return "needs less than nothing"
-        if needs.disk_bytes > self._disk_free:
-            return "needs more disk than is free on this node"
-        wanted = (needs.cpus, needs.memory_bytes, needs.gpus)
-        offered = (self._slots, self._memory_bytes, len(self._gpus))
-        enough = all(one <= all_of_it for one, all_of_it in zip(wanted, offered, strict=True))
-        return None if enough else "needs more than this node has"
 
     def _obey(self, event: Ordered, *, now_s: float) -> list[Effect]:
         message = event.message
@@ -451,7 +435,7 @@ class ParticipantMachine:
                 assert_never(message)
 
     def _answer_probe(self, node: NodeId, probe: Probe, *, now_s: float) -> list[Effect]:
-        reason = self._objection(probe.app, probe.epoch) or self._lack(probe.needs)
+        reason = self._objection(probe.app, probe.epoch) or self._room.lack(probe.needs)
         slots = max(1, probe.needs.cpus)
         idle = min(self.slots_idle(), self._claims.room(probe.app))
         room = 0 if reason else max(0, min(probe.wanted, idle // slots))
@@ -491,7 +475,7 @@ class ParticipantMachine:
                     taken.append(name)  # said twice
                     continue
                 idle = min(self.slots_idle(), self._claims.room(hand.app))
-                if self._lack(order.needs) is not None or slots_of(order) > idle:
+                if self._room.lack(order.needs) is not None or slots_of(order) > idle:
                     continue
                 if not taken:
                     self._engagements[hand.app] = engagement
@@ -519,17 +503,17 @@ class ParticipantMachine:
     # --- room
 
     def suits(self, task: Task) -> bool:
-        return not self._closed and self._lack(task.needs) is None and self._offers(task)
+        return not self._closed and self._room.lack(task.needs) is None and self._offers(task)
 
     def slots_idle(self) -> int:
         waiting = sum(each.slots_waiting() for each in self._engagements.values())
-        return self._slots - self._slots_used - self._leases.slots - waiting
+        return self._room.slots - self._room.slots_used - self._leases.slots - waiting
 
     def queue_room(self) -> int:
         return self.slots_idle() + self._prefetch()
 
     def _prefetch(self) -> int:
-        return prefetch_slots(self._slots, self._mean_run_s)
+        return prefetch_slots(self._room.slots, self._mean_run_s)
 
     # --- attempts
 
@@ -579,14 +563,15 @@ class ParticipantMachine:
             attempt = engagement.attempts[name]
             engagement.queue.popleft()
             attempt.state, attempt.started_s = "running", now_s
-            self._occupy(app, attempt, now_s=now_s)
+            self._claims.started(app, slots_of(attempt.order), now_s=now_s)
+            self._room.occupy(attempt)
             key = AttemptKey(app, name)
             self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
             effects.append(Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s, attempt.gpus))
         return effects
 
     def _next_to_start(self) -> tuple[AppId, Engagement, AttemptName] | None:
-        if self._slots_used == self._slots:
+        if self._room.slots_used == self._room.slots:
             return None
         for app in self._claims.in_turn(self._queued):
             engagement = self._engagements.get(app)
@@ -594,31 +579,11 @@ class ParticipantMachine:
             if engagement is None or name is None:
                 del self._queued[app]
                 continue
-            order = engagement.attempts[name].order
-            if self._claims.may_start(app, slots_of(order)) and self._fits(order):
+            attempt = engagement.attempts[name]
+            may_start = self._claims.may_start(app, slots_of(attempt.order))
+            if may_start and self._room.fits(attempt, reserved=self._leases.slots):
                 return app, engagement, name
         return None
-
-    def _fits(self, order: AttemptOrder) -> bool:
-        return (
-            self._slots_used + self._leases.slots + slots_of(order) <= self._slots
-            and self._memory_used + order.needs.memory_bytes <= self._memory_bytes
-            and order.needs.gpus <= len(self._gpus_free)
-        )
-
-    def _occupy(self, app: AppId, attempt: Attempt, *, now_s: float) -> None:
-        self._claims.started(app, slots_of(attempt.order), now_s=now_s)
-        needs = attempt.order.needs
-        self._slots_used += slots_of(attempt.order)
-        self._memory_used += needs.memory_bytes
-        attempt.gpus = tuple(self._gpus_free[: needs.gpus])
-        del self._gpus_free[: needs.gpus]
-
-    def _vacate(self, app: AppId, attempt: Attempt, *, now_s: float) -> None:
-        self._claims.ended(app, slots_of(attempt.order), now_s=now_s)
-        self._slots_used -= slots_of(attempt.order)
-        self._memory_used -= attempt.order.needs.memory_bytes
-        self._gpus_free += attempt.gpus
 
     def _end(self, key: AttemptKey, *, now_s: float) -> tuple[Engagement, Attempt] | None:
         engagement = self._engagements.get(key.app)
@@ -626,7 +591,8 @@ class ParticipantMachine:
         if engagement is None or attempt is None:
             return None
         if attempt.takes_room:
-            self._vacate(key.app, attempt, now_s=now_s)
+            self._claims.ended(key.app, slots_of(attempt.order), now_s=now_s)
+            self._room.vacate(attempt)
         else:
             self._claims.left(key.app, slots_of(attempt.order), now_s=now_s)
         if key.app in self._fenced and not engagement.attempts and self._fenced[key.app] >= engagement.epoch:
@@ -699,9 +665,7 @@ class ParticipantMachine:
             for attempt in engagement.attempts.values()
             if attempt.takes_room
         ]
-        assert self._slots_used == sum(slots_of(each.order) for each in active) <= self._slots
-        assert self._memory_used == sum(each.order.needs.memory_bytes for each in active) <= self._memory_bytes
-        assert sorted([*self._gpus_free, *(gpu for each in active for gpu in each.gpus)]) == sorted(self._gpus)
+        self._room.check(active)
         self._reporting.check(self._engagements)
         self._relaying.check()
         self._claims.check()
