@@ -3,12 +3,13 @@
 World:       20 nodes of 2 cores on a LAN, owned by 4 users who trust the grid. Each application is a bag of 2 to 128
              parallel tasks of one length between 1 and 500 s, submitted at a node of its user at a random time within
              an hour; the same ones then run one after another on the same grid, each alone. `--faults` breaks nodes,
-             cuts and pauses them, and lets it pass.
+             cuts and pauses them, and lets it pass. With `--demand equal` each user has one application instead, with
+             more work than all slots can do: what each has had after `--within-s` seconds is its share.
 Expectation: every application ends, and ends "ok" unless faults took a task three times; nobody waits for long while
              cores are free.
 Reading:     the delay of an application is its time in the crowd less its time alone; one is delayed if that is more
              than a second. Slot-seconds in contention are those while every user had an unfinished application: equal
-             shares of it are fair shares.
+             shares of it are fair shares. Utilisation is that of all slots from the first submission to the last end.
 """
 
 from __future__ import annotations
@@ -32,9 +33,13 @@ from simulations.faults import Injector, drawn_plan
 from simulations.grid import Hardware, Place, SimulatedGrid, open_grid
 from simulations.report import Findings, Table, quantile
 from simulations.scenario import Options, joint_digest, main, option
-from simulations.workloads import drawn_bag
+from simulations.workloads import bag, drawn_bag
 
 DELAYED_S = 1.0
+EQUAL_SECONDS = 5.0
+"""Of a task, about, where demand is equal."""
+ARRIVAL_S = 10.0
+"""From one user to the next there."""
 QUIET_S = 120.0
 """After the last end, before the checkers look: what crashed late is back by then."""
 
@@ -50,6 +55,7 @@ class ContentionOptions(Options):
     tasks_max: int = option(128, "of the largest applications")
     placement: str = option("local", "where coordinators live", choices=("local", "rdv"))
     dispatch: str = option("assign", "who decides which node runs a task", choices=("assign", "grab", "relay"))
+    demand: str = option("drawn", "of the users: bags of all sizes, or as much as there is", choices=("drawn", "equal"))
     faults: int = option(0, "crashes, pauses and partitions meanwhile")
 
 
@@ -80,6 +86,10 @@ class Run:
 
 
 async def simulate(options: ContentionOptions) -> Findings:
+    return await (_simulate_equal_demand if options.demand == "equal" else _simulate_crowd)(options)
+
+
+async def _simulate_crowd(options: ContentionOptions) -> Findings:
     draw = random.Random(options.seed)
     submissions = drawn_submissions(draw, options)
     crowd, alone = MemoryWorld(options.seed), MemoryWorld(options.seed)
@@ -105,8 +115,37 @@ async def simulate(options: ContentionOptions) -> Findings:
     async with open_grid(alone, config=Config(trust_grid=True)) as grid:
         await _start_nodes(grid, options)
         undisturbed = [await _run(grid, each, options) for each in submissions]
-    tables = (_delays(together, undisturbed), _shares(together, undisturbed))
+    tables = (_delays(together, undisturbed, options), _shares(together, undisturbed))
     return Findings(*joint_digest([crowd, alone]), tables, tuple(history), problems)
+
+
+async def _simulate_equal_demand(options: ContentionOptions) -> Findings:
+    """Users come one after the other; shares are counted from the moment when all are there."""
+    draw = random.Random(options.seed)
+    world = MemoryWorld(options.seed)
+    slots = options.nodes * options.cores
+    async with open_grid(world, config=Config(trust_grid=True)) as grid:
+        await _start_nodes(grid, options)
+        apps: dict[AppId, str] = {}
+        for number in range(options.users):
+            count = 1 + int(2 * slots * (options.within_s + ARRIVAL_S * options.users) / EQUAL_SECONDS)
+            tasks = bag(f"app{number}", [EQUAL_SECONDS * draw.uniform(0.5, 1.5) for _ in range(count)])
+            session = grid.nodes[f"node{number}"].client.session
+            apps[(await session.submit(tasks, grid.header(tasks.name))).app] = f"user{number}"
+            await trio.sleep(ARRIVAL_S)
+        from_s = grid.world.wall_s
+        await trio.sleep(options.within_s + 2 * EQUAL_SECONDS)  # what ran until the end has been told by then
+        until_s = from_s + options.within_s
+        used = {user: _overlap(_attempts(grid, app), from_s, until_s) for app, user in apps.items()}
+        problems = machine_problems(grid)
+    mean = sum(used.values()) / len(used)
+    rows = tuple((user, seconds, 100.0 * seconds / mean) for user, seconds in used.items())
+    utilisation = sum(used.values()) / (slots * options.within_s)
+    tables = (
+        Table("shares", ("user", "slot s", "% of an equal share"), rows),
+        Table("slots", ("slots", "utilisation"), ((slots, utilisation),)),
+    )
+    return Findings(*joint_digest([world]), tables, problems=problems)
 
 
 def drawn_submissions(draw: random.Random, options: ContentionOptions) -> list[Submission]:
@@ -176,16 +215,18 @@ def _attempts(grid: SimulatedGrid, app: AppId) -> tuple[tuple[float, float], ...
     return ()
 
 
-def _delays(together: Sequence[Run], alone: Sequence[Run]) -> Table:
+def _delays(together: Sequence[Run], alone: Sequence[Run], options: ContentionOptions) -> Table:
     late = [crowd.took_s - quiet.took_s for crowd, quiet in zip(together, alone, strict=True)]
     delayed = [each for each in late if each > DELAYED_S]
     makespan_s = max(each.ended_s for each in together) - min(each.submitted_s for each in together)
+    used_s = sum(seconds for run in together for _, seconds in run.attempts)
     row = (
         *(len(together), len(delayed), len(delayed) / len(together)),
         *(quantile(delayed, 0.5), quantile(delayed, 0.95), max(delayed, default=0.0)),
-        *(makespan_s, sum(seconds for run in together for _, seconds in run.attempts)),
+        *(makespan_s, used_s, used_s / (makespan_s * options.nodes * options.cores)),
     )
-    columns = ("applications", "delayed", "share", "median s", "95 % s", "longest s", "all took s", "slot s")
+    delays = ("applications", "delayed", "share", "median s", "95 % s", "longest s")
+    columns = (*delays, "all took s", "slot s", "utilisation")
     return Table("delays", columns, (row,))
 
 
@@ -215,10 +256,13 @@ def slot_seconds_in_contention(runs: Sequence[Run]) -> Mapping[str, float]:
     seconds = dict.fromkeys(users, 0.0)
     for run in runs:
         for start_s, ran_s in run.attempts:
-            seconds[run.user] += sum(
-                max(0.0, min(until_s, start_s + ran_s) - max(from_s, start_s)) for from_s, until_s in spans
-            )
+            seconds[run.user] += sum(_overlap([(start_s, ran_s)], from_s, until_s) for from_s, until_s in spans)
     return seconds
+
+
+def _overlap(attempts: Sequence[tuple[float, float]], from_s: float, until_s: float) -> float:
+    """How long they ran within that time, in all."""
+    return sum(max(0.0, min(until_s, start_s + ran_s) - max(from_s, start_s)) for start_s, ran_s in attempts)
 
 
 if __name__ == "__main__":

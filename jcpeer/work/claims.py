@@ -243,10 +243,16 @@ class Claims:
         return claim.granted if claim else 0
 
     def room(self, app: AppId) -> int:
-        """How many slots attempts of this application might be given beyond those that are here."""
-        others = sum(each.taken for each in self._claims.values() if each.app != app)
+        """How many slots attempts of this application would be given at once, beyond those that are here: what is
+        granted and not taken up, and what is free while nobody waits for it."""
+        if self._closed:
+            return 0
         own = self._claims.get(app)
-        return 0 if self._closed else self._slots - others - (own.under_way if own else 0)
+        granted = own.granted - own.under_way if own else 0
+        if any(_wants_more(each) for each in self._claims.values() if each.app != app):
+            return granted
+        kept = sum(each.under_way if each.yielded else each.taken for each in self._claims.values() if each.app != app)
+        return self._slots - kept - (own.under_way if own else 0)
 
     def holders(self, app: AppId) -> str:
         """Why this application has no slots, in words."""

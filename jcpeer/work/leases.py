@@ -30,6 +30,10 @@ class Leases:
         self._held[node, app, search] = Lease(slots, now_s + LEASE_S)
         self.slots += slots
 
+    def held_for(self, app: AppId) -> int:
+        """How many slots, whoever is to hand something over."""
+        return sum(each.slots for (_, held_for, _), each in self._held.items() if held_for == app)
+
     def end(self, node: NodeId, app: AppId, search: int) -> None:
         """It was used, or is not wanted."""
         lease = self._held.pop((node, app, search), None)

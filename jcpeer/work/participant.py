@@ -437,7 +437,7 @@ class ParticipantMachine:
     def _answer_probe(self, node: NodeId, probe: Probe, *, now_s: float) -> list[Effect]:
         reason = self._objection(probe.app, probe.epoch) or self._room.lack(probe.needs)
         slots = max(1, probe.needs.cpus)
-        idle = min(self.slots_idle(), self._claims.room(probe.app))
+        idle = min(self.slots_idle(), self._claims.room(probe.app) - self._leases.held_for(probe.app))
         room = 0 if reason else max(0, min(probe.wanted, idle // slots))
         if room:
             self._leases.hold(node, probe.app, probe.search, room * slots, now_s=now_s)

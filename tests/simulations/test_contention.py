@@ -28,6 +28,23 @@ def test_a_crowd_ends_well_whatever_breaks_meanwhile() -> None:
     assert len(findings.lines) >= 8
 
 
+def test_users_with_equal_demand_get_equal_slot_seconds_and_no_slot_is_idle() -> None:
+    findings = run(simulate, ContentionOptions(nodes=20, cores=1, users=2, within_s=60, demand="equal"))
+    assert findings.problems == []
+    shares = [float(str(each["% of an equal share"])) for each in findings.table("shares")]
+    assert shares == pytest.approx([100.0, 100.0], abs=5.0), "which is 10 % of each other"
+    assert findings.table("slots")[0]["utilisation"] > 0.97  # type: ignore[operator]
+
+
+def test_many_coordinators_on_few_nodes_all_end_and_share_the_slots_to_the_last() -> None:
+    options = ContentionOptions(nodes=8, applications=20, within_s=1, seconds_max=4, tasks_max=32)
+    findings = run(simulate, options)
+    assert findings.problems == []
+    (delays,) = findings.table("delays")
+    assert delays["applications"] == 20
+    assert delays["utilisation"] > 0.8  # type: ignore[operator]
+
+
 def test_only_what_ran_while_every_user_waited_counts_as_contention() -> None:
     def ran(user: str, submitted_s: float, ended_s: float, *attempts: tuple[float, float]) -> Run:
         return Run(AppId(user), user, submitted_s, ended_s, attempts)

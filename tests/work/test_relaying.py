@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Command, Input, Needs, OutputOf, Task
-from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId, digest_of
+from jcpeer.ids import AppId, AttemptName, Epoch, NodeId, TaskId, digest_of
 from jcpeer.wire.messages import (
     AttemptOrder,
     Confirm,
@@ -214,6 +214,18 @@ def test_room_that_was_granted_is_held_for_a_moment() -> None:
     assert started(drive.settle(assigned(order("other")))) == []
     drive.now_s = LEASE_S
     assert started(drive.settle()) == ["other"]
+
+
+def test_room_that_was_granted_to_others_is_nobodys_even_while_it_is_idle_and_nobodys_twice() -> None:
+    drive = Driver(slots=2)
+    drive(called(AppId("b" * 40), slots=1))
+    assert drive(Told(ADA, Probe(APP, FIRST, 7, 3))) == [Send(ADA, ProbeAnswer(APP, 7, 1, LEASE_S))]
+    drive(called(APP, slots=1))
+    (refused,) = messages(drive(Told(BEN, Probe(APP, FIRST, 1, 1))))
+    assert refused == ProbeAnswer(APP, 1, 0, reason="has no free slot"), "its own slot is held for another already"
+    drive(called(AppId("c" * 40), slots=1))
+    (refused,) = messages(drive(Told(BEN, Probe(AppId("d" * 40), FIRST, 1, 1))))
+    assert refused == ProbeAnswer(AppId("d" * 40), 1, 0, reason="has no free slot")
 
 
 def test_whoever_takes_a_hand_confirms_it_and_engages_itself_and_passes_on_what_came_before() -> None:
