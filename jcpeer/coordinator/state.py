@@ -57,6 +57,8 @@ class TaskRecord:
 
     spec: Task
     missing: int
+    batch: int = 0
+    """The number of the batch that brought it."""
     standing: TaskStanding = "pending"
     children: list[TaskId] = field(factory=list)
     readers: int = 0
@@ -234,7 +236,7 @@ class ApplicationState:
         self.batches.add(batch.number)
         runnable = []
         for task in batch.tasks:
-            self.tasks[task.id] = TaskRecord(task, missing=0)
+            self.tasks[task.id] = TaskRecord(task, missing=0, batch=batch.number)
             self.counts["pending"] += 1
         for task in batch.tasks:  # a second pass: tasks of one batch may come in any order
             record = self.tasks[task.id]

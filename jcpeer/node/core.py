@@ -81,6 +81,7 @@ from jcpeer.wire.messages import (
     Taken,
     TriedDial,
     TryDial,
+    Vouched,
     Withdraw,
     Yield,
 )
@@ -110,7 +111,7 @@ class Node:
             call_for=lambda node, turn: self.calling.call_for(node, turn),
         )
         self.parts = parts = evolve(parts, network=self.reach)
-        self._users: dict[NodeId, str] = {}
+        self._users = {parts.identity.node: parts.standing.membership.certificate.user}
         self._coordinators: frozenset[NodeId] = frozenset()
         self._own = OwnRecord(
             parts,
@@ -253,7 +254,9 @@ class Node:
             case Recruit():
                 self.participation.called_up(node, message)
             case Assign():
-                self.participation.assigned(node, message)
+                self.participation.assigned(node, message, user=self._users.get(node, ""))
+            case Vouched():
+                self.participation.vouched(node, message)
             case (
                 Withdraw() | CancelAttempts() | Acknowledge() | ClaimRefused() | Offer() | Gone() | Yield() | Release()
             ):

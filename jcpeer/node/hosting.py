@@ -20,6 +20,8 @@ from jcpeer.coordinator.events import (
     CollectFailed,
     Effect,
     Event,
+    Heard,
+    NodeLost,
     Over,
     Quiet,
     Record,
@@ -34,7 +36,7 @@ from jcpeer.errors import RequestError, StorageError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.parts import Parts
 from jcpeer.wire.facts import Entry, Finished, TasksAdded
-from jcpeer.wire.messages import Assign, AttemptOrder, Signed
+from jcpeer.wire.messages import Assign, AttemptOrder, Decline, Signed, Vouched
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -67,6 +69,9 @@ class ApplicationHost:
         self._transfer = transfer
         self._posts, self._events = trio.open_memory_channel[Event | _Mark](math.inf)
         self._arrived: dict[int, dict[Digest, bytes]] = {}
+        self._batches: dict[int, Signed] = {}
+        self._shown: dict[NodeId, set[int]] = {}
+        """Which batches a participant that asks for the submitter's word has been shown."""
         self._news = trio.Event()
         self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
         self._told_index = machine.state.last_index
@@ -133,6 +138,8 @@ class ApplicationHost:
             self._marks.append(event)
             self._settle()
             return []
+        if isinstance(event, NodeLost) or (isinstance(event, Heard) and isinstance(event.message, Decline)):
+            self._shown.pop(event.node, None)
         return self.machine.handle(event, now_s=trio.current_time())
 
     # --- effects
@@ -147,6 +154,7 @@ class ApplicationHost:
                 self._hold_small_outputs(effect.entry)
                 entries.append(effect.entry)
                 if isinstance(effect.entry.fact, TasksAdded):
+                    self._batches[effect.entry.fact.number] = effect.entry.fact.batch
                     blobs |= self._arrived.pop(effect.entry.fact.number, {})
                 continue
             match effect:
@@ -187,9 +195,31 @@ class ApplicationHost:
         return data
 
     def _send_orders(self, effect: SendOrders) -> None:
+        self._vouch(effect)
         attach = set(effect.attach)
         for orders, blobs in self._frames(effect.orders, attach):
             self._parts.network.send(effect.node, Assign(self.app, self.machine.epoch, orders, blobs))
+
+    def _vouch(self, effect: SendOrders) -> None:
+        """Show a participant that does not take our word the batches of what it is ordered to run."""
+        candidate = self.machine.roster.candidates.get(effect.node)
+        own = self._parts.standing.membership.certificate.user
+        if candidate is None or candidate.record.user == own or candidate.record.trusts_grid:
+            return
+        tasks = self.machine.state.tasks
+        ordered = [task for order in effect.orders for task in (order.task, *(each.task.id for each in order.rights))]
+        shown = self._shown.setdefault(effect.node, set())
+        for number in sorted({tasks[each].batch for each in ordered} - shown):
+            shown.add(number)
+            self._parts.network.send(effect.node, Vouched(self.app, self._signed_batch(number)))
+
+    def _signed_batch(self, number: int) -> Signed:
+        """As it came, or as an earlier run of this node journalled it."""
+        if number not in self._batches:
+            for entry in self._parts.journal.read(self.app):
+                if isinstance(entry.fact, TasksAdded):
+                    self._batches.setdefault(entry.fact.number, entry.fact.batch)
+        return self._batches[number]
 
     def _frames(
         self, orders: tuple[AttemptOrder, ...], attach: set[Digest]

@@ -11,11 +11,12 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from jcpeer.application.manifest import Header
+from jcpeer.application.manifest import Batch, Header
 from jcpeer.application.task import BlobRef, Call, Task
 from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import MembershipError, NoWayError, RemoteProtocolError, StorageError, UnreachableError
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of, short
+from jcpeer.membership.signed import open_signed
 from jcpeer.node.helpers import Helpers
 from jcpeer.node.parts import Parts
 from jcpeer.rdv.placement import open_placed, usurpation
@@ -35,8 +36,10 @@ from jcpeer.wire.messages import (
     Recruit,
     Signed,
     Taken,
+    Vouched,
 )
 from jcpeer.wire.streams import ReadLog
+from jcpeer.work import vouching
 from jcpeer.work.engagement import name_of
 from jcpeer.work.events import (
     Assigned,
@@ -69,6 +72,7 @@ from jcpeer.work.participant import ParticipantMachine
 from jcpeer.work.policy import Opening
 from jcpeer.work.rights import name_of_right, settled_inputs
 from jcpeer.work.transfer import Transfer
+from jcpeer.work.vouching import NOT_SHOWN
 
 log = structlog.get_logger()
 
@@ -83,6 +87,8 @@ FIND_S = 1.0
 ACQUAINTANCE_S = 2.5
 """Within this all nodes see one that has come."""
 FETCH_AGAIN_S = 0.2
+SHOW_AGAIN_S = 1.0
+"""What a coordinator showed may have been lost with a connection: after that it may show it again."""
 LOG_POLL_S = 0.2
 """A followed log is looked at this often: its writer is a foreign process that does not tell."""
 LOG_PIECE_BYTES = 64 * 1024
@@ -130,6 +136,7 @@ class Participation:
         self.post(PolicyChanged(opening.policy, opening.opens_in_s))
         self._helpers = helpers
         self._user = user
+        self._vouched = vouching.Vouched()
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
@@ -167,8 +174,29 @@ class Participation:
             raise RemoteProtocolError(f"{placed.header.name:.80}: node …{short(coordinator)} {why}")
         return placed.header
 
-    def assigned(self, node: NodeId, assign: Assign) -> None:
-        """Store what the orders carry, and see what they still want."""
+    def vouched(self, node: NodeId, message: Vouched) -> None:
+        """A coordinator shows what the application's submitter signed."""
+        app, root = message.app, self._parts.standing.membership.root
+        if self.machine.coordinator_of(app) != node:
+            return
+        try:
+            batch, certificate = open_signed(message.batch, Batch, root=root, now_s=None)
+        except MembershipError as error:
+            log.warning("a batch is not believed", node=node, reason=str(error))
+            return
+        if (batch.app, certificate.user) == (app, self.machine.user_of(app)):
+            self._vouched.add(app, batch.tasks, wanted=lambda each: self.machine.coordinator_of(each) is not None)
+
+    def assigned(self, node: NodeId, assign: Assign, *, user: str) -> None:
+        """Store what the orders carry, and see what they still want. A node of another user than ours may order what
+        the submitter signed."""
+        if not self._works_for(user):
+            fault = next((why for each in assign.orders if (why := self._vouched.fault(assign.app, each))), "")
+            if fault:
+                log.warning("orders refused", node=node, app=assign.app, reason=fault)
+                retry_s = SHOW_AGAIN_S if fault == NOT_SHOWN else None
+                self._parts.network.send(node, Decline(assign.app, assign.epoch, f"its coordinator {fault}", retry_s))
+                return
         if self.machine.coordinator_of(assign.app) != node:
             self.post(Assigned(node, assign, {}))  # which declines it; nothing of it is kept
             return
@@ -281,6 +309,7 @@ class Participation:
                 if (killed := self._under_way.get(effect.key)) is not None:
                     killed.scope.cancel()
             case DropBlobs():
+                self._vouched.forget(effect.app)
                 blobs = self._application_blobs.pop(effect.app, set())
                 if not self._hosted_here(effect.app):
                     self._parts.store.release(effect.app)

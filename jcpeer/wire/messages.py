@@ -332,6 +332,15 @@ class Assign:
 
 
 @frozen
+class Vouched:
+    """A batch of the application as its submitter signed it (`manifest.Batch`): orders of its tasks follow. For
+    participants that obey nobody else."""
+
+    app: AppId
+    batch: Signed
+
+
+@frozen
 class Withdraw:
     """Give these back if they have not started; each is answered by `GivenBack` or in time by its outcome."""
 
@@ -686,6 +695,7 @@ PeerMessage = (
     | RecordStored
     | Recruit
     | Assign
+    | Vouched
     | Withdraw
     | CancelAttempts
     | Acknowledge

@@ -2,21 +2,37 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
+import pytest
 import trio
-from attrs import define
+from attrs import define, evolve
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
-from jcpeer.application.task import Needs, Task, Timed
-from jcpeer.ids import AppId, Epoch, NodeId, TaskId, app_key
+from jcpeer.application.manifest import Batch, Dispatch
+from jcpeer.application.task import BlobRef, Input, Needs, OutputOf, Task, Timed
+from jcpeer.ids import AppId, Epoch, NodeId, TaskId, app_key, digest_of
+from jcpeer.membership.signed import sign
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.rdv.location import Location
 from jcpeer.wire.codec import unpack
-from jcpeer.wire.messages import Assign, AttemptOrder, Hand, PeerMessage, Probe, Recruit, Release, Signed
+from jcpeer.wire.messages import (
+    Assign,
+    AttemptOrder,
+    Hand,
+    OrderedInput,
+    PeerMessage,
+    Probe,
+    Recruit,
+    Release,
+    Right,
+    Signed,
+    Vouched,
+)
 from simulations.grid import Place, SimulatedGrid, SimulatedNode, open_grid
+from tests.node.test_placement import Nodes
 
 EVIL = TaskId("evil")
 
@@ -110,3 +126,104 @@ async def test_room_is_held_for_nobody_who_could_not_use_it(autojump_clock: Mock
             there.node("m").running.parts.network.send(there.node("b").id, probe)
         await trio.sleep(0.3)
         assert machine.slots_idle() == 2
+
+
+@asynccontextmanager
+async def judged(tasks: Sequence[Task], dispatch: Dispatch = "assign") -> AsyncIterator[Raided]:
+    """Node m, of another user, is where the key of the application lies; a and b do not trust the grid."""
+    async with open_grid(MemoryWorld(seed=0, encode=True)) as grid:
+        for name in "abm":
+            await grid.start(name, place=Place(user="mallory" if name == "m" else "user"))
+        await trio.sleep(3)
+        header = evolve(Nodes(grid).header("m"), dispatch=dispatch)
+        while Nodes(grid).nearest(header)[0] != grid.nodes["m"].id:
+            header = evolve(header, nonce=grid.world.random.randbytes(16))
+        accepted = await grid.nodes["a"].client.session.submit(LoadedApplication("app", tuple(tasks)), header)
+        (host,) = grid.nodes["m"].running.applications
+        assert host.app == accepted.app
+        submitted = host.machine.state.placed
+        assert submitted is not None
+        yield Raided(grid, accepted.app, submitted.placed)
+
+
+def family(seconds: float = 1.0) -> list[Task]:
+    first = [Task(TaskId(f"first{each}"), Timed(seconds), outputs=("out",)) for each in range(3)]
+    inputs = tuple(Input(each.id, OutputOf(each.id, "out")) for each in first)
+    second = [Task(TaskId(f"second{each}"), Timed(seconds), (inputs[each],), ("out",)) for each in range(3)]
+    return [*first, *second, Task(TaskId("last"), Timed(seconds), inputs)]
+
+
+@pytest.mark.parametrize("dispatch", ["assign", "grab", "relay"])
+async def test_a_coordinator_of_another_user_has_run_what_was_signed(
+    autojump_clock: MockClock, dispatch: Dispatch
+) -> None:
+    async with judged(family(), dispatch) as there:
+        status = await there.node("a").client.session.wait(there.app)
+        assert status.summary.state == "ok"
+        assert {each.node.name for each in status.shares} <= {"a", "b"}
+
+
+async def test_a_coordinator_of_another_user_that_starts_anew_shows_again_what_was_signed(
+    autojump_clock: MockClock,
+) -> None:
+    async with judged(family(20.0)) as there:
+        await trio.sleep(3)
+        there.grid.crash("m")
+        await trio.sleep(3)
+        await there.grid.start("m", place=Place(user="mallory"))
+        await trio.sleep(3)
+        there.grid.crash("b")
+        await there.grid.start("b")
+        assert (await there.node("a").client.session.wait(there.app)).summary.state == "ok"
+
+
+async def test_a_coordinator_of_another_user_has_nothing_else_run(autojump_clock: MockClock) -> None:
+    async with judged([Task(TaskId("long"), Timed(50.0)), *family(50.0)]) as there:
+        await trio.sleep(3)
+        (host,) = there.node("m").running.applications
+        epoch = host.machine.epoch
+        before = there.ran("b")
+        good = host.machine.state.tasks[TaskId("long")].spec
+        order = AttemptOrder(good.id, 9, good.work)
+        await there.say(Assign(there.app, epoch, (order,)))
+        assert there.ran("b") == [*before, "long"], "that much it may"
+        child = evolve(good, id=TaskId("child"), work=Timed(1.0))
+        for changed in (
+            evolve(order, task=EVIL),
+            evolve(order, work=Timed(1.0)),
+            evolve(order, outputs=("more",)),
+            evolve(order, inputs=(OrderedInput("in", BlobRef(digest_of(b""), 0), executable=True),)),
+            evolve(order, needs=Needs(cpus=2)),
+            evolve(order, timeout_s=1e9),
+            evolve(order, rights=(Right(child, 1),)),
+            evolve(order, rights=(Right(evolve(good, work=Timed(1.0)), 1),)),
+        ):
+            await there.say(Assign(there.app, epoch, (evolve(changed, number=10),)))
+        assert set(there.ran("b")) <= {*before, "long"}
+
+
+async def test_a_batch_of_another_application_vouches_for_nothing(autojump_clock: MockClock) -> None:
+    async with judged(family(50.0)) as there:
+        await trio.sleep(3)
+        m = there.node("m")
+        (host,) = m.running.applications
+        forged = Batch(there.app, 7, (Task(EVIL, Timed(100.0)),))
+        signed = sign(forged, m.identity, m.running.parts.standing.membership.chain)
+        order = AttemptOrder(EVIL, 1, Timed(100.0))
+        other = sign(
+            evolve(forged, app=AppId("f" * 40)),
+            there.node("a").identity,
+            there.node("a").running.parts.standing.membership.chain,
+        )
+        for batch in (signed, other, evolve(other, payload=signed.payload)):
+            await there.say(Vouched(there.app, batch), Assign(there.app, host.machine.epoch, (order,)))
+            assert EVIL not in there.ran("b")
+
+
+async def test_what_was_shown_and_lost_is_shown_again(autojump_clock: MockClock) -> None:
+    async with judged(family(20.0)) as there:
+        await trio.sleep(3)
+        for name in "ab":
+            there.node(name).running.participation._vouched.forget(there.app)
+        with trio.fail_after(90):
+            assert (await there.node("a").client.session.wait(there.app)).summary.state == "ok"
