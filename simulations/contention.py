@@ -46,17 +46,20 @@ QUIET_S = 120.0
 
 @frozen
 class ContentionOptions(Options):
-    nodes: int = option(20, "in the grid")
-    cores: int = option(2, "of each node")
-    applications: int = option(50, "submitted")
-    users: int = option(4, "who submit them in turn, each at nodes of their own")
+    nodes: int = option(20, "in the grid", at_least=1)
+    cores: int = option(2, "of each node", at_least=1)
+    applications: int = option(50, "submitted", at_least=1)
+    users: int = option(4, "who submit them in turn, each at nodes of their own", at_least=1)
     within_s: float = option(3600.0, "all are submitted within so many seconds")
-    seconds_max: float = option(500.0, "of the longest tasks")
-    tasks_max: int = option(128, "of the largest applications")
+    seconds_max: float = option(500.0, "of the longest tasks", at_least=1)
+    tasks_max: int = option(128, "of the largest applications", at_least=2)
     placement: str = option("local", "where coordinators live", choices=("local", "rdv"))
     dispatch: str = option("assign", "who decides which node runs a task", choices=("assign", "grab", "relay"))
     demand: str = option("drawn", "of the users: bags of all sizes, or as much as there is", choices=("drawn", "equal"))
     faults: int = option(0, "crashes, pauses and partitions meanwhile")
+
+    def fault(self) -> str | None:
+        return "--users: there must be a node for each" if self.users > self.nodes else None
 
 
 @frozen

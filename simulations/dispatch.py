@@ -31,8 +31,8 @@ SMALL_BYTES = 100
 
 @frozen
 class DispatchOptions(Options):
-    nodes: int = option(5, "that run tasks, of 2 cores each")
-    length: int = option(50, "of chains")
+    nodes: int = option(5, "that run tasks, of 2 cores each", at_least=1)
+    length: int = option(50, "of chains", at_least=1)
 
 
 async def simulate(options: DispatchOptions) -> Findings:

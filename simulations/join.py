@@ -36,12 +36,12 @@ CLOSEST = 3
 
 @frozen
 class JoinOptions(Options):
-    nodes: int = option(100, "in all")
+    nodes: int = option(100, "in all", at_least=2)
     sites: int = option(0, f"that they stand at in turn; 0 is one for {SITE_NODES} nodes")
     how: str = option("once", "they come", choices=("once", "waves", "one-by-one"))
-    wave: int = option(10, "nodes in a wave")
+    wave: int = option(10, "nodes in a wave", at_least=1)
     gap_s: float = option(1.0, "between waves, or between one and the next")
-    rest_s: float = option(30.0, "of rest, over which its cost is measured")
+    rest_s: float = option(30.0, "of rest, over which its cost is measured", at_least=1)
     lookups: int = option(50, "of random keys, from random nodes, one after another")
 
 

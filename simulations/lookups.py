@@ -28,7 +28,7 @@ from jcpeer.ids import NodeId
 from simulations.key_network import open_key_network
 from simulations.key_world import KeyWorld
 from simulations.report import Findings, Table, quantile
-from simulations.scenario import Options, main, option
+from simulations.scenario import Options, main, numbers, option
 
 UPKEEP_S = 60.0
 DIVIDED_S = 180.0
@@ -152,13 +152,16 @@ def nearest(key: int, places: Sequence[tuple[int, NodeId]]) -> list[NodeId]:
 
 @frozen
 class LookupsOptions(Options):
-    nodes: str = option("30,100,300,1000", "sizes of worlds")
-    dead: str = option("0,20,40", "of a hundred nodes")
-    lookups: int = option(3000, "in each row")
+    nodes: str = option("30,100,300,1000", "sizes of worlds", at_least=2, list_of=int)
+    dead: str = option("0,20,40", "of a hundred nodes", list_of=int)
+    lookups: int = option(3000, "in each row", at_least=1)
     together_max: int = option(300, "size of the largest world that joins at one moment, or is divided")
     carrier: str = option(
         "network", "the simulated network, or the machines alone, which takes a third", choices=("network", "machines")
     )
+
+    def fault(self) -> str | None:
+        return "--dead: somebody must live" if max(numbers(self.dead, int)) >= 100 else None
 
 
 COLUMNS = ("world", "nodes", "dead %", "first three %", "whole %", "mean s", "p95 s", "requests", "bytes", "join")
@@ -215,9 +218,9 @@ async def simulate(options: LookupsOptions) -> Findings:
             digest.update(told.encode())
             events += told_events
 
-    sizes = [int(each) for each in options.nodes.split(",")]
+    sizes = numbers(options.nodes, int)
     for nodes in sizes:
-        for dead in [int(each) for each in options.dead.split(",")]:
+        for dead in numbers(options.dead, int):
             for upkeep_s in (0.0, UPKEEP_S):
                 async with world_of(nodes, dead) as world:
                     await grow(world, nodes)

@@ -27,8 +27,8 @@ from simulations.workloads import layered
 
 @frozen
 class ParticipantOptions(Options):
-    nodes: int = option(5, "of 2 cores each")
-    tasks: int = option(200, "in 10 layers")
+    nodes: int = option(5, "of 2 cores each", at_least=3)
+    tasks: int = option(200, "in 10 layers", at_least=10)
 
 
 async def simulate(options: ParticipantOptions) -> Findings:

@@ -34,8 +34,8 @@ CHANCE = 1e-6
 
 @frozen
 class PlacementOptions(Options):
-    nodes: int = option(50, "in the grid")
-    applications: int = option(300, "of two tasks of a second each")
+    nodes: int = option(50, "in the grid", at_least=1)
+    applications: int = option(300, "of two tasks of a second each", at_least=1)
     within_s: float = option(120.0, "all are submitted within so many seconds")
 
 

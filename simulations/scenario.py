@@ -13,6 +13,7 @@ import argparse
 import gc
 import hashlib
 import logging
+import math
 import sys
 import time
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
@@ -24,6 +25,7 @@ import structlog
 import trio
 from attrs import field, frozen
 
+from jcpeer.errors import GraphError
 from jcpeer.net.memory import MemoryWorld
 from simulations.report import Findings
 from simulations.virtual_time import run_seeded
@@ -32,11 +34,27 @@ PROGRESS_S = 5.0
 """Of real time, between the lines that say how far a long run is."""
 
 
+Number = TypeVar("Number", int, float)
+
+
 def option(
-    default: Any, help: str, *, choices: Sequence[str] = (), positional: Callable[[str], Any] | None = None
+    default: Any,
+    help: str,
+    *,
+    choices: Sequence[str] = (),
+    positional: Callable[[str], Any] | None = None,
+    at_least: float = 0,
+    list_of: type[float] | None = None,
 ) -> Any:
-    """A field of a scenario's options. A `positional` one takes one or more arguments, each read by that function."""
-    return field(default=default, metadata={"help": help, "choices": choices, "positional": positional})
+    """A field of a scenario's options: a number, `at_least` so much; text, which may be a list of such numbers with
+    commas between. A `positional` one takes one or more arguments, each read by that function."""
+    about = {"help": help, "choices": choices, "positional": positional, "at_least": at_least, "list_of": list_of}
+    return field(default=default, metadata=about)
+
+
+def numbers(text: str, kind: Callable[[str], Number]) -> list[Number]:
+    """Those of an option that is a list."""
+    return [kind(each) for each in text.split(",")]
 
 
 @frozen
@@ -44,6 +62,10 @@ class Options:
     """What every scenario can be told."""
 
     seed: int = option(7, "the same seed gives the same run")
+
+    def fault(self) -> str | None:
+        """Why there is no such run, if these options contradict each other."""
+        return None
 
 
 Chosen = TypeVar("Chosen", bound=Options)
@@ -96,13 +118,20 @@ def joint_digest(worlds: Iterable[MemoryWorld]) -> tuple[str, int]:
 
 
 def main(document: str | None, options_type: type[Chosen], simulate: Simulate[Chosen]) -> NoReturn:
-    """The command line of a scenario. Exit status 1: a checker objects."""
+    """The command line of a scenario. Exit status 1: a checker objects; 2: it cannot be run like this."""
     options, as_json = read_options(document or "", options_type, sys.argv[1:])
     structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.ERROR))
     if not as_json:
         print(told(options), flush=True)
     began_s = time.monotonic()
-    findings = run(simulate, options)
+    faults: list[str] = []
+    try:
+        findings = run(simulate, options)
+    except* GraphError as group:  # of a file that was given
+        faults = [str(each) for each in leaves(group)]
+    if faults:
+        print(*faults, sep="\n", file=sys.stderr)
+        sys.exit(2)
     took_s = time.monotonic() - began_s
     print(findings.as_json(_plain(options)) if as_json else findings.as_text())
     print(f"took {took_s:.1f} s", file=sys.stderr)
@@ -124,16 +153,43 @@ def read_options(document: str, options_type: type[Chosen], arguments: Sequence[
             parser.add_argument(_flag(each.name), action="store_true", help=each.metadata["help"])
         else:
             choices = each.metadata["choices"] or None
-            parser.add_argument(
-                _flag(each.name), type=type(each.default), default=each.default, help=help, choices=choices
-            )
+            read = _reader(type(each.default), each.metadata["list_of"], each.metadata["at_least"])
+            parser.add_argument(_flag(each.name), type=read, default=each.default, help=help, choices=choices)
     parser.add_argument("--json", action="store_true", help="one object on stdout")
     chosen = vars(parser.parse_args(arguments))
     as_json = chosen.pop("json")
     values: dict[str, Any] = {
         name: tuple(value) if isinstance(value, list) else value for name, value in chosen.items()
     }
-    return options_type(**values), as_json
+    options = options_type(**values)
+    if fault := options.fault():
+        parser.error(fault)
+    return options, as_json
+
+
+def _reader(kind: type, list_of: type[float] | None, at_least: float) -> Callable[[str], Any]:
+    what = {int: "a whole number", float: "a number", str: "text"}[list_of or kind]
+
+    def read(text: str) -> Any:
+        try:
+            read_as = numbers(text, list_of) if list_of else [kind(text)]
+            if any(isinstance(each, int | float) and not at_least <= each < math.inf for each in read_as):
+                raise ValueError
+        except ValueError:
+            several = ", or several with commas" if list_of else ""
+            raise argparse.ArgumentTypeError(f"{text!r} is not {what}, {at_least:g} or more{several}") from None
+        return text if list_of else read_as[0]
+
+    return read
+
+
+def leaves(group: BaseExceptionGroup[Any]) -> Iterator[BaseException]:
+    """What went wrong, without the nurseries in which it did."""
+    for each in group.exceptions:
+        if isinstance(each, BaseExceptionGroup):
+            yield from leaves(each)
+        else:
+            yield each
 
 
 def told(options: Options) -> str:

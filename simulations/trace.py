@@ -27,7 +27,7 @@ from jcpeer.net.memory import MemoryWorld
 from simulations.checkers import application_problems, machine_problems, rest_problems
 from simulations.grid import Hardware, open_grid
 from simulations.report import Cell, Findings, Table
-from simulations.scenario import Options, joint_digest, main, option
+from simulations.scenario import Options, joint_digest, main, numbers, option
 
 BYTES_HELD_MAX = 256 * 2**20
 
@@ -35,10 +35,12 @@ BYTES_HELD_MAX = 256 * 2**20
 @frozen
 class TraceOptions(Options):
     files: tuple[Path, ...] = option((), "recorded runs in WfFormat", positional=Path)
-    nodes: int = option(4, "in the grid")
-    cores: int = option(8, "of each node")
+    nodes: int = option(4, "in the grid", at_least=1)
+    cores: int = option(8, "of each node", at_least=1)
     dispatch: str = option("assign", "who decides which node runs a task", choices=("assign", "grab", "relay"))
-    slowness: str = option("1", "factors on recorded times, with commas; the nodes take them in turn")
+    slowness: str = option(
+        "1", "factors on recorded times, with commas; the nodes take them in turn", at_least=0.01, list_of=float
+    )
     bandwidth: float = option(125e6, "bytes a second out of each node; 0 is no limit")
     bytes_scale: float = option(0.0, "factor on recorded sizes; 0 is 1, or less where an application has too much")
 
@@ -67,7 +69,7 @@ async def replay(
     application: LoadedApplication, world: MemoryWorld, options: TraceOptions
 ) -> tuple[tuple[Cell, ...], list[str]]:
     """One application on a grid of its own: what the table says of it, and what the checkers object to."""
-    slowness = [float(each) for each in options.slowness.split(",")]
+    slowness = numbers(options.slowness, float)
     machines = [Hardware(options.cores, slowness=slowness[at % len(slowness)]) for at in range(options.nodes)]
     async with open_grid(world) as grid:
         for number, hardware in enumerate(machines):

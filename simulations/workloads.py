@@ -19,7 +19,7 @@ def layered(seed: int, *, layers: int = 10, width: int = 20, output_bytes: int =
     tasks: list[Task] = []
     for layer in range(layers):
         for index in range(width):
-            parents = draw.sample(range(width), 2) if layer else []
+            parents = draw.sample(range(width), min(2, width)) if layer else []
             tasks.append(
                 Task(
                     TaskId(f"t{layer}.{index}"),

@@ -8,13 +8,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import structlog
 import trio
 from attrs import frozen
 
 from jcpeer.net.memory import MemoryWorld
 from simulations import checkers, faults, grid, report, scenario, workloads
 from simulations.report import Findings, Table, quantile, shown
-from simulations.scenario import Options, joint_digest, option, read_options, run, told
+from simulations.scenario import Options, joint_digest, main, option, read_options, run, told
+from simulations.trace import TraceOptions
+from simulations.trace import simulate as replay_all
 
 DEVELOP = Path(__file__).parents[2] / "docs" / "develop.md"
 
@@ -25,6 +28,7 @@ class LittleOptions(Options):
     nodes: int = option(3, "how many")
     rate: float = option(1.5, "how fast")
     kind: str = option("plain", "which", choices=("plain", "fancy"))
+    sizes: str = option("1,2", "how large", at_least=1, list_of=int)
 
 
 async def simulate(options: LittleOptions) -> Findings:
@@ -39,7 +43,7 @@ def test_options_come_from_their_class_and_are_told_with_the_seed_first() -> Non
     )
     assert options == LittleOptions(7, (Path("a.json"), Path("b.json")), 9, 1.5, "fancy")
     assert as_json
-    assert told(options) == "seed 7, files a.json b.json, nodes 9, rate 1.5, kind fancy"
+    assert told(options) == "seed 7, files a.json b.json, nodes 9, rate 1.5, kind fancy, sizes 1,2"
 
 
 def test_the_scenario_of_the_documents_runs() -> None:
@@ -54,12 +58,38 @@ def test_the_scenario_of_the_documents_runs() -> None:
     assert findings.table("application")[0]["state"] == "ok"
 
 
-@pytest.mark.parametrize("wrong", [["--kind", "strange"], ["--nodes", "many"], ["--unknown", "1"], []])
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        ["--kind", "strange"],
+        ["--nodes", "many"],
+        ["--nodes", "-1"],
+        ["--rate", "nan"],
+        ["--sizes", "3,0"],
+        ["--sizes", "3;4"],
+        ["--unknown", "1"],
+        [],
+    ],
+)
 def test_impossible_options_are_refused(wrong: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["a.json", *wrong] if wrong else []
     with pytest.raises(SystemExit):
         read_options("", LittleOptions, arguments)
     assert "error:" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_recorded_run_is_named_in_one_line(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr("sys.argv", ["trace.py", str(tmp_path / "nope.json")])
+    try:
+        with pytest.raises(SystemExit) as ended:
+            main(None, TraceOptions, replay_all)
+    finally:
+        structlog.reset_defaults()
+    assert ended.value.code == 2
+    (line,) = capsys.readouterr().err.splitlines()
+    assert line == f"{tmp_path}/nope.json: it cannot be read: No such file or directory; correct the path"
 
 
 def test_findings_are_a_table_for_people_and_an_object_for_programs() -> None:
