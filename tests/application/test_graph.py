@@ -121,8 +121,8 @@ def test_two_producers_of_one_file_are_both_named() -> None:
         producers([a_task("a", makes=("x",)), a_task("b", makes=("x",))])
 
 
-def test_a_hundred_thousand_tasks_in_one_chain_are_no_burden() -> None:
-    count = 100_000
+def test_tens_of_thousands_of_tasks_in_one_chain_are_no_burden() -> None:
+    count = 30_000
     tasks = [a_task(f"t{index}", after=f"t{index + 1}" if index + 1 < count else "") for index in range(count)]
     assert check_graph(tasks).order[0] == f"t{count - 1}"
     with pytest.raises(GraphError, match="more\\)") as refused:

@@ -15,28 +15,15 @@ from jcpeer.discovery.mdns import open_mdns, usable_interfaces
 from jcpeer.discovery.sighting import Farewell, Sighting
 from jcpeer.ids import NodeId
 from jcpeer.wire.messages import NodeRecord
+from tests.discovery.people import record_of
 
 GRID = uuid.uuid4().hex[:16]
 """Other nodes may be announced on the network of this machine while the tests run."""
 
 
 def record(name: str) -> NodeRecord:
-    return NodeRecord(
-        node=NodeId(uuid.uuid4().hex),
-        name=name,
-        user="ada",
-        host="here",
-        incarnation=1000,
-        version=1,
-        state="idle",
-        slots=4,
-        slots_used=0,
-        cpus=4,
-        memory_bytes=2**30,
-        load=0.0,
-        python="3.11",
-        addresses=("/ip4/127.0.0.1/tcp/4001", "/ip6/2001:db8::1/tcp/4001"),
-    )
+    addresses = ("/ip4/127.0.0.1/tcp/4001", "/ip6/2001:db8::1/tcp/4001")
+    return evolve(record_of(NodeId(uuid.uuid4().hex), *addresses), name=name)
 
 
 def announced(mine: NodeRecord) -> AbstractAsyncContextManager[Any]:

@@ -48,7 +48,7 @@ EVERY_BODY = [
 EVERY_FACT = [*typing.get_args(facts.Fact)]
 PACKED = [*EVERY_BODY, *EVERY_FACT, facts.Entry, Placed, Batch, Seal]
 
-FEW = settings(max_examples=20)
+FEW = settings(max_examples=10)
 """For a test that runs once a class."""
 
 _SCALARS: dict[Any, st.SearchStrategy[Any]] = {
