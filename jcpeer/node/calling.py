@@ -6,7 +6,9 @@ somebody wants a node that cannot be dialled → CallBack → a neighbour of it 
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
+from ipaddress import ip_address
 
 import structlog
 import trio
@@ -27,6 +29,9 @@ PROBES_MAX = 8
 ADDRESSES_MAX = 4
 CALLERS_MAX = 2
 """Neighbours through which a node is called."""
+CALLS_MAX = 60
+CALLS_S = 10.0
+"""So many calls that one peer brings are answered within this time: each has this node dial whatever is named in it."""
 
 
 class Calling:
@@ -43,6 +48,8 @@ class Calling:
         self._machine = Dialability(is_nearby=reach.machine.is_nearby)
         self._alarm = Alarm(self._machine.wake_s, lambda: self._tell(dialability.Tick()))
         self._probing: set[NodeId] = set()
+        self._calls: Counter[NodeId] = Counter()
+        self._calls_until_s = 0.0
 
     async def run(self) -> None:
         """Look whether we can be dialled when it is time, until cancelled."""
@@ -86,11 +93,26 @@ class Calling:
         return record is not None and record.dialable
 
     def _call_back(self, peer: NodeId, message: CallBack) -> None:
+        caller = message.caller
         if message.target == self._reach.me:
-            for address in message.caller.addresses[:ADDRESSES_MAX]:
-                self._reach.dial(address, message.caller.node)
-        elif message.target in self._reach.machine.up and peer == message.caller.node:  # one step, so none goes round
+            if caller.node not in self._reach.machine.up and self._may_bring_call(peer):
+                for address in self._worth_dialling(caller.addresses):
+                    self._reach.dial(address, caller.node)
+        elif message.target in self._reach.machine.up and peer == caller.node:  # one step, so none goes round
             self._reach.send(message.target, message)
+
+    def _may_bring_call(self, peer: NodeId) -> bool:
+        now_s = trio.current_time()
+        if now_s >= self._calls_until_s:
+            self._calls.clear()
+            self._calls_until_s = now_s + CALLS_S
+        self._calls[peer] += 1
+        return self._calls[peer] <= CALLS_MAX
+
+    def _worth_dialling(self, addresses: tuple[str, ...]) -> list[str]:
+        """Those that somebody else may well name; a node that is itself at such an address has all its peers there."""
+        usual = {"", *map(_narrow, self._reach.addresses)}
+        return [each for each in addresses if _narrow(each) in usual][:ADDRESSES_MAX]
 
     async def _probe(self, peer: NodeId, message: TryDial) -> None:
         """Whether one of the addresses leads to that peer."""
@@ -105,7 +127,7 @@ class Calling:
                             reached = True
                             nursery.cancel_scope.cancel()
 
-                    for address in message.addresses[:ADDRESSES_MAX]:
+                    for address in self._worth_dialling(message.addresses):
                         nursery.start_soon(look, address)
         finally:
             self._probing.discard(peer)
@@ -121,3 +143,18 @@ class Calling:
                     self._reach.found_dialable(effect.dialable)
                     self._found(effect.dialable)
         self._alarm.look()
+
+
+def _narrow(address: str) -> str:
+    """Of an address that means something else on each machine, or on each wire, the kind; empty for all others."""
+    _, kind, host, *_ = (*address.split("/"), "", "")
+    if kind not in ("ip4", "ip6"):
+        return "name" if kind.startswith("dns") or not address.startswith("/") else ""
+    try:
+        ip = ip_address(host)
+    except ValueError:
+        return "nonsense"
+    ip = getattr(ip, "ipv4_mapped", None) or ip
+    if ip.is_loopback or ip.is_unspecified:
+        return "loopback"
+    return "wire" if ip.is_link_local or ip.is_multicast else ""

@@ -11,12 +11,12 @@ from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef, Input, Task, Timed
 from jcpeer.errors import RequestError, UnreachableError
-from jcpeer.ids import AppId, TaskId, digest_of
+from jcpeer.ids import AppId, NodeId, TaskId, digest_of
 from jcpeer.membership.signed import sign
 from jcpeer.net.memory import MemoryWorld
-from jcpeer.node import elsewhere, home
+from jcpeer.node import calling, elsewhere, home
 from jcpeer.wire.codec import pack
-from jcpeer.wire.messages import Answer, Ask
+from jcpeer.wire.messages import Answer, Ask, CallBack, Contact, TryDial
 from jcpeer.wire.requests import Host, Watch
 from simulations.grid import Place, open_grid
 from tests.node.test_placement import Nodes, key_of, nodes
@@ -92,3 +92,37 @@ async def test_one_user_opens_only_so_many_applications_on_a_node_of_another(
         task = Task(TaskId("mine"), Timed(1.0))
         accepted = await b.client.session.submit(LoadedApplication("app", (task,)), there.grid.header("app"))
         assert (await b.client.session.wait(accepted.app)).summary.state == "ok"
+
+
+async def test_nobody_has_a_node_dial_whatever_it_likes(
+    autojump_clock: MockClock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async with nodes("b") as there:
+        b = there.grid.nodes["b"]
+        m = await there.start("m", place=Place(user="mallory"))
+        await trio.sleep(3)
+        dialled: list[str] = []
+        monkeypatch.setattr(b.running.reach, "dial", lambda address, expected: dialled.append(address))
+
+        async def probe(address: str, expected: NodeId) -> bool:
+            dialled.append(address)
+            return False
+
+        monkeypatch.setattr(b.running.reach, "probe", probe)
+        inside = (
+            "/ip4/127.0.0.1/tcp/22",
+            "/ip4/169.254.169.254/tcp/80",
+            "/ip6/::1/tcp/22",
+            "/ip6/fe80::1/tcp/1",
+        )
+        m.running.parts.network.send(b.id, CallBack(b.id, Contact(NodeId("somebody"), inside)))
+        for number, address in enumerate(inside):
+            m.running.parts.network.send(b.id, TryDial(number, (address,)))
+            await trio.sleep(1)
+        assert dialled == []
+        addresses = tuple(f"/ip4/10.0.0.{each}/tcp/22" for each in range(200))
+        for number in range(500):
+            m.running.parts.network.send(b.id, CallBack(b.id, Contact(NodeId(f"n{number}"), addresses)))
+        m.running.parts.network.send(b.id, CallBack(b.id, Contact(m.id, addresses)))
+        await trio.sleep(1)
+        assert len(dialled) <= calling.CALLS_MAX * calling.ADDRESSES_MAX
