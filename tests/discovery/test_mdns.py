@@ -45,7 +45,7 @@ async def test_two_nodes_see_each_other_change_restart_and_leave() -> None:
         with trio.fail_after(2.0):
             async with announced(two) as second:
                 seen = Sighting(
-                    "mdns", two.node, two.addresses, grid=GRID, incarnation=1000, grid_name="home", host="here"
+                    "mdns", two.node, two.addresses, grid=GRID, incarnation=1000, grid_name="home", host=two.host
                 )
                 assert await next_about(first, two.node) == seen
                 assert (await next_about(second, one.node)).node == one.node
