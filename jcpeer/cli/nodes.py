@@ -23,12 +23,12 @@ _COLUMNS = (
     Column("USER", rank=2),
     Column("STATE"),
     Column("SLOTS", right=True),
-    Column("CPUS", rank=3, right=True),
-    Column("MEMORY", rank=4, right=True),
+    Column("CPUS", rank=5, right=True),
+    Column("MEMORY", rank=6, right=True),
     Column("LOAD", rank=1, right=True),
-    Column("AGE", rank=5, right=True),
-    Column("ADDRESS", rank=7),
-    Column("ID", rank=6),
+    Column("AGE", rank=4, right=True),
+    Column("ADDRESS", rank=3),
+    Column("ID", rank=7),
 )
 
 
@@ -75,7 +75,7 @@ def _show_each(found: Iterable[Nodes]) -> None:
     for place, each in enumerate(found):
         if place:
             show("")
-        for line in _lines(each, terminal_width()):
+        for line in node_lines(each, terminal_width()):
             show(line)
         if each.notices != notices:
             notices = each.notices
@@ -91,11 +91,12 @@ def _show_live(found: Iterable[Nodes]) -> None:
     console = Console()
     with Live(console=console, auto_refresh=False) as live:
         for each in found:
-            lines = [*_lines(each, console.width), *(plain(notice) for notice in each.notices)]
+            lines = [*node_lines(each, console.width), *(plain(notice) for notice in each.notices)]
             live.update(Text("\n".join(lines)), refresh=True)
 
 
-def _lines(found: Nodes, width: int | None) -> list[str]:
+def node_lines(found: Nodes, width: int | None) -> list[str]:
+    """The table, the node that answers first."""
     in_order = sorted(found.nodes, key=lambda each: (not each.myself, each.record.name, each.record.node))
     return table_lines(_COLUMNS, [_row(each) for each in in_order], width=width)
 
@@ -107,8 +108,9 @@ def _age(seen: SeenNode) -> str:
 
 
 def _address(seen: SeenNode) -> str:
-    shown = address(seen.address or next(iter(seen.record.addresses), ""))
-    return shown if seen.record.dialable else f"{shown}, cannot be dialled"
+    if not seen.record.dialable:
+        return "cannot be dialled"  # its addresses are of use to itself alone
+    return address(seen.address or next(iter(seen.record.addresses), ""))
 
 
 def _row(seen: SeenNode) -> list[str]:

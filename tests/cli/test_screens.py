@@ -13,11 +13,13 @@ from attrs import evolve
 from jcpeer.cli import logs
 from jcpeer.cli.following import Idle
 from jcpeer.cli.node import ready_lines
+from jcpeer.cli.nodes import node_lines
 from jcpeer.cli.screens import PlainScreen, bar, live_screen, progress_text, screen_for, trouble, upload_text
 from jcpeer.client.session import Upload
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.wire.messages import Policy
-from jcpeer.wire.requests import EventKind, Happened, NodeName, Progress
+from jcpeer.wire.requests import EventKind, Happened, NodeName, Nodes, Progress, SeenNode
+from tests.coordinator.little_world import record_of
 
 STANDING = Progress(
     {"finished": 40, "failed": 1, "running": 4, "assigned": 2, "waiting": 14}, {"shed": 1, "laptop": 3}, 3.44, 6.2
@@ -164,6 +166,23 @@ def test_a_node_that_listens_says_who_it_is_and_what_to_do_next() -> None:
     ]
     nobody = ready_lines(evolve(ready, policy=Policy(only_users=("bob",))))
     assert "nothing: its settings leave out ana" in nobody[4]
+
+
+def test_who_cannot_be_dialled_and_who_is_only_heard_of_is_seen_on_a_narrow_terminal_too() -> None:
+    near = evolve(
+        record_of(NodeId("12D3near"), slots=4),
+        name="behind-a-router",
+        state="participant",
+        addresses=("/ip4/192.168.100.17/tcp/35157",),
+    )
+    seen = (
+        SeenNode(evolve(near, dialable=False), age_s=0.3, myself=False, address=near.addresses[0]),
+        SeenNode(evolve(near, name="far"), age_s=40.0, myself=False, address="", connected=False),
+    )
+    lines = node_lines(Nodes(seen), width=80)
+    assert max(map(len, lines)) <= 80
+    assert lines[1].endswith("cannot be dialled")
+    assert "others  192.168.100.17:35157" in lines[2]
 
 
 def test_an_application_that_stands_still_is_noticed_once() -> None:
