@@ -7,6 +7,7 @@ sums up rather than listing nodes. It decides nothing; `roster` and `dispatch` d
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from operator import attrgetter
 
 from attrs import frozen
 
@@ -29,11 +30,14 @@ def needs_key(task: Task) -> NeedsKey:
     return (needs.cpus, needs.memory_bytes, needs.gpus, needs.disk_bytes, needs.cost_max, labels, python)
 
 
-def offer_of(record: NodeRecord) -> tuple[object, ...]:
-    """What decides whether a node is asked, and what it can run; its load does not."""
-    labels = tuple(sorted(record.labels.items()))
-    amounts = (record.slots, record.memory_bytes, record.gpus, record.disk_bytes, record.cost)
-    return (record.incarnation, record.user, record.trusts_grid, record.policy, record.python, labels, amounts)
+def same_offer(one: NodeRecord, other: NodeRecord) -> bool:
+    """Whether two records of a node agree in what decides whether it is asked, and what it can run."""
+    return _offer(one) == _offer(other) and one.labels == other.labels and one.policy == other.policy
+
+
+_offer = attrgetter(
+    *("incarnation", "user", "trusts_grid", "python"), *("slots", "memory_bytes", "gpus", "disk_bytes", "cost")
+)
 
 
 @frozen

@@ -18,7 +18,7 @@ from collections.abc import Hashable, Iterable, Iterator, Sequence
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import Needs, Task
-from jcpeer.coordinator.matching import NOT_ASKED, NeedsKey, Prospect, needs_key, offer_of, refusal, unmet_need
+from jcpeer.coordinator.matching import NOT_ASKED, NeedsKey, Prospect, needs_key, refusal, same_offer, unmet_need
 from jcpeer.coordinator.room import Assigned, Participant, Room
 from jcpeer.coordinator.waiting_list import Candidate, Refused, WaitingList
 from jcpeer.ids import AttemptName, NodeId, TaskId
@@ -73,7 +73,7 @@ class Roster:
     def see(self, record: NodeRecord) -> None:
         """A node is in the directory, or its record changed."""
         known = self.candidates.get(record.node)
-        other_offer = known is None or offer_of(known.record) != offer_of(record)
+        other_offer = known is None or not same_offer(known.record, record)
         if known is None:
             known = self.candidates[record.node] = Candidate(record, next(self._numbers))
         else:
@@ -171,16 +171,16 @@ class Roster:
         offered = participant.slots or participant.slots_given
         self._offered += offered - participant.counted
         participant.counted = offered
-        if free > 0:
-            self.spare[node] = participant
+        if free >= 0:
             self.overfull.pop(node, None)
         else:
+            self.overfull[node] = participant
+        if free <= 0:
             self.spare.pop(node, None)
-            if free < 0:
-                self.overfull[node] = participant
-            else:
-                self.overfull.pop(node, None)
-        self._note_need(node)
+        else:
+            self.spare[node] = participant
+        if node in self.claims:
+            self._note_need(node)
         self.room.note(participant)
 
     # --- claims

@@ -77,6 +77,9 @@ class Claim:
     @property
     def unit(self) -> int:
         """Slots are granted in these steps, or the widest attempt would wait for ever."""
+        if len(self.widths) == 1:  # as it is for most
+            ((width, count),) = self.widths.items()
+            return width if count else self.at_once
         return max((width for width, count in self.widths.items() if count), default=self.at_once)
 
 
