@@ -17,7 +17,7 @@ from __future__ import annotations
 import math
 import zlib
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from typing import assert_never
 
@@ -248,10 +248,13 @@ class Kademlia:
         judge: Judge,
         *,
         watched: Callable[[NodeId], bool] = lambda node: False,
+        near: Callable[[int, int], Iterable[Contact]] = lambda key, count: (),
         bucket_size: int = BUCKET_SIZE,
     ) -> None:
-        """`watched`: whether `Gone` will tell when this member, just met, does no longer live."""
+        """`watched`: whether `Gone` will tell when this member, just met, does no longer live. `near`: so many who are
+        said to be near a key, by whoever else knows of nodes: lookups begin with them, too."""
         self._watched = watched
+        self._near = near
         self._me = Entry(me)
         self._news: News | None = None
         self._bucket_size = bucket_size
@@ -496,7 +499,9 @@ class Kademlia:
         return Lookup(key, count=count, seeds=self._seeds(key, count), me=self._me.id, myself=self._me)
 
     def _seeds(self, key: int, count: int) -> list[Entry]:
-        if nearest := self._book.table.nearest(key, count):
+        nearest = self._book.table.nearest(key, count)
+        nearest += [self._book.entry_of(each) for each in self._near(key, count) if each.node != self._me.id]
+        if nearest:
             return nearest
         drawn = self._book.draw(self._drawn(), missing=True)  # everybody is gone: perhaps they are back
         return [drawn] if drawn is not None else []

@@ -242,6 +242,10 @@ class Directory:
         """With whom another node keeps connections, as far as it sees what we see."""
         return neighbours((node_key(node), node), self._members.ring)
 
+    def near(self, key: int, count: int) -> list[NodeRecord]:
+        """So many of the other members, by ascending XOR distance from a key."""
+        return self._members.near(key, count)
+
     def __len__(self) -> int:
         """The members, this node included."""
         return len(self._members) + 1

@@ -13,7 +13,7 @@ from hashlib import sha256
 
 from attrs import define
 
-from jcpeer.ids import NodeId, node_key
+from jcpeer.ids import KEY_BITS, NodeId, node_key
 from jcpeer.wire.messages import KnownNode, News, NodeRecord, Obituary
 
 MEMBERS_MAX = 8192
@@ -101,6 +101,23 @@ class Members:
         del self.ring[bisect_left(self.ring, (node_key(node), node))]
         self._digest ^= _mark(member.record)
         return member
+
+    def near(self, key: int, count: int) -> list[NodeRecord]:
+        """So many of the others, by ascending XOR distance from a key: the ring is halved bit by bit, and of two halves
+        the one on the key's side comes first."""
+        found: list[NodeRecord] = []
+        parts = [(0, len(self.ring), KEY_BITS - 1, 0)]
+        while parts and len(found) < count:
+            first, end, bit, least = parts.pop()
+            if end - first == 1:
+                member = self._there.get(self.ring[first][1])
+                found += [member.record] if member is not None else []
+            elif end > first:
+                half = least | 1 << bit
+                middle = bisect_left(self.ring, (half, NodeId("")), first, end)
+                low, high = (first, middle, bit - 1, least), (middle, end, bit - 1, half)
+                parts += (low, high) if key >> bit & 1 else (high, low)
+        return found
 
     # --- the dead
 

@@ -10,7 +10,7 @@ and a simulation jumps from one event to the next.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
 
 import structlog
@@ -143,7 +143,13 @@ class Node:
             find=lambda digest: self.applications.content(digest),
             open_log=self.participation.open_log,
         )
-        self.finding = Finding(self._contact, self._ask_contact, judge=judge_of(parts), watched=self._is_in_directory)
+        self.finding = Finding(
+            self._contact,
+            self._ask_contact,
+            judge=judge_of(parts),
+            watched=self._is_in_directory,
+            near=self._contacts_near,
+        )
         self.finder: Finder = NetworkFinder(self.finding, me=self._own_candidate, read=self._candidate_of)
         self._publishing = Publishing(parts, self.finder)
         self.applications = Applications(
@@ -311,6 +317,10 @@ class Node:
 
     def _is_in_directory(self, node: NodeId) -> bool:
         return self.directory.record_of(node) is not None
+
+    def _contacts_near(self, key: int, count: int) -> Iterator[Contact]:
+        near = self.directory.near(key, count)
+        return (Contact(each.node, each.addresses) for each in near if each.dialable)
 
     # --- where this node is found, and as what
 

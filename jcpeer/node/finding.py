@@ -6,7 +6,7 @@ Finding.closest, record, publish → machine → send → Reach;  what peers say
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from itertools import count
 from typing import NoReturn, assert_never
 
@@ -55,6 +55,7 @@ class Finding:
         send: Say this to a node, dialling it there if need be; must neither block nor raise.
         judge: Which records are genuine, and which of two is the newer (`dht.records`).
         watched: Whether `gone` will tell when this member does no longer live.
+        near: So many who are said to be near a key: lookups begin with them, too.
     """
 
     def __init__(
@@ -64,8 +65,9 @@ class Finding:
         *,
         judge: Judge,
         watched: Callable[[NodeId], bool] = lambda node: False,
+        near: Callable[[int, int], Iterable[Contact]] = lambda key, count: (),
     ) -> None:
-        self.machine = Kademlia(me, judge, watched=watched)
+        self.machine = Kademlia(me, judge, watched=watched, near=near)
         self._send = send
         self._calls = count(1)
         self._waiting: dict[int, tuple[trio.Event, list[Found]]] = {}
