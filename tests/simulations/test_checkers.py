@@ -169,7 +169,7 @@ def test_who_is_missed_or_seen_though_gone_is_a_problem() -> None:
 def test_an_unsound_machine_is_a_problem() -> None:
     async def check(grid: SimulatedGrid) -> None:
         assert machine_problems(grid) == []
-        grid.nodes["b"].running.participation.machine._slots_used = 99
+        grid.nodes["b"].running.participation.machine._room.slots_used = 99
         assert [each.split(" is unsound")[0] for each in machine_problems(grid)] == ["b: its participant"]
 
     in_three_nodes(check)
