@@ -201,9 +201,9 @@ def _reasons(task: Task, prospects: Sequence[Prospect]) -> Iterator[str]:
     if not able:
         yield "no node has all that the task needs together"
         for need in selective:
-            yield f"{_of_all([each for each in records if need.met(each)], records)} {need.wanted}"
+            yield _of_all([each for each in records if need.met(each)], records, [need.wanted])
         return
-    head = f"{_of_all([each.record for each in able], records)} {_joined([each.wanted for each in selective])}"
+    head = _of_all([each.record for each in able], records, [each.wanted for each in selective])
     if not selective:
         head = f"{_counted(len(able), 'node')} could run it"
     taken: dict[str, list[NodeRecord]] = {}
@@ -219,8 +219,10 @@ def _reasons(task: Task, prospects: Sequence[Prospect]) -> Iterator[str]:
         yield f"{_listed([each.name for each in nodes])}: {reason if len(nodes) == 1 else _plural(reason)}"
 
 
-def _of_all(some: Sequence[NodeRecord], records: Sequence[NodeRecord]) -> str:
-    return f"{len(some)} of {_counted(len(records), 'node')}"
+def _of_all(some: Sequence[NodeRecord], records: Sequence[NodeRecord], wanted: Sequence[str]) -> str:
+    """ "1 of 4 nodes has 1 GPU", "2 of 4 nodes have 1 GPU"."""
+    said = _joined([_singular(each) for each in wanted] if len(some) == 1 else wanted)
+    return f"{len(some)} of {_counted(len(records), 'node')} {said}"
 
 
 def _quantified(reason: str, nodes: Sequence[NodeRecord], *, of: int) -> str:
@@ -248,6 +250,11 @@ _PLURALS = {
     "runs": "run",
     "takes": "take",
 }
+
+
+def _singular(wanted: str) -> str:
+    verb, _, rest = wanted.partition(" ")
+    return f"{'has' if verb == 'have' else verb + 's'} {rest}"
 
 
 def _counted(number: int, noun: str) -> str:

@@ -59,8 +59,8 @@ def test_several_things_that_no_node_has_are_all_said() -> None:
 def test_needs_that_each_have_a_node_but_none_has_together_are_told_with_how_many_have_them() -> None:
     assert explain(a_task(gpus=1, cost_max=2.0), NODES) == [
         "no node has all that the task needs together",
-        "1 of 3 nodes have 1 GPU",
-        "1 of 3 nodes cost at most 2",
+        "1 of 3 nodes has 1 GPU",
+        "1 of 3 nodes costs at most 2",
     ]
 
 

@@ -132,7 +132,7 @@ async def test_a_coordinator_that_cannot_be_dialled_works_with_those_it_can_dial
         await trio.sleep(30)
         session = home.client.session
         assert (await session.why(app, USE)).reasons == (
-            "1 of 4 nodes have 16 GiB of memory; "
+            "1 of 4 nodes has 16 GiB of memory; "
             "shy: cannot be dialled, and neither can the coordinator: so they are not connected",
         )
         assert not shy.running.participation.machine.engaged
