@@ -143,6 +143,12 @@ class ParticipantMachine:
         engagement = self._engagements.get(app)
         return engagement.attempts.get(name) if engagement else None
 
+    def has(self, app: AppId, name: AttemptName) -> bool:
+        """An attempt of this name is here, was here, or is looked after from here: there is no second one."""
+        engagement = self._engagements.get(app)
+        known = engagement is not None and (name in engagement.attempts or name in engagement.kept)
+        return known or name in self._relaying.in_hand(app)
+
     def coordinator_of(self, app: AppId) -> NodeId | None:
         engagement = self._engagements.get(app)
         return engagement.coordinator if engagement else None
@@ -287,7 +293,7 @@ class ParticipantMachine:
         effects: list[Effect] = []
         for order in assign.orders:
             name = name_of(order, assign.epoch)
-            if name in engagement.attempts or name in engagement.kept:
+            if self.has(assign.app, name):
                 continue
             if (lack := self._room.lack(order.needs)) is not None:
                 effects.append(Send(event.node, GivenBack(assign.app, (name,), lack)))
@@ -471,7 +477,7 @@ class ParticipantMachine:
             parent: AttemptName | None = None
             for order in hand.orders:
                 name = name_of(order, hand.epoch)
-                if name in engagement.attempts or name in engagement.kept:
+                if self.has(hand.app, name):
                     taken.append(name)  # said twice
                     continue
                 idle = min(self.slots_idle(), self._claims.room(hand.app))
@@ -482,6 +488,8 @@ class ParticipantMachine:
                     parent = self._reporting.keep_passed(
                         hand.app, engagement, hand.ancestors, sender=event.node, now_s=now_s
                     )
+                    if self.has(hand.app, name):
+                        continue  # handed over as done, and to be done
                 rights = Rights(order.rights, event.absent)
                 attempt = Attempt(
                     _without_rights(order), hand.epoch, now_s, "fetching", rights=rights, parent=parent, by_right=True

@@ -41,6 +41,9 @@ class Desk(Protocol):
     def queue_room(self) -> int:
         """How many slots' worth of attempts may still be queued here."""
 
+    def has(self, app: AppId, name: AttemptName) -> bool:
+        """Whether an attempt of this name is known here."""
+
     def begin(self, key: AttemptKey, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> list[Effect]:
         """Fetch what the attempt lacks and queue it: before all others of its application, or after them."""
 
@@ -73,7 +76,7 @@ class Relaying:
         ready: list[tuple[Task, AttemptName, Attempt]] = []
         for right in attempt.rights.after(attempt.order.task):
             order = order_after(outcome, right, coordinator=engagement.coordinator)
-            if order is not None:
+            if order is not None and not self._desk.has(app, name_of(order, attempt.epoch)):
                 successor = Attempt(
                     order,
                     attempt.epoch,
@@ -83,7 +86,9 @@ class Relaying:
                     parent=outcome.attempt,
                     by_right=True,
                 )
-                ready.append((right.task, name_of(order, attempt.epoch), successor))
+                name = name_of(order, attempt.epoch)
+                if all(name != each for _, each, _ in ready):
+                    ready.append((right.task, name, successor))
         if not ready:
             return []
         engagement.kept[outcome.attempt].successors.update((name, None) for _, name, _ in ready)

@@ -251,3 +251,20 @@ def test_a_hand_is_refused_without_room_without_trust_and_in_another_epoch() -> 
     drive = Driver()
     drive(called(APP, SECOND))
     assert drive(handed(order("b"))) == refusal
+
+
+def test_two_attempts_of_one_name_are_never_here() -> None:
+    """Or the slots of the first would never be free again."""
+    drive = at_work(root(follower("a")), slots=3)
+    drive.settle(assigned(AttemptOrder(TaskId("a"), 1, Command(("true",)))))
+    assert started(drive.settle(ran("root"))) == []
+    hand = Hand(
+        APP,
+        FIRST,
+        1,
+        COORDINATOR,
+        Signed(b"", b""),
+        (AttemptOrder(TaskId("b"), 1, Command(("true",))),),
+        (Passed(outcome("b"), None),),
+    )
+    assert started(drive.settle(Handed(BEN, hand, Header("app", 0.0, b"", user="user"), {}))) == []
