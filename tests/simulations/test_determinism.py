@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -17,7 +18,8 @@ SMALL = {
     "trace": (RECORDED, "--nodes", "3", "--cores", "2"),
     "contention": ("--nodes", "6", "--applications", "8", "--within-s", "60", "--seconds-max", "20", "--faults", "4"),
     "lookups": ("--nodes", "30", "--dead", "40", "--lookups", "100", "--together-max", "0"),
-    "join": ("--nodes", "40", "--sites", "3", "--how", "waves", "--lookups", "5"),
+    "dispatch": ("--nodes", "3", "--length", "10"),
+    "join": ("--nodes", "30", "--sites", "3", "--how", "waves", "--lookups", "5"),
     "placement": ("--nodes", "8", "--applications", "12", "--within-s", "20"),
 }
 
@@ -29,6 +31,13 @@ def found_in_process(scenario: str, *options: str, hash_seed: str) -> dict[str, 
     ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=120)
     assert ran.returncode == 0, ran.stdout + ran.stderr
     return dict(json.loads(ran.stdout))
+
+
+def test_no_scenario_is_left_out() -> None:
+    files = (Path(__file__).parents[2] / "simulations").glob("*.py")
+    assert {file.stem for file in files if '\nif __name__ == "__main__":' in file.read_text()} - {
+        "speed"
+    } == SMALL.keys()
 
 
 @pytest.mark.real
