@@ -52,8 +52,8 @@ from jcpeer.wire.requests import SeenNode
 Proof = Literal["refused", "silent", "left"]
 
 TELL_INTERVAL_S = 0.2
-"""Changes of load and slots within it are told as one; in a small grid a change of state is told at once."""
-TELL_INTERVAL_S_PER_MEMBER = 0.05
+"""What changes within it is told as one: each word of it is signed, and checked by everybody who hears it."""
+TELL_INTERVAL_S_PER_MEMBER = 0.25
 """The same in a large grid, so that what all tell together does not grow with its square."""
 PASS_ON_S = 0.2
 PASS_ON_S_MAX = 2.5
@@ -515,7 +515,7 @@ class Directory:
             effects = self._tell_change(now_s)
             self._pass_on_mine(now_s)
             return effects
-        if now_s >= self._told_s + self.tell_interval_s or (self._is_small and record.state != before.state):
+        if now_s >= self._told_s + self.tell_interval_s:
             return self._tell_change(now_s)
         return []  # the next tick after the interval tells it
 
