@@ -19,7 +19,7 @@ from jcpeer.work.policy import HouseRules, Opening
 
 log = structlog.get_logger()
 
-LOAD_S = 2.0
+LOAD_S = 4.0
 """Between looks at the machine's load."""
 CLOCK_S = 60.0
 """Between looks at the clock on the wall, which may be set, or change to summer time."""
