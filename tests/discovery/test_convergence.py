@@ -29,7 +29,7 @@ def agree(world: World, *, within_s: float) -> None:
     assert world.run_until(lambda: not world.differing(), within_s=within_s) < math.inf, world.differing()
 
 
-@pytest.mark.parametrize("seed", range(30))
+@pytest.mark.parametrize("seed", range(24))
 def test_after_a_restless_time_everybody_sees_those_who_live_and_nobody_else(seed: int) -> None:
     agree(restless(seed, nodes_max=40), within_s=60.0)
 
