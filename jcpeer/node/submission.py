@@ -151,8 +151,9 @@ class Submissions:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(look)
             nursery.start_soon(look_around)
-        if near is not None and not found and header.placement == "rdv":
-            found.extend(await self._ask_nearest(app, near))
+        if near is not None and not found:
+            with trio.move_on_after(math.inf if header.placement == "rdv" else LOOK_UP_S):
+                found.extend(await self._ask_nearest(app, near))
         if found:
             return found[0]
         if near is None:
