@@ -29,7 +29,7 @@ from jcpeer.dht.lookup import Lookup
 from jcpeer.dht.publishing import Publication, Publications
 from jcpeer.dht.records import Judge, Rank, Records, spell
 from jcpeer.dht.table import BUCKET_SIZE, Entry
-from jcpeer.dht.upkeep import Upkeep
+from jcpeer.dht.upkeep import MAX_S, Upkeep
 from jcpeer.errors import RemoteProtocolError
 from jcpeer.ids import KEY_BITS, NodeId
 from jcpeer.wire.messages import (
@@ -249,10 +249,12 @@ class Kademlia:
         *,
         watched: Callable[[NodeId], bool] = lambda node: False,
         near: Callable[[int, int], Iterable[Contact]] = lambda key, count: (),
+        quiet_s: float = MAX_S,
         bucket_size: int = BUCKET_SIZE,
     ) -> None:
         """`watched`: whether `Gone` will tell when this member, just met, does no longer live. `near`: so many who are
-        said to be near a key, by whoever else knows of nodes: lookups begin with them, too."""
+        said to be near a key, by whoever else knows of nodes: lookups begin with them, too. `quiet_s`: the longest time
+        between two beginnings anew."""
         self._watched = watched
         self._near = near
         self._me = Entry(me)
@@ -261,7 +263,7 @@ class Kademlia:
         self._book = Book(self._me, bucket_size=bucket_size)
         self.records = Records(self._me.long_id, judge)
         self.publications = Publications(bucket_size=bucket_size)
-        self._upkeep = Upkeep()
+        self._upkeep = Upkeep(max_s=quiet_s)
         self._alone = True
         self._searches: dict[int, _Search] = {}
         self._requests: dict[int, _Request] = {}

@@ -20,9 +20,10 @@ SEVERAL = 3
 
 
 class Upkeep:
-    """The times at which to begin anew."""
+    """The times at which to begin anew, `max_s` apart at most while all is quiet."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, max_s: float = MAX_S) -> None:
+        self._max_s = max_s
         self._due_s = math.inf
         self._mean_s = FIRST_S
         self._changes = 0
@@ -42,7 +43,7 @@ class Upkeep:
     def begun(self, now_s: float, drawn: float, *, last_loss_s: float) -> None:
         """It was time, and the next interval begins. `last_loss_s` is of those that are still missing."""
         quiet = self._changes == 0 and now_s > last_loss_s + MISSING_S
-        self._mean_s = min(2 * self._mean_s, MAX_S) if quiet else FIRST_S
+        self._mean_s = min(2 * self._mean_s, self._max_s) if quiet else FIRST_S
         self._changes = 0
         self._due_s = now_s + self._interval_s(drawn)
 

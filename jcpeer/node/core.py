@@ -93,6 +93,8 @@ log = structlog.get_logger()
 EVENTS_AT_ONCE_MAX = 200
 ALL_BY_KEY_MAX = 64
 """In a grid of so many all are offered to the table of keys; in a larger one it fills as nodes ask each other."""
+LOOK_AROUND_S = 1800.0
+"""In the space of keys, while nobody comes or goes: who is there the directory tells, and lookups begin with that."""
 HOUR_S = 3600.0
 UNCONNECTABLE = "cannot be dialled, and neither can the coordinator: so they are not connected"
 LEAVE_S = 3.0
@@ -149,6 +151,7 @@ class Node:
             judge=judge_of(parts),
             watched=self._is_in_directory,
             near=self._contacts_near,
+            quiet_s=LOOK_AROUND_S,
         )
         self.finder: Finder = NetworkFinder(self.finding, me=self._own_candidate, read=self._candidate_of)
         self._publishing = Publishing(parts, self.finder)

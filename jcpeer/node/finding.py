@@ -38,6 +38,7 @@ from jcpeer.dht.machine import (
 )
 from jcpeer.dht.records import Judge
 from jcpeer.dht.table import BUCKET_SIZE
+from jcpeer.dht.upkeep import MAX_S
 from jcpeer.ids import NodeId, short
 from jcpeer.node.alarm import Alarm
 from jcpeer.wire.messages import Contact, News, Signed
@@ -56,6 +57,7 @@ class Finding:
         judge: Which records are genuine, and which of two is the newer (`dht.records`).
         watched: Whether `gone` will tell when this member does no longer live.
         near: So many who are said to be near a key: lookups begin with them, too.
+        quiet_s: The longest time between two looks around while nothing changes.
     """
 
     def __init__(
@@ -66,8 +68,9 @@ class Finding:
         judge: Judge,
         watched: Callable[[NodeId], bool] = lambda node: False,
         near: Callable[[int, int], Iterable[Contact]] = lambda key, count: (),
+        quiet_s: float = MAX_S,
     ) -> None:
-        self.machine = Kademlia(me, judge, watched=watched, near=near)
+        self.machine = Kademlia(me, judge, watched=watched, near=near, quiet_s=quiet_s)
         self._send = send
         self._calls = count(1)
         self._waiting: dict[int, tuple[trio.Event, list[Found]]] = {}
