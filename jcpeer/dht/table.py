@@ -92,12 +92,11 @@ class Table(RoutingTable):  # type: ignore[misc]
                 return bucket.head()
             self.split_bucket(index)
 
-    def find_neighbors(self, node: Any, k: int | None = None, exclude: Node | None = None) -> list[Entry]:
-        """The nearest of the whole table, nearest first, without `exclude`."""
-        return self.nearest(node.long_id, k or self.ksize, exclude=exclude.id if exclude else None)
-
     def nearest(self, key: int, count: int, *, exclude: NodeId | None = None) -> list[Entry]:
-        """The `count` nodes of the table that are nearest to a key, nearest first."""
+        """The `count` nodes of the table that are nearest to a key, nearest first.
+
+        The package's `find_neighbors` stops at the first that it meets in the order of buckets, which are others.
+        """
         entries = [entry for entry in self if entry.id != exclude]
         return heapq.nsmallest(count, entries, key=lambda entry: entry.long_id ^ key)
 

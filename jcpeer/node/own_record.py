@@ -66,7 +66,8 @@ class OwnRecord:
                 await trio.sleep(LOAD_S)
 
     def show(self) -> None:
-        """Called at each step of what runs here: a change of state is told at once, of slots a little later."""
+        """Called at each step of what runs here. The directory hears of a new state at once, of slots a little later;
+        when others hear of it, it decides."""
         state, slots_used = self._doing()
         if state != self.record.state:
             self.refresh()

@@ -43,7 +43,7 @@ class Sight:
     ) -> None:
         self._parts = parts
         self._reach = reach
-        self._me = me
+        self._me = me.node
         self._known = known
         self._left = left
         self._published = published
@@ -67,7 +67,7 @@ class Sight:
 
     def others(self) -> Iterator[NodeRecord]:
         """Everybody in the directory but this node."""
-        return (each for each in self.directory.records() if each.node != self._me.node)
+        return (each for each in self.directory.records() if each.node != self._me)
 
     def name_of(self, node: NodeId) -> str:
         """What people call a node; the end of its id for one never met."""
@@ -101,7 +101,7 @@ class Sight:
         """Find nodes, and be found, in one more way."""
         assert self._nursery is not None, "the node runs"
         self._parts.discoveries.append(discovery)
-        discovery.announce(self._me)
+        discovery.announce(next(self.directory.records()))
         self._nursery.start_soon(self._take_sightings, discovery)
 
     def sighted(self, sighting: Sighting | Farewell) -> None:
@@ -129,7 +129,6 @@ class Sight:
             case found.Tell():
                 self._reach.send(effect.peer, effect.message)
             case found.Publish():
-                self._me = effect.record
                 for discovery in self._parts.discoveries:
                     discovery.announce(effect.record)
                 self._published()

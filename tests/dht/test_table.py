@@ -35,7 +35,7 @@ def test_nearest_are_exactly_those_of_the_whole_table(steps: list[tuple[bool, in
     assert len(inside) == len(table) == len(set(names(inside)))
     assert names(table.nearest(key, count)) == names(by_distance(key, inside)[:count])
     for each in inside[:5]:
-        assert names(table.find_neighbors(each, exclude=each)) == names(
+        assert names(table.nearest(each.long_id, 8, exclude=each.id)) == names(
             [other for other in by_distance(each.long_id, inside) if other is not each][:8]
         )
 

@@ -212,9 +212,6 @@ class MemoryWorld:
     def latency_of(self, source: NodeId, target: NodeId) -> Latency:
         return self._latency_s(source, target) if callable(self._latency_s) else self._latency_s
 
-    def cut_between(self, source: NodeId, target: NodeId) -> bool:
-        return self.cuts.between(source, target)
-
     def behind_firewall(self, node: NodeId) -> bool:
         return node in self._firewalls
 
