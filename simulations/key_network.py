@@ -26,12 +26,12 @@ from jcpeer.wire.messages import (
     Contact,
     FindNode,
     FoundNodes,
-    PeerMessage,
     Ping,
     Pong,
     RecordStored,
     StoreRecord,
 )
+from jcpeer.wire.peer import PeerMessage
 from simulations.key_world import JOIN_S, LATENCY_S, judge_by_number
 
 

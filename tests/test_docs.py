@@ -28,7 +28,7 @@ from jcpeer.cli import exits
 from jcpeer.cli.main import _WHERE, run
 from jcpeer.client import Handle
 from jcpeer.config import FLAGS, Config, load_config
-from jcpeer.wire import facts, messages, requests
+from jcpeer.wire import facts, peer, requests
 from tests.real_grid import real_grid
 
 ROOT = Path(__file__).parents[1]
@@ -238,7 +238,7 @@ def kinds(union: object) -> set[str]:
 
 def test_every_message_request_and_fact_has_its_row() -> None:
     table = {named(row[0])[0] for row in rows(PROTOCOL, "Message")}
-    assert table == {"Hello", "Turned"} | kinds(messages.PeerMessage)
+    assert table == {"Hello", "Turned"} | kinds(peer.PeerMessage)
     assert {named(row[0])[0] for row in rows(PROTOCOL, "Fact")} == kinds(facts.Fact)
     asked = {named(row[0])[0]: set(named(row[1])) for row in rows(PROTOCOL, "Request")}
     assert asked.keys() == kinds(requests.RequestBody) | kinds(requests.HomeRequest)

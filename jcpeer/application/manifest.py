@@ -19,6 +19,7 @@ from jcpeer.ids import KEY_BITS, AppId, NodeId, key_of
 OnFailure = Literal["finish", "stop"]
 Placement = Literal["local", "rdv"]
 Dispatch = Literal["assign", "grab", "relay"]
+Takeover = Literal["default", "quorum", "available"]
 
 POLICIES: Mapping[str, tuple[str, ...]] = {
     "on_failure": get_args(OnFailure),
@@ -48,20 +49,77 @@ class Header:
     """Where it lives: first with the submitter's node, or with the members closest to its key."""
     dispatch: Dispatch = "assign"
     """Who decides where a task runs: the coordinator, whoever takes an offer first, or who finished a parent."""
-    replicas: int = 1
+    replicas: int = 3
+    """How many journals are to be kept, the coordinator's included."""
+    takeover: Takeover = "default"
+    """What a replica needs to go on when the coordinator is lost: most of the others ("quorum"), or nobody
+    ("available"). The default is the former from three replicas on."""
+    inputs_stay: bool = False
+    """The submitter's node keeps the large inputs, and has to stay; otherwise replicas get copies first."""
     open_ended: bool = False
     """More batches may come for as long as the client lives (an executor): not a failure of patience."""
     labels: Mapping[str, str] = field(factory=dict)
     """What it is, for nodes whose owners take or refuse work by that."""
 
 
+QUORUM_SEATS_MIN = 3
+"""With fewer, a majority would be everybody: one loss would stop all."""
+
+
+@frozen
+class Seat:
+    """A place in a replica set: a node, and the very journal file that it keeps. An empty, restored or foreign file has
+    another name, and so no place."""
+
+    node: NodeId
+    journal: str
+
+
+@frozen
+class ReplicaSet:
+    """The nodes that keep an application's journal, in rank order. Sets are numbered from 0, the one that the submitter
+    signed, and each differs from the one before by one seat.
+
+    `quorum`: whatever is promised is on most of the seats, and most must agree to a takeover. Otherwise one suffices.
+    """
+
+    number: int
+    seats: tuple[Seat, ...]
+    quorum: bool
+
+    @property
+    def nodes(self) -> tuple[NodeId, ...]:
+        return tuple([each.node for each in self.seats])
+
+    @property
+    def enough(self) -> int:
+        """So many seats, for a promise (`ack`) as for a takeover (`votes`): `ack` + `votes` > seats where it counts."""
+        return len(self.seats) // 2 + 1 if self.quorum else 1
+
+    def seat_of(self, node: NodeId) -> Seat | None:
+        return next((each for each in self.seats if each.node == node), None)
+
+
 @frozen
 class Placed:
-    """The signed part of a submission: where the application lives, decided once by the submitter's node."""
+    """The signed part of a submission: where the application lives, decided once by the submitter's node.
+
+    `seats`: its first replica set, in rank order.
+    """
 
     app: AppId
     header: Header
-    replica_set: tuple[NodeId, ...]
+    seats: tuple[Seat, ...]
+
+    @property
+    def replica_set(self) -> tuple[NodeId, ...]:
+        return tuple([each.node for each in self.seats])
+
+    @property
+    def first_set(self) -> ReplicaSet:
+        takeover = self.header.takeover
+        enough = len(self.seats) >= QUORUM_SEATS_MIN
+        return ReplicaSet(0, self.seats, quorum=takeover == "quorum" or (takeover == "default" and enough))
 
 
 @frozen

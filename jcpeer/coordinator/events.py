@@ -16,12 +16,12 @@ from jcpeer.wire.messages import (
     Fetched,
     GivenBack,
     NodeRecord,
-    PeerMessage,
     Report,
     Signed,
     Started,
     Take,
 )
+from jcpeer.wire.peer import PeerMessage
 
 # --- events
 

@@ -15,7 +15,7 @@ from typing import Literal, assert_never
 
 from attrs import define, evolve, field, frozen
 
-from jcpeer.application.manifest import Batch, Header, Placed
+from jcpeer.application.manifest import Batch, Header, Placed, ReplicaSet
 from jcpeer.application.task import OutputOf, Task
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.codec import unpack
@@ -27,6 +27,8 @@ from jcpeer.wire.facts import (
     Failed,
     Finished,
     OutputLost,
+    Reconciled,
+    ReplicasChanged,
     Sealed,
     Submitted,
     TasksAdded,
@@ -110,7 +112,8 @@ class ApplicationState:
         self.app = AppId("")
         self.header = Header("", 0.0, b"")
         self.placed: Submitted | None = None
-        self.replica_set: tuple[NodeId, ...] = ()
+        self.replica_set = ReplicaSet(0, (), quorum=False)
+        """The latest, whether or not the change to it is committed."""
         self.epoch: Epoch | None = None
         self.last_index = 0
         self.tasks: dict[TaskId, TaskRecord] = {}
@@ -123,6 +126,7 @@ class ApplicationState:
         self.cancelled = False
         self.ended_at_s = 0.0
         self.takeovers = 0
+        self.reconciled: list[Reconciled] = []
         self.attempts = 0
         self.shares: dict[NodeId, NodeShare] = {}
         self.troubles: list[tuple[TaskId, PastAttempt]] = []
@@ -191,7 +195,7 @@ class ApplicationState:
             case Submitted():
                 placed = unpack(fact.placed.payload, Placed)
                 self.placed, self.app, self.header = fact, placed.app, placed.header
-                self.replica_set, self.epoch = placed.replica_set, entry.epoch
+                self.replica_set, self.epoch = placed.first_set, entry.epoch
                 return []
             case TasksAdded():
                 return self._add(batch or unpack(fact.batch.payload, Batch))
@@ -212,6 +216,12 @@ class ApplicationState:
             case TookOver():
                 self.epoch = fact.epoch
                 self.takeovers += 1
+                return []
+            case ReplicasChanged():
+                self.replica_set = fact.replica_set
+                return []
+            case Reconciled():
+                self.reconciled.append(fact)
                 return []
             case Ended():
                 self.ended, self.ended_at_s = fact.status, entry.at_s

@@ -28,7 +28,8 @@ from jcpeer.discovery.dialling import Dial, Dialling
 from jcpeer.discovery.sighting import Farewell, Sighting
 from jcpeer.ids import NodeId
 from jcpeer.net.events import DialFailed, PeerDown, PeerUp
-from jcpeer.wire.messages import Need, PeerMessage
+from jcpeer.wire.messages import Need
+from jcpeer.wire.peer import PeerMessage
 
 IDLE_S = 15.0
 """A lookup asks the same nodes several times within seconds, and a new connection costs a tenth of a second of CPU."""

@@ -11,7 +11,8 @@ from attrs import frozen
 
 from jcpeer.ids import NodeId
 from jcpeer.membership.certificates import Certificate
-from jcpeer.wire.messages import Hello, PeerMessage
+from jcpeer.wire.messages import Hello
+from jcpeer.wire.peer import PeerMessage
 
 PARTED = "nothing needed the connection"
 """Why a peer is down that parted."""

@@ -28,7 +28,7 @@ import trio
 
 from jcpeer.ids import NodeId
 from jcpeer.net.events import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
-from jcpeer.wire.messages import PeerMessage
+from jcpeer.wire.peer import PeerMessage
 
 __all__ = [
     "ByteStream",

@@ -66,7 +66,6 @@ from jcpeer.wire.messages import (
     NodeState,
     NotNeeded,
     Offer,
-    PeerMessage,
     Ping,
     Pong,
     Probe,
@@ -85,6 +84,7 @@ from jcpeer.wire.messages import (
     Withdraw,
     Yield,
 )
+from jcpeer.wire.peer import PeerMessage
 from jcpeer.work.events import NotReached, Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 

@@ -56,7 +56,7 @@ class Publishing:
             epoch=host.machine.epoch,
             coordinator=self._parts.identity.node,
             name=self._parts.name,
-            replica_set=state.replica_set,
+            replica_set=state.replica_set.nodes,
             placed=state.placed.placed,
             lifetime_s=LIFETIME_S,
             sequence=self._sequence,

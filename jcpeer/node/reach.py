@@ -31,7 +31,8 @@ from jcpeer.errors import NoWayError, UnreachableError
 from jcpeer.ids import NodeId, short
 from jcpeer.net.network import ByteStream, Network, NetworkEvent, PeerDown, PeerUp, Received, StreamHandler
 from jcpeer.node.alarm import Alarm
-from jcpeer.wire.messages import Heartbeat, Need, NodeRecord, PeerMessage
+from jcpeer.wire.messages import Heartbeat, Need, NodeRecord
+from jcpeer.wire.peer import PeerMessage
 
 log = structlog.get_logger()
 

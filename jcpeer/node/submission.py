@@ -16,7 +16,7 @@ import structlog
 import trio
 from attrs import define, evolve, field
 
-from jcpeer.application.manifest import Batch, Header, Placed, Seal, application_key
+from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat, application_key
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import JcpeerError, RequestError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId, app_key, digest_of
@@ -158,10 +158,10 @@ class Submissions:
             return found[0]
         if near is None:
             raise UnreachableError(f"the nodes closest to {header.name} were not found in time: try again")
-        replica_set = self._chosen(app, header, near)
-        if not replica_set:
+        seats = self._chosen(app, header, near)
+        if not seats:
             raise RequestError(nobody_eligible(header, near.candidates))
-        return self._signed(Placed(app, header, replica_set))
+        return self._signed(Placed(app, header, seats))
 
     async def _near(self, app: AppId, header: Header) -> Nearest | None:
         """As many of the members nearest to the key as are needed to choose among them; None where they were not found
@@ -181,9 +181,9 @@ class Submissions:
                 return near
             count *= 4
 
-    def _chosen(self, app: AppId, header: Header, near: Nearest) -> tuple[NodeId, ...]:
+    def _chosen(self, app: AppId, header: Header, near: Nearest) -> tuple[Seat, ...]:
         size = max(SET_SIZE, header.replicas)
-        return choose(app_key(app), header, near.candidates, me=self._me(), size=size).replica_set
+        return choose(app_key(app), header, near.candidates, me=self._me(), size=size).seats
 
     async def _ask_nearest(self, app: AppId, near: Nearest) -> list[Signed]:
         """A node that was the closest when the application was handed over before may no longer be, or no record of it

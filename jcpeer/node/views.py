@@ -89,7 +89,7 @@ class Views:
             placement=state.header.placement,
             dispatch=state.header.dispatch,
             labels=state.header.labels,
-            replica_set=tuple(self._named(each) for each in state.replica_set),
+            replica_set=tuple(self._named(each) for each in state.replica_set.nodes),
         )
 
     def progress(self) -> Progress:

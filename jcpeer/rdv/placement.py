@@ -14,7 +14,7 @@ from collections.abc import Callable, Sequence
 
 from attrs import frozen
 
-from jcpeer.application.manifest import Header, Placed, application_key
+from jcpeer.application.manifest import Header, Placed, Seat, application_key
 from jcpeer.errors import MembershipError, RemoteProtocolError
 from jcpeer.ids import Epoch, NodeId, app_key, node_key
 from jcpeer.membership.certificates import CLOCK_TOLERANCE_S, TO_COORDINATE, TO_SUBMIT, Certificate, grants
@@ -43,14 +43,22 @@ class Candidate:
     def node(self) -> NodeId:
         return self.certificate.node
 
+    @property
+    def seat(self) -> Seat:
+        return Seat(self.node, self.record.journal)
+
 
 @frozen
 class Choice:
     """A replica set in rank order, empty where nobody is eligible. `settled`: candidates from further away would not
     change it."""
 
-    replica_set: tuple[NodeId, ...]
+    seats: tuple[Seat, ...]
     settled: bool
+
+    @property
+    def replica_set(self) -> tuple[NodeId, ...]:
+        return tuple([each.node for each in self.seats])
 
 
 def objection(candidate: Candidate, *, submitted_s: float) -> str:
@@ -83,7 +91,7 @@ def choose(key: int, header: Header, candidates: Sequence[Candidate], *, me: Can
     first = _own_place(header, eligible, me)
     chosen, varied = _spread(eligible, first, size)
     rest = sorted((each for each in chosen if each not in first), key=lambda each: node_key(each.node) ^ key)
-    return Choice(tuple(each.node for each in (*first, *rest)), settled=varied)
+    return Choice(tuple(each.seat for each in (*first, *rest)), settled=varied)
 
 
 def _own_place(header: Header, eligible: Sequence[Candidate], me: Candidate) -> list[Candidate]:

@@ -18,7 +18,7 @@ from cattrs.preconf.msgpack import MsgpackConverter
 from cattrs.preconf.msgpack import make_converter as make_msgpack_converter
 
 from jcpeer.errors import LocalProtocolError, RemoteProtocolError
-from jcpeer.wire import messages, requests
+from jcpeer.wire import messages, peer, requests
 
 T = TypeVar("T")
 
@@ -182,7 +182,7 @@ def _by_name(*unions: Any) -> dict[str, type]:
     return {kind.__name__: kind for union in unions for kind in typing.get_args(union)}
 
 
-PEER_KINDS = _by_name(messages.PeerMessage) | {"Hello": messages.Hello, "Turned": messages.Turned}
+PEER_KINDS = _by_name(peer.PeerMessage) | {"Hello": messages.Hello, "Turned": messages.Turned}
 CLIENT_KINDS = {"Request": requests.Request, "Abandon": requests.Abandon, "Reply": requests.Reply}
 
 

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 from attrs import frozen
 
-from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
+from jcpeer.application.manifest import ReplicaSet
+from jcpeer.ids import AppId, AttemptName, Epoch, NodeId, TaskId
+from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Outcome, Signed
 
 
@@ -78,9 +80,39 @@ class Cancelled:
 
 @frozen
 class TookOver:
-    """A new reign; every later entry of the journal has its epoch."""
+    """A new reign; every later entry of the journal has its epoch. What was adopted counts as acknowledged once this is
+    on `ack` journals.
+
+    `mandate` is that of the reign, None where the only journal is its coordinator's own; `predecessor` is who was lost,
+    `after_s` how long before, as far as the successor knows.
+    """
 
     epoch: Epoch
+    mandate: Mandate | None = None
+    predecessor: NodeId | None = None
+    after_s: float = 0.0
+
+
+@frozen
+class ReplicasChanged:
+    """The next replica set. It commits in the one before; later entries count in this one.
+
+    `statement` is the coordinator's own signed `mandates.Seated`, `last` what proves the set before this one.
+    """
+
+    replica_set: ReplicaSet
+    statement: Signed
+    last: tuple[Signed, ...] = ()
+
+
+@frozen
+class Reconciled:
+    """Two nodes had coordinated without each other (`available`). Of what `node` had journalled meanwhile these ran
+    twice, and of these another result had been shown."""
+
+    node: NodeId
+    twice: tuple[TaskId, ...]
+    changed: tuple[TaskId, ...]
 
 
 @frozen
@@ -90,7 +122,20 @@ class Ended:
     status: str
 
 
-Fact = Submitted | TasksAdded | Sealed | Finished | Failed | AttemptLost | OutputLost | Cancelled | TookOver | Ended
+Fact = (
+    Submitted
+    | TasksAdded
+    | Sealed
+    | Finished
+    | Failed
+    | AttemptLost
+    | OutputLost
+    | Cancelled
+    | TookOver
+    | ReplicasChanged
+    | Reconciled
+    | Ended
+)
 
 
 @frozen
@@ -101,3 +146,17 @@ class Entry:
     index: int
     at_s: float
     fact: Fact
+
+
+@frozen
+class Tombstone:
+    """What stays of an application that was forgotten: late votes and submissions are answered with it. Times are
+    seconds since 1970."""
+
+    app: AppId
+    name: str
+    user: str
+    status: str
+    ended_at_s: float
+    buried_at_s: float
+    epoch: Epoch

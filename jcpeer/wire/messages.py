@@ -121,6 +121,8 @@ class NodeRecord:
     dialable: bool = True
     """Others can connect to it; False once it was found that they cannot."""
     policy: Policy = Policy()
+    journal: str = ""
+    """The name of the journal file in which it would keep copies for others."""
 
 
 @frozen
@@ -674,49 +676,3 @@ class Answer:
     call: int
     reply: bytes
     last: bool
-
-
-PeerMessage = (
-    Heartbeat
-    | Goodbye
-    | Need
-    | Gossip
-    | TryDial
-    | TriedDial
-    | CallBack
-    | Compare
-    | Known
-    | Wanted
-    | Ping
-    | Pong
-    | FindNode
-    | FoundNodes
-    | StoreRecord
-    | RecordStored
-    | Recruit
-    | Assign
-    | Vouched
-    | Withdraw
-    | CancelAttempts
-    | Acknowledge
-    | ClaimRefused
-    | Offer
-    | Gone
-    | Yield
-    | Release
-    | Confirm
-    | Decline
-    | Engaged
-    | Take
-    | Started
-    | Report
-    | GivenBack
-    | Fetched
-    | Probe
-    | ProbeAnswer
-    | NotNeeded
-    | Hand
-    | Taken
-    | Ask
-    | Answer
-)

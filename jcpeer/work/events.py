@@ -21,7 +21,6 @@ from jcpeer.wire.messages import (
     Offer,
     OrderedInput,
     Outcome,
-    PeerMessage,
     Policy,
     Probe,
     ProbeAnswer,
@@ -31,6 +30,7 @@ from jcpeer.wire.messages import (
     Withdraw,
     Yield,
 )
+from jcpeer.wire.peer import PeerMessage
 
 # --- events
 

@@ -11,7 +11,7 @@ from functools import partial
 
 from attrs import evolve
 
-from jcpeer.application.manifest import Batch, Header, Placed, Seal
+from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat
 from jcpeer.application.task import Needs, Task, Timed
 from jcpeer.coordinator import events as coordinator_events
 from jcpeer.coordinator.events import BatchAdded, Collected, Committed, Heard, NodeSeen, Quiet, SealReceived, Tick
@@ -19,7 +19,8 @@ from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AppId, NodeId, TaskId
 from jcpeer.wire.facts import Submitted
-from jcpeer.wire.messages import Assign, Outcome, PeerMessage, Recruit
+from jcpeer.wire.messages import Assign, Outcome, Recruit
+from jcpeer.wire.peer import PeerMessage
 from jcpeer.work import events as work
 from jcpeer.work.participant import ParticipantMachine
 from tests.coordinator.little_world import record_of, unsigned
@@ -70,7 +71,7 @@ class CrowdedWorld:
         header = Header(name, 0.0, b"", user=user)
         machine = Coordinator(ApplicationState(), me=NodeId(name), now_s=self.now_s, clock_s=0.0)
         running = self.applications[app] = Running(app, header, machine)
-        placed = unsigned(Placed(app, header, (NodeId(name),)))
+        placed = unsigned(Placed(app, header, (Seat(NodeId(name), ""),)))
         self._perform(running, machine.open(Submitted(placed), now_s=self.now_s))
         known = list(self.nodes)
         first = len(self.applications) % len(known)  # nobody sees the grid in another's order

@@ -12,7 +12,7 @@ from collections.abc import Callable, Collection, Sequence
 
 from attrs import evolve
 
-from jcpeer.application.manifest import Batch, Dispatch, Header, OnFailure, Placed, Seal
+from jcpeer.application.manifest import Batch, Dispatch, Header, OnFailure, Placed, Seal, Seat
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.coordinator import events as coordinator_events
 from jcpeer.coordinator.events import BatchAdded, Committed, Heard, NodeLost, NodeSeen, Quiet, SealReceived, Tick
@@ -31,13 +31,13 @@ from jcpeer.wire.messages import (
     OrderedInput,
     Outcome,
     Output,
-    PeerMessage,
     Probe,
     ProbeAnswer,
     Recruit,
     Signed,
     Taken,
 )
+from jcpeer.wire.peer import PeerMessage
 from jcpeer.work import events as work
 from jcpeer.work.participant import ParticipantMachine
 
@@ -115,7 +115,7 @@ class LittleWorld:
         self.cancelled: set[TaskId] = set()
         self.header = evolve(HEADER, on_failure=on_failure, dispatch=dispatch)
         self.machine = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
-        placed = unsigned(Placed(APP, self.header, (ME,)))
+        placed = unsigned(Placed(APP, self.header, (Seat(ME, ""),)))
         self._perform(self.machine.open(Submitted(placed), now_s=0.0))
         for index in range(nodes):
             self.join(NodeId(f"node{index}"), slots=slots)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from attrs import evolve
 
-from jcpeer.application.manifest import Batch, Header, Placed, Seal
+from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat
 from jcpeer.application.task import Needs, Task, Timed
 from jcpeer.coordinator.events import BatchAdded, Effect, Event, Heard, NodeSeen, Quiet, SealReceived, SendOrders, Tick
 from jcpeer.coordinator.machine import Coordinator
@@ -55,7 +55,7 @@ class Grid:
         self.now_s = 0.0
         self.header = Header("application", 0.0, b"", user="user")
         self.machine = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
-        self.machine.open(Submitted(unsigned(Placed(APP, self.header, (ME,)))), now_s=0.0)
+        self.machine.open(Submitted(unsigned(Placed(APP, self.header, (Seat(ME, ""),)))), now_s=0.0)
         self.nodes = [NodeId(f"node{number:03}") for number in range(nodes)]
         for node in self.nodes:
             self.machine.handle(NodeSeen(record_of(node)), now_s=0.0)

@@ -6,7 +6,7 @@ import math
 
 from attrs import evolve
 
-from jcpeer.application.manifest import Batch, Header, Placed, Seal
+from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat
 from jcpeer.application.task import BlobRef, Command, Input, OutputOf, Task
 from jcpeer.coordinator.events import (
     BatchAdded,
@@ -63,7 +63,7 @@ class Application:
         self.facts: list[Fact] = []
         self.effects: list[Effect] = []
         self.coordinator = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
-        placed = unsigned(Placed(APP, header or Header("app", 0.0, b"", user="user"), (ME,)))
+        placed = unsigned(Placed(APP, header or Header("app", 0.0, b"", user="user"), (Seat(ME, ""),)))
         self._note(self.coordinator.open(Submitted(placed), now_s=0.0))
         self.add(0, *tasks)
         if sealed:

@@ -22,7 +22,8 @@ from jcpeer.discovery.directory import Directory
 from jcpeer.discovery.sighting import Sighting
 from jcpeer.ids import NodeId
 from jcpeer.net.events import PARTED, DialFailed, NetworkEvent, PeerDown, PeerUp, Proof, Received
-from jcpeer.wire.messages import Need, NodeRecord, PeerMessage
+from jcpeer.wire.messages import Need, NodeRecord
+from jcpeer.wire.peer import PeerMessage
 from tests.discovery.people import GRID, checked, record_of, signed, up_of
 
 SILENCE_S = 3.0

@@ -3,7 +3,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from jcpeer.application.manifest import Header, Placed, Seal
+from jcpeer.application.manifest import Header, Placed, Seal, Seat
 from jcpeer.errors import MembershipError
 from jcpeer.ids import AppId
 from jcpeer.membership.member import MemoryGrid
@@ -24,7 +24,7 @@ def test_a_signed_value_comes_back_with_its_signer() -> None:
 
 
 def test_a_placement_is_signed_whole() -> None:
-    placed = Placed(AppId("1" * 40), Header("demo", 1.5, b"nonce"), (NODE.node,))
+    placed = Placed(AppId("1" * 40), Header("demo", 1.5, b"nonce"), (Seat(NODE.node, ""),))
     assert open_signed(sign(placed, NODE, CHAIN), Placed, root=GRID.root, now_s=0)[0] == placed
 
 

@@ -18,7 +18,8 @@ import trio
 from jcpeer.errors import UnreachableError
 from jcpeer.ids import NodeId
 from jcpeer.net.network import ByteStream, DialFailed, Network, NetworkEvent, PeerDown, PeerUp, Received
-from jcpeer.wire.messages import Answer, Ask, Heartbeat, PeerMessage
+from jcpeer.wire.messages import Answer, Ask, Heartbeat
+from jcpeer.wire.peer import PeerMessage
 
 PATIENCE_S = 15.0
 """No test needs it: it makes a hang a failure."""

@@ -8,7 +8,7 @@ from attrs import evolve
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
-from jcpeer.application.manifest import Placed
+from jcpeer.application.manifest import Placed, Seat
 from jcpeer.application.task import BlobRef, Input, Task, Timed
 from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import AppId, NodeId, TaskId, digest_of
@@ -81,7 +81,7 @@ async def test_one_user_opens_only_so_many_applications_on_a_node_of_another(
         refused = []
         for _ in range(30):
             header = evolve(there.grid.header("flood", placement="rdv"), user="mallory")
-            placed = Placed(key_of(header, "mallory"), header, (b.id,))
+            placed = Placed(key_of(header, "mallory"), header, (Seat(b.id, ""),))
             signed = sign(placed, m.identity, m.running.parts.standing.membership.chain)
             try:
                 await m.running.elsewhere.request(b.id, Host(signed))

@@ -14,7 +14,7 @@ from attrs import define, evolve
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
-from jcpeer.application.manifest import Header, Placed, application_key
+from jcpeer.application.manifest import Header, Placed, Seat, application_key
 from jcpeer.application.task import BlobRef, Input, Task, Timed
 from jcpeer.config import Config
 from jcpeer.errors import RequestError, UnreachableError
@@ -297,7 +297,7 @@ async def test_a_forged_placement_is_refused_by_its_home(autojump_clock: MockClo
         await trio.sleep(3)
         eve, a, b = (there.grid.nodes[each] for each in ("eve", "a", "b"))
         header = evolve(there.header("b"), user="user")
-        good = Placed(key_of(header), header, (b.id,))
+        good = Placed(key_of(header), header, (Seat(b.id, ""),))
 
         async def refusal(of: SimulatedNode, placed: Placed) -> str:
             parts = of.running.parts
@@ -308,11 +308,13 @@ async def test_a_forged_placement_is_refused_by_its_home(autojump_clock: MockClo
 
         assert "signed by a node of 'eve'" in await refusal(eve, good)
         assert "not that of the application's header" in await refusal(a, evolve(good, app=AppId("1" * 40)))
-        assert "live on another node" in await refusal(a, evolve(good, replica_set=(a.id, b.id)))
+        assert "live on another node" in await refusal(a, evolve(good, seats=(Seat(a.id, ""), Seat(b.id, ""))))
         crooked = closest_set(app_key(good.app), (a.id, there.grid.nodes["c"].id), k=2)[::-1]
-        assert "order of distance" in await refusal(a, evolve(good, replica_set=(b.id, *crooked)))
+        assert "order of distance" in await refusal(
+            a, evolve(good, seats=tuple(Seat(each, "") for each in (b.id, *crooked)))
+        )
         early = evolve(header, submitted_s=-1e9)
-        assert "cannot be submitted at" in await refusal(a, Placed(key_of(early), early, (b.id,)))
+        assert "cannot be submitted at" in await refusal(a, Placed(key_of(early), early, (Seat(b.id, ""),)))
         assert there.homes() == []
 
 

@@ -15,7 +15,8 @@ from jcpeer.ids import NodeId
 from jcpeer.net.events import DialFailed, Received
 from jcpeer.net.network import Network
 from jcpeer.node.reach import STREAM_S, Reach
-from jcpeer.wire.messages import Compare, Heartbeat, Need, PeerMessage
+from jcpeer.wire.messages import Compare, Heartbeat, Need
+from jcpeer.wire.peer import PeerMessage
 from tests.discovery.people import address, node, record, up
 
 HELLO = Compare("hello")

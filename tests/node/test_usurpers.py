@@ -23,7 +23,6 @@ from jcpeer.wire.messages import (
     AttemptOrder,
     Hand,
     OrderedInput,
-    PeerMessage,
     Probe,
     Recruit,
     Release,
@@ -31,6 +30,7 @@ from jcpeer.wire.messages import (
     Signed,
     Vouched,
 )
+from jcpeer.wire.peer import PeerMessage
 from simulations.grid import Place, SimulatedGrid, SimulatedNode, open_grid
 from tests.node.test_placement import Nodes
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from attrs import evolve
 
-from jcpeer.application.manifest import Header, Placed, application_key
+from jcpeer.application.manifest import Header, Placed, Seat, application_key
 from jcpeer.ids import NodeId
 from jcpeer.membership.certificates import EVERY_RIGHT
 from jcpeer.membership.member import MemoryGrid
@@ -59,4 +59,4 @@ def signed_by(name: str, value: object, *, user: str = "ada", rights: tuple[str,
 
 def placed(*replica_set: NodeId, of: Header | None = None) -> Placed:
     of = of or header()
-    return Placed(application_key(of, pack(of)), of, replica_set)
+    return Placed(application_key(of, pack(of)), of, tuple(Seat(each, "") for each in replica_set))

@@ -16,7 +16,7 @@ from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId, TaskId, digest_of
 from jcpeer.net.network import ByteStream, NetworkEvent, StreamHandler
 from jcpeer.wire.codec import decode, encode
-from jcpeer.wire.messages import PeerMessage
+from jcpeer.wire.peer import PeerMessage
 from jcpeer.wire.streams import OPENING_KINDS, GetBlob, Here, NotHere, ReadLog
 from jcpeer.work.blobs import BlobStore
 from jcpeer.work.transfer import Transfer

@@ -53,7 +53,8 @@ from jcpeer.net.network import (
     StreamHandler,
 )
 from jcpeer.wire.codec import decode, encode
-from jcpeer.wire.messages import Heartbeat, Hello, PeerMessage, Turned
+from jcpeer.wire.messages import Heartbeat, Hello, Turned
+from jcpeer.wire.peer import PeerMessage
 
 HANDSHAKE_S = 4.0
 """From its acceptance to both `Hello`s; whoever has not said who it is by then is closed. In a flood acceptance and

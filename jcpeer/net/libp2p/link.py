@@ -23,7 +23,8 @@ from jcpeer.net.libp2p.addresses import Endpoint, format_address, is_loopback, p
 from jcpeer.net.libp2p.secured import FRAME_BYTES, Stream, Streams
 from jcpeer.net.libp2p.sockets import is_here
 from jcpeer.wire.codec import FRAME_BYTES_MAX, PEER_KINDS, FrameReader, decode, encode
-from jcpeer.wire.messages import Goodbye, Heartbeat, Hello, PeerMessage
+from jcpeer.wire.messages import Goodbye, Heartbeat, Hello
+from jcpeer.wire.peer import PeerMessage
 
 READ_BYTES = 128 * 1024
 WRITE_S = 5.0

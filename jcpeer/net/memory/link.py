@@ -11,7 +11,8 @@ from jcpeer.net.memory.path import Path
 from jcpeer.net.memory.stream import MemoryStream, open_pair
 from jcpeer.net.memory.way import Way
 from jcpeer.wire.codec import HEADER_BYTES, PEER_KINDS, decode, encode
-from jcpeer.wire.messages import Goodbye, PeerMessage
+from jcpeer.wire.messages import Goodbye
+from jcpeer.wire.peer import PeerMessage
 
 if TYPE_CHECKING:
     from jcpeer.net.memory.dial import Dial

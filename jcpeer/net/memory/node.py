@@ -20,7 +20,8 @@ from jcpeer.net.memory.link import End, Link
 from jcpeer.net.memory.path import Path
 from jcpeer.net.memory.stream import MemoryStream
 from jcpeer.net.network import ByteStream, StreamHandler
-from jcpeer.wire.messages import Goodbye, Hello, PeerMessage
+from jcpeer.wire.messages import Goodbye, Hello
+from jcpeer.wire.peer import PeerMessage
 
 if TYPE_CHECKING:
     from jcpeer.net.memory.world import MemoryWorld

@@ -1,0 +1,223 @@
+"""What the replicas of an application say to each other: its journal as it grows, votes, and what became of it.
+
+All of it concerns one application, and most of it one epoch of it: what comes with a lower epoch than the receiver has
+seen is refused, and a higher one is obeyed only after its `Reign`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from attrs import field, frozen
+
+from jcpeer.application.task import BlobRef
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.wire.facts import Entry
+from jcpeer.wire.mandates import Mandate
+from jcpeer.wire.messages import Outcome, Signed
+
+
+@frozen
+class Reign:
+    """I coordinate this application in this epoch: before all else of the epoch to each node that it concerns, and to a
+    replica on each new connection.
+
+    `placed` is a signed `manifest.Placed`; `mandate` is there from the second epoch on. `invited`: the receiver is to
+    become a replica, if it will; until it is one it only gets the journal.
+    """
+
+    app: AppId
+    epoch: Epoch
+    placed: Signed
+    mandate: Mandate | None = None
+    invited: bool = False
+
+
+@frozen
+class AppendEntries:
+    """Entries that follow the one at `after_index`, which has `after_epoch` (None at the beginning).
+
+    `blobs` are small ones that came with them; everything up to `committed` is on `ack` journals. Answered by `Kept`,
+    once it is on the disk, or by `Differs`. (Ongaro 2014, section 3.5.)
+    """
+
+    app: AppId
+    epoch: Epoch
+    after_index: int
+    after_epoch: Epoch | None
+    entries: tuple[Entry, ...] = ()
+    blobs: Mapping[Digest, bytes] = field(factory=dict)
+    committed: int = 0
+
+
+@frozen
+class Kept:
+    """My journal agrees with yours up to this index, and has it on the disk.
+
+    `seated`: signed statements about sets that are younger than the one which your mandate proves.
+    """
+
+    app: AppId
+    epoch: Epoch
+    journal: str
+    index: int
+    seated: tuple[Signed, ...] = ()
+
+
+@frozen
+class Differs:
+    """My journal does not have the entry that yours follow: try again after this index, at most."""
+
+    app: AppId
+    epoch: Epoch
+    journal: str
+    after_index: int
+
+
+@frozen
+class NoSeat:
+    """I have no journal of that name: the seat that you take for mine is empty."""
+
+    app: AppId
+    epoch: Epoch
+    journal: str
+
+
+@frozen
+class AskVote:
+    """May I coordinate in this epoch? With `pre` nothing is promised. Answered by `VoteAnswer`."""
+
+    app: AppId
+    epoch: Epoch
+    pre: bool
+    placed: Signed
+
+
+@frozen
+class VoteAnswer:
+    """Yes or no, why not, and how far the sender's journal goes. `vote` is a signed `mandates.Vote`, `seated` as in
+    `Kept`; `highest` is the highest epoch that the sender has promised or seen."""
+
+    app: AppId
+    epoch: Epoch
+    pre: bool
+    granted: bool
+    journal: str
+    last_index: int = 0
+    last_epoch: Epoch | None = None
+    highest: Epoch | None = None
+    why: str = ""
+    vote: Signed | None = None
+    seated: tuple[Signed, ...] = ()
+
+
+@frozen
+class WantEntries:
+    """You voted for me in this epoch, and your journal goes further: send what follows this entry, if yours has it.
+    Answered by `AppendEntries` of that epoch, one after another up to the end of the journal, or by `Differs`."""
+
+    app: AppId
+    epoch: Epoch
+    after_index: int
+    after_epoch: Epoch | None
+
+
+@frozen
+class UnderwayAttempt:
+    attempt: AttemptName
+    node: NodeId
+
+
+@frozen
+class Underway:
+    """Attempts that were given to participants, and attempts that are so no longer: for whoever takes over. What gets
+    lost of it is missing, no more."""
+
+    app: AppId
+    epoch: Epoch
+    given: tuple[UnderwayAttempt, ...] = ()
+    ended: tuple[AttemptName, ...] = ()
+    whole: bool = False
+    """What was said before counts no more."""
+
+
+@frozen
+class Retired:
+    """I no longer coordinate, and `successor` is to go on; the others are not to wait for me."""
+
+    app: AppId
+    epoch: Epoch
+    successor: NodeId
+
+
+@frozen
+class GiveUpSeat:
+    """I am about to leave: find another in my place. Answered by a set without me, or not at all."""
+
+    app: AppId
+
+
+@frozen
+class KeepBlobs:
+    """Fetch these and keep them until the application needs them no more. Answered by `Fetched`, in parts."""
+
+    app: AppId
+    epoch: Epoch
+    blobs: tuple[BlobRef, ...]
+    holders: tuple[NodeId, ...]
+
+
+@frozen
+class RanThere:
+    """An outcome that was journalled in another branch of the application's history, and where it ran."""
+
+    outcome: Outcome
+    node: NodeId
+
+
+@frozen
+class Diverged:
+    """What my journal has beyond the point where it agrees with yours, as far as it may still be of use: both of us
+    coordinated, each without the other. Answered by `DivergedTaken`; then it is dropped here.
+
+    `cancelled` names tasks, or with None the application; `last` marks the last part.
+    """
+
+    app: AppId
+    epoch: Epoch
+    outcomes: tuple[RanThere, ...]
+    cancelled: tuple[TaskId | None, ...]
+    last: bool = True
+
+
+@frozen
+class DivergedTaken:
+    app: AppId
+    epoch: Epoch
+
+
+@frozen
+class Buried:
+    """The application ended, and nothing is kept of it here but this: a packed `facts.Tombstone`."""
+
+    app: AppId
+    tombstone: bytes
+
+
+ReplicaMessage = (
+    Reign
+    | AppendEntries
+    | Kept
+    | Differs
+    | NoSeat
+    | AskVote
+    | VoteAnswer
+    | WantEntries
+    | Underway
+    | Retired
+    | GiveUpSeat
+    | KeepBlobs
+    | Diverged
+    | DivergedTaken
+    | Buried
+)
