@@ -16,7 +16,7 @@ import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import attrs
 from attrs import field, frozen
@@ -65,6 +65,9 @@ class Config:
     """Blobs of running applications are never dropped for it; a 300 MiB input must fit with room to spare."""
     results_kept_s: float = 7 * 24 * 3600.0
     """How long an ended application's results and journal stay; a week bridges a holiday."""
+    durability: Literal["process", "disk"] = "process"
+    """What an acknowledgement survives without the help of other nodes: the end of the process costs nothing, that of
+    the machine an fsync for each group of entries. With copies on other machines the former is enough."""
     heartbeat_s: float = 0.5
     """Idle upkeep is one small frame a peer; half a second lets silence be noticed well within 3 s."""
     silence_s: float = 3.0
@@ -287,6 +290,12 @@ def _positive_duration(value: object) -> float:
     return seconds
 
 
+def _durability(value: object) -> str:
+    if value not in ("process", "disk"):
+        raise ValueError(f'{value!r:.60} is neither "process" nor "disk"')
+    return str(value)
+
+
 def _texts(value: object) -> list[str]:
     """A list; text is a list with commas between."""
     if isinstance(value, str):
@@ -367,6 +376,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "share_half_life_s": _positive_duration,
     "store_bytes_max": _positive_size,
     "results_kept_s": _positive_duration,
+    "durability": _durability,
     "heartbeat_s": _positive_duration,
     "silence_s": _positive_duration,
     "redial_s": _positive_duration,

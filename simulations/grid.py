@@ -13,7 +13,8 @@ from jcpeer.application.manifest import Header
 from jcpeer.client.async_grid import AsyncGrid
 from jcpeer.config import Config
 from jcpeer.discovery.sighting import Sighting
-from jcpeer.ft.journal import MemoryDisk, open_journal
+from jcpeer.ft.journal import open_journal
+from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.ids import NodeId
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import MemoryGrid
@@ -128,7 +129,7 @@ class SimulatedGrid:
                 hardware or Hardware(),
                 place or Place(),
                 config or self._config,
-                MemoryDisk(name, delay_s=COMMIT_S),
+                MemoryDisk(name, COMMIT_S, (config or self._config).durability),
                 self._members.identity(name),
             )
         assert simulated.node is None, f"{name} runs"
@@ -146,15 +147,17 @@ class SimulatedGrid:
         while simulated.node is not None:
             await trio.sleep(0.001)
 
-    def crash(self, name: str, *, disk: Literal["kept", "lost"] = "kept", machine: bool = False) -> None:
+    def crash(self, name: str, *, disk: Literal["kept", "unsynced", "lost"] = "kept", machine: bool = False) -> None:
         """As by SIGKILL: its disk is what it was at this instant.
 
         Args:
-            disk: "lost": whoever starts again under this name has an empty one, and so another identity.
+            disk: "unsynced": what was not synced is gone, as by a power cut; "lost": whoever starts again under this
+                name has an empty one, and so another identity.
             machine: The computer is gone as well, so that nobody refuses a redial.
         """
         simulated = self.nodes[name]
-        simulated.disk = simulated.disk.after_crash()
+        before = simulated.disk
+        simulated.disk = before.after_reboot() if disk == "unsynced" else before.after_crash()
         self._leave_lan(simulated)
         self.world.crash(simulated.running.id, machine=machine)
         simulated.scope.cancel()
@@ -163,7 +166,7 @@ class SimulatedGrid:
         if disk == "lost":
             simulated.disks += 1
             label = f"{name} with disk {simulated.disks}"
-            simulated.disk = MemoryDisk(label, delay_s=COMMIT_S)
+            simulated.disk = MemoryDisk(label, COMMIT_S, simulated.config.durability)
             simulated.identity = self._members.identity(label)
             simulated.addresses.clear()
 

@@ -1,8 +1,13 @@
 """The journal of a node as one SQLite file.
 
-In WAL mode a commit is a write to the end of a log. With `durability="process"` nothing waits for the disk: what is
+In WAL mode a commit is a write to the end of a log. With durability "process" nothing waits for the disk: what is
 committed survives kill -9 of the node, while a crash of the machine may take the last groups, whole, never the file.
 With "disk" each group is synced. A promise always is, and with it all that was committed before.
+
+The file knows itself: a random id, which file on which file system it is, and during which run of the machine it was
+written without being synced. So whoever opens it finds out that it was copied or restored, or that the machine has
+crashed since; what it holds may then be behind what was promised with it, and is marked unsure. (One thing cannot be
+found out: that an older copy was written over this very file.)
 
 Groups are written in a thread, one at a time. Reads have a connection of their own and happen in the caller's thread.
 A lock on a file beside it keeps a second process out; the kernel drops it with the process, however that ends.
@@ -15,37 +20,77 @@ import os
 import secrets
 import sqlite3
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, closing, contextmanager
+from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
-from typing import Any, Literal, assert_never, cast
+from typing import Any, assert_never, cast
 
+import structlog
 import trio
 
 from jcpeer.errors import ConfigError, RemoteProtocolError, StorageError
-from jcpeer.ft.journal import Append, Begin, Forget, Held, Place, Promise, Truncate, Unplace, Write
+from jcpeer.ft.disk import (
+    Append,
+    Begin,
+    Bury,
+    Durability,
+    Forget,
+    ForgetTombstones,
+    Held,
+    NoteCommitted,
+    Place,
+    Promise,
+    Sure,
+    Truncate,
+    Unplace,
+    Write,
+    is_synced,
+)
 from jcpeer.ids import AppId, Digest, Epoch, NodeId, short
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.facts import Entry, Fact
 
-SCHEMA_VERSION = 1
+log = structlog.get_logger()
+
+SCHEMA_VERSION = 2
 
 SCHEMA = f"""
+CREATE TABLE journal (id TEXT NOT NULL, file TEXT NOT NULL, unsynced_boot TEXT);
 CREATE TABLE application (
-    app TEXT PRIMARY KEY, journal_id TEXT NOT NULL, promised_counter INTEGER, promised_node TEXT
+    app TEXT PRIMARY KEY, promised_counter INTEGER, promised_node TEXT, committed INTEGER NOT NULL DEFAULT 0,
+    unsure INTEGER NOT NULL DEFAULT 0
 ) WITHOUT ROWID;
 CREATE TABLE entry (
     app TEXT NOT NULL, idx INTEGER NOT NULL, epoch_counter INTEGER NOT NULL, epoch_node TEXT NOT NULL,
     at_s REAL NOT NULL, fact BLOB NOT NULL, PRIMARY KEY (app, idx)
 );
-CREATE TABLE inline (app TEXT NOT NULL, digest TEXT NOT NULL, data BLOB NOT NULL, PRIMARY KEY (app, digest));
+CREATE TABLE inline (
+    app TEXT NOT NULL, digest TEXT NOT NULL, idx INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (app, digest)
+);
+CREATE INDEX inline_in_order ON inline (app, idx, digest);
+CREATE TABLE tombstone (app TEXT PRIMARY KEY, at_s REAL NOT NULL, tombstone BLOB NOT NULL) WITHOUT ROWID;
+CREATE TABLE placement (app TEXT PRIMARY KEY, decision BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-PLACEMENTS = "CREATE TABLE IF NOT EXISTS placement (app TEXT PRIMARY KEY, decision BLOB NOT NULL) WITHOUT ROWID"
-"""Apart, since a journal of version 1 may be without."""
+BEGINNINGS_OF_RUNS = """
+SELECT app, idx, epoch_counter, epoch_node FROM (
+    SELECT *, lag(epoch_counter) OVER log AS counter_before, lag(epoch_node) OVER log AS node_before
+    FROM entry WINDOW log AS (PARTITION BY app ORDER BY idx)
+) WHERE counter_before IS NOT epoch_counter OR node_before IS NOT epoch_node ORDER BY app, idx
+"""
+
+KEEP_BLOB = """
+INSERT INTO inline VALUES (?, ?, ?, ?)
+ON CONFLICT DO UPDATE SET idx = excluded.idx WHERE excluded.idx < inline.idx
+"""
+"""One that came again, earlier in the log, did so after the entries with which it had come were taken back."""
 
 ROWS_AT_ONCE = 256
 """Read at once: a read that stays open would keep SQLite from folding its log into the file."""
+BLOBS_AT_ONCE = 16
+
+FS_IOC_GETVERSION = 0x80087601
+"""Asks for the generation of an inode, which tells two files apart that had the same number one after the other."""
 
 FACT = cast("type[Fact]", Fact)
 
@@ -53,48 +98,84 @@ FACT = cast("type[Fact]", Fact)
 class SqliteDisk:
     """Keeps a `Journal` in this file, which it creates if need be."""
 
-    def __init__(self, path: Path, *, durability: Literal["process", "disk"] = "process") -> None:
+    def __init__(self, path: Path, *, durability: Durability = "process", boot: str | None = None) -> None:
         """Open it for this process alone.
 
+        Args:
+            durability: "disk" syncs each group.
+            boot: Another one each time that the machine starts; if not given, as the kernel says.
+
         Raises:
-            ConfigError: another process has it open, or a newer version wrote it.
+            ConfigError: another process has it open, or another version wrote it.
             StorageError: it cannot be read or written.
         """
         self._path = path
         self._synchronous = "FULL" if durability == "disk" else "NORMAL"
+        self._boot = boot or _boot_id()
+        self._at_risk = self._boot if durability == "process" else None
+        self._unsynced_boot: str | None = None
+        """What the file says of it."""
         self._one_at_a_time = trio.CapacityLimiter(1)
         with ExitStack() as opened:
             opened.callback(os.close, _lock(path))
             with _storage_errors(path):
+                file = _name_of_file(path)
                 self._writer = opened.enter_context(closing(_connect(path)))
                 self._reader = opened.enter_context(closing(_connect(path)))
-                self._prepare()
+                self._prepare(file)
             self._opened = opened.pop_all()
 
-    def _prepare(self) -> None:
+    def _prepare(self, file: str) -> None:
         self._writer.execute("PRAGMA journal_mode = WAL")
-        self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+        self._writer.execute("PRAGMA synchronous = FULL")
         (version,) = self._writer.execute("PRAGMA user_version").fetchone()
         if version == 0:
             self._writer.executescript(f"BEGIN; {SCHEMA} COMMIT;")
         elif version != SCHEMA_VERSION:
             raise ConfigError(f"another version of jcpeer wrote the journal {self._path}: use that, or move it away")
-        self._writer.execute(PLACEMENTS)
+        self._know_itself(file)
+        self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+
+    def _know_itself(self, file: str) -> None:
+        """Find out whether what is there is still what was written."""
+        with self._transaction():
+            row = self._writer.execute("SELECT * FROM journal").fetchone()
+            known_as, known_file, self._unsynced_boot = row or (None, file, None)
+            if known_file == file and self._unsynced_boot in (None, self._boot):
+                self.journal_id = known_as or secrets.token_hex(16)
+            else:
+                foreign = known_file != file
+                why = "the file was copied or restored" if foreign else "the machine ended before all was synced"
+                log.warning(
+                    f"{why}: copies of applications count for nothing until they have caught up", file=self._path
+                )
+                self.journal_id = secrets.token_hex(16) if foreign else known_as
+                self._unsynced_boot = None
+                self._writer.execute("UPDATE application SET unsure = 1")
+            self._writer.execute("DELETE FROM journal")
+            self._writer.execute("INSERT INTO journal VALUES (?, ?, ?)", (self.journal_id, file, self._unsynced_boot))
 
     def close(self) -> None:
         with _storage_errors(self._path):
+            if self._unsynced_boot is not None:
+                with suppress(sqlite3.Error):  # then it was not closed cleanly, and says so
+                    self._writer.execute("PRAGMA synchronous = FULL")  # all that was committed before is synced, too
+                    self._writer.execute("UPDATE journal SET unsynced_boot = NULL")
             self._opened.close()
 
     # --- reading
 
     def load(self) -> dict[AppId, Held]:
-        query = """SELECT app, journal_id, promised_counter, promised_node,
+        query = """SELECT app, promised_counter, promised_node, committed, unsure,
                    (SELECT coalesce(max(idx), 0) FROM entry WHERE entry.app = application.app) FROM application"""
         with _storage_errors(self._path):
-            return {
-                AppId(app): Held(journal_id, None if counter is None else Epoch(counter, NodeId(node)), last_index)
-                for app, journal_id, counter, node, last_index in self._reader.execute(query)
+            held = {
+                AppId(app): Held(counter and Epoch(counter, NodeId(node)), committed, bool(unsure), last_index)
+                for app, counter, node, committed, unsure, last_index in self._reader.execute(query)
             }
+            for app, index, counter, node in self._reader.execute(BEGINNINGS_OF_RUNS):
+                held[AppId(app)].runs.append((index, Epoch(counter, NodeId(node))))
+        return held
 
     def decisions(self) -> dict[AppId, bytes]:
         with _storage_errors(self._path):
@@ -118,8 +199,20 @@ class SqliteDisk:
             row = self._reader.execute("SELECT data FROM inline WHERE app = ? AND digest = ?", (app, digest)).fetchone()
         return cast(bytes, row[0]) if row else None
 
-    def new_journal_id(self) -> str:
-        return secrets.token_hex(16)
+    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[tuple[Digest, bytes]]:
+        query = """SELECT idx, digest, data FROM inline
+                   WHERE app = ? AND (idx, digest) > (?, ?) AND idx <= ? ORDER BY idx, digest LIMIT ?"""
+        rows: list[Any] = [(after_index + 1, "", b"")]
+        while rows:
+            index, digest, _ = rows[-1]
+            with _storage_errors(self._path):
+                rows = self._reader.execute(query, (app, index, digest, up_to, BLOBS_AT_ONCE)).fetchall()
+            yield from ((Digest(digest), data) for _, digest, data in rows)
+
+    def tombstone(self, app: AppId) -> bytes | None:
+        with _storage_errors(self._path):
+            row = self._reader.execute("SELECT tombstone FROM tombstone WHERE app = ?", (app,)).fetchone()
+        return cast(bytes, row[0]) if row else None
 
     # --- writing
 
@@ -127,45 +220,86 @@ class SqliteDisk:
         await trio.to_thread.run_sync(self._commit, writes, limiter=self._one_at_a_time)
 
     def _commit(self, writes: Sequence[Write]) -> None:
-        synced = any(isinstance(write, Promise) for write in writes)
+        # The first group says that an end of the machine may take something, or that it cannot any more.
+        first = self._unsynced_boot != self._at_risk
+        synced = first or any(is_synced(write) for write in writes)
         with _storage_errors(self._path):
             if synced:
                 self._writer.execute("PRAGMA synchronous = FULL")
-            self._writer.execute("BEGIN IMMEDIATE")
-            try:
+            with self._transaction():
+                if first:
+                    self._writer.execute("UPDATE journal SET unsynced_boot = ?", (self._at_risk,))
                 for write in writes:
                     self._apply(write)
-                self._writer.execute("COMMIT")
-            except BaseException:
-                if self._writer.in_transaction:  # a full disk has rolled it back already
-                    self._writer.execute("ROLLBACK")
-                raise
+            self._unsynced_boot = self._at_risk
             if synced:
                 self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+
+    @contextmanager
+    def _transaction(self) -> Iterator[None]:
+        self._writer.execute("BEGIN IMMEDIATE")
+        try:
+            yield
+            self._writer.execute("COMMIT")
+        except BaseException:
+            if self._writer.in_transaction:  # a full disk has rolled it back already
+                self._writer.execute("ROLLBACK")
+            raise
 
     def _apply(self, write: Write) -> None:
         execute, each_of = self._writer.execute, self._writer.executemany
         match write:
-            case Begin(app, journal_id):
-                execute("INSERT INTO application VALUES (?, ?, NULL, NULL)", (app, journal_id))
-            case Append(app, entries, blobs):
+            case Begin(app):
+                execute("INSERT INTO application (app) VALUES (?)", (app,))
+            case Append(app, entries, blobs, at_index):
                 rows = [(app, e.index, e.epoch.counter, e.epoch.node, e.at_s, pack(e.fact, FACT)) for e in entries]
                 each_of("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)
-                each_of("INSERT OR IGNORE INTO inline VALUES (?, ?, ?)", [(app, *item) for item in blobs.items()])
+                each_of(KEEP_BLOB, [(app, digest, at_index, data) for digest, data in blobs.items()])
             case Truncate(app, after_index):
                 execute("DELETE FROM entry WHERE app = ? AND idx > ?", (app, after_index))
+                execute("UPDATE application SET committed = min(committed, ?) WHERE app = ?", (after_index, app))
             case Promise(app, epoch):
                 promised = (epoch.counter, epoch.node, app)
                 execute("UPDATE application SET promised_counter = ?, promised_node = ? WHERE app = ?", promised)
+            case NoteCommitted(app, index):
+                execute("UPDATE application SET committed = ? WHERE app = ?", (index, app))
+            case Sure(app):
+                execute("UPDATE application SET unsure = 0 WHERE app = ?", (app,))
             case Forget(app):
-                for table in ("application", "entry", "inline"):
-                    execute(f"DELETE FROM {table} WHERE app = ?", (app,))
+                self._delete(app)
+            case Bury(app, tombstone, at_s):
+                self._delete(app)
+                execute("INSERT OR REPLACE INTO tombstone VALUES (?, ?, ?)", (app, at_s, tombstone))
+            case ForgetTombstones(before_s):
+                execute("DELETE FROM tombstone WHERE at_s < ?", (before_s,))
             case Place(app, decision):
                 execute("INSERT OR REPLACE INTO placement VALUES (?, ?)", (app, decision))
             case Unplace(app):
                 execute("DELETE FROM placement WHERE app = ?", (app,))
             case _:
                 assert_never(write)
+
+    def _delete(self, app: AppId) -> None:
+        for table in ("application", "entry", "inline"):
+            self._writer.execute(f"DELETE FROM {table} WHERE app = ?", (app,))
+
+
+def _boot_id() -> str:
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return secrets.token_hex(16)  # what cannot be known counts as another
+
+
+def _name_of_file(path: Path) -> str:
+    """What a file and nothing else is called, across moves and reboots. (The number of a device may change with those,
+    so it is not in it.) SQLite must not have it open: to close a file drops the locks of the process on it."""
+    with path.open("rb") as file:
+        generation = bytes(8)
+        with suppress(OSError):  # not every file system has them
+            generation = fcntl.ioctl(file, FS_IOC_GETVERSION, generation)
+        found = os.fstat(file.fileno()), os.fstatvfs(file.fileno())
+    return f"{found[1].f_fsid:x}.{found[0].st_ino:x}.{generation[:4].hex()}"
 
 
 def _lock(path: Path) -> int:

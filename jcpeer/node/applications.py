@@ -13,6 +13,7 @@ from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost,
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.errors import MembershipError, RequestError
+from jcpeer.ft.journal import Written
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import ambiguous
@@ -240,9 +241,9 @@ class Applications:
             # It was out of reach when the end was told.
             self._parts.network.send(node, Release(host.app, host.machine.epoch, ended=True))
 
-    def committed(self, app: AppId, index: int) -> None:
+    def written(self, app: AppId, written: Written) -> None:
         if app in self._running:
-            self._hosts[app].post(Committed(index))
+            self._hosts[app].post(Committed(written.index))
 
     def node_seen(self, record: NodeRecord) -> None:
         if self._running:

@@ -214,7 +214,7 @@ class Node:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; started once everything listens."""
-        self.parts.journal.report_commits(self.applications.committed)
+        self.parts.journal.report_commits(self.applications.written)
         self.parts.network.serve_streams(self.transfer.serve)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participation.run, self.transfer)

@@ -153,7 +153,9 @@ async def _open_once(config: Config, moved: trio.Event, *, passing: bool = False
         incarnation = next_incarnation(state / "incarnation", clock_ms=time.time_ns() // 1_000_000)
         attempts = _empty_directory(state / "attempts")
         async with AsyncExitStack() as stack:
-            journal = await stack.enter_async_context(open_journal(SqliteDisk(state / "journal.db")))
+            journal = await stack.enter_async_context(
+                open_journal(SqliteDisk(state / "journal.db", durability=config.durability))
+            )
             store = BlobStore(state / "blobs", bytes_max=config.store_bytes_max)
             executor = await stack.enter_async_context(
                 open_executor(slots=config.slots or cpu_count(), runtime_dir=state / "executor")

@@ -13,7 +13,9 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import ConfigError, LocalProtocolError, StorageError
-from jcpeer.ft.journal import Disk, Journal, MemoryDisk, Write, open_journal
+from jcpeer.ft.disk import Disk, Durability, Write
+from jcpeer.ft.journal import Journal, Written, open_journal
+from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.ft.sqlite_disk import SqliteDisk
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId, digest_of
 from jcpeer.wire.facts import Ended, Entry, Fact, Finished, OutputLost
@@ -21,6 +23,7 @@ from jcpeer.wire.messages import Outcome, Output
 
 ME = NodeId("me")
 EPOCH = Epoch(1, ME)
+LATER = Epoch(2, NodeId("other"))
 APP = AppId("a" * 40)
 OTHER = AppId("b" * 40)
 
@@ -40,8 +43,8 @@ def lost(task: str) -> Fact:
     return OutputLost(TaskId(task), "its node left")
 
 
-def entries(first: int, *facts: Fact) -> list[Entry]:
-    return [Entry(EPOCH, index, 1000.0 + index, fact) for index, fact in enumerate(facts, first)]
+def entries(first: int, *facts: Fact, epoch: Epoch = EPOCH) -> list[Entry]:
+    return [Entry(epoch, index, 1000.0 + index, fact) for index, fact in enumerate(facts, first)]
 
 
 def finished(data: bytes) -> Finished:
@@ -62,14 +65,14 @@ async def test_committed_entries_come_back_after_a_restart(open_disk: OpenDisk) 
         journal.append(APP, written[300:])
         await committed(journal)
         assert list(journal.read(APP, after_index=598)) == written[598:]
-        identities = journal.journal_id(APP), journal.journal_id(OTHER)
+        name = journal.id
     async with open_journal(open_disk()) as journal:
         assert journal.applications() == [APP, OTHER]
         assert list(journal.read(APP)) == written
         assert list(journal.read(OTHER)) == entries(1, lost("x"))
         assert journal.last_index(APP) == 601
-        assert (journal.journal_id(APP), journal.journal_id(OTHER)) == identities
-        assert len(set(identities)) == 2
+        assert journal.written_index(APP) == 601
+        assert journal.id == name
 
 
 async def test_what_is_queued_when_the_block_is_left_is_still_committed(open_disk: OpenDisk) -> None:
@@ -98,16 +101,16 @@ async def test_data_of_small_outputs_is_kept_apart_and_had_at_once(open_disk: Op
 
 
 async def test_commits_are_reported_by_group_in_order(autojump_clock: MockClock) -> None:
-    reports: list[tuple[float, AppId, int]] = []
+    reports: list[tuple[float, AppId, Written]] = []
     async with open_journal(MemoryDisk(delay_s=1.0)) as journal:
-        journal.report_commits(lambda app, index: reports.append((trio.current_time(), app, index)))
+        journal.report_commits(lambda app, written: reports.append((trio.current_time(), app, written)))
         journal.append(APP, entries(1, lost("a")))
         await trio.sleep(0.5)
         for index in (2, 3):
             journal.append(APP, entries(index, lost("a")))
         journal.append(OTHER, entries(1, lost("a")))
         await trio.sleep(5)
-    assert reports == [(1.0, APP, 1), (2.0, APP, 3), (2.0, OTHER, 1)]
+    assert reports == [(1.0, APP, Written(1)), (2.0, APP, Written(3)), (2.0, OTHER, Written(1))]
 
 
 async def test_crash_takes_the_group_that_was_being_written_and_nothing_else(autojump_clock: MockClock) -> None:
@@ -131,13 +134,12 @@ async def test_truncated_and_forgotten_entries_are_gone(open_disk: OpenDisk) -> 
         journal.append(APP, entries(2, Ended("ok")))
         journal.forget(OTHER)
         assert journal.inline(OTHER, digest_of(b"data")) is None
-        first = journal.journal_id(APP)
     async with open_journal(open_disk()) as journal:
         assert list(journal.read(APP)) == entries(1, lost("a"), Ended("ok"))
         assert journal.applications() == [APP]
         journal.forget(APP)
         journal.append(APP, entries(1, Ended("ok")))
-        assert journal.journal_id(APP) not in (None, first)  # an empty journal is another one
+        assert (journal.last_index(APP), journal.written_index(APP)) == (1, 0)
 
 
 async def test_promise_outlives_the_node_and_is_never_lowered(open_disk: OpenDisk) -> None:
@@ -162,22 +164,17 @@ async def test_where_applications_are_to_live_outlives_the_node_until_it_is_forg
         assert journal.applications() == [], "of which no journal is kept"
 
 
-async def test_a_journal_from_before_placements_were_kept_can_be_used(tmp_path: Path) -> None:
-    async with open_journal(SqliteDisk(tmp_path / "journal.db")):
-        pass
-    connection = sqlite3.connect(tmp_path / "journal.db")
-    connection.execute("DROP TABLE placement")
-    connection.close()
-    async with open_journal(SqliteDisk(tmp_path / "journal.db")) as journal:
-        await journal.place(APP, b"there")
-
-
 async def test_entry_that_does_not_follow_the_last_one_is_our_bug(open_disk: OpenDisk) -> None:
     async with open_journal(open_disk()) as journal:
-        journal.append(APP, entries(7, lost("a")))  # a copy may begin anywhere
-        for index in (7, 9):
-            with pytest.raises(LocalProtocolError, match=f"entry {index} .* after entry 7"):
+        with pytest.raises(LocalProtocolError, match=r"entry 2 .* after entry 0"):
+            journal.append(APP, entries(2, lost("a")))
+        journal.append(APP, entries(1, lost("a")))
+        for index in (1, 3):
+            with pytest.raises(LocalProtocolError, match=f"entry {index} .* after entry 1"):
                 journal.append(APP, entries(index, lost("a")))
+        journal.append(APP, entries(2, lost("a"), epoch=LATER))
+        with pytest.raises(LocalProtocolError, match=r"entry 3 .* epoch 1, .* before of epoch 2"):
+            journal.append(APP, entries(3, lost("a")))
 
 
 async def test_second_process_on_the_same_journal_is_refused(tmp_path: Path) -> None:
@@ -189,7 +186,7 @@ async def test_second_process_on_the_same_journal_is_refused(tmp_path: Path) -> 
     SqliteDisk(tmp_path / "journal").close()
 
 
-async def test_promise_syncs_the_group_and_other_groups_are_not(tmp_path: Path) -> None:
+async def test_promises_and_what_asks_for_it_are_synced_and_other_groups_are_not(tmp_path: Path) -> None:
     class Watched(SqliteDisk):
         """Notes how each group is written."""
 
@@ -202,9 +199,21 @@ async def test_promise_syncs_the_group_and_other_groups_are_not(tmp_path: Path) 
         seen.clear()
         disk = Watched(tmp_path / durability, durability="disk" if durability == "disk" else "process")
         async with open_journal(disk) as journal:
-            await journal.promise(APP, EPOCH)
+            journal.begin(APP)
+            await committed(journal)
+            seen.clear()
             journal.append(APP, entries(1, lost("a")))
-        assert seen == [("Begin", full), ("Promise", full), ("Append", usual)]
+            await journal.place(APP, b"here")  # another way to wait for the group
+            journal.append(APP, entries(2, lost("a")), synced=True)
+            await journal.place(APP, b"here")
+            await journal.promise(APP, EPOCH)
+        assert seen == [
+            ("Append", usual),
+            ("Place", usual),
+            ("Append", full),
+            ("Place", full),
+            ("Promise", full),
+        ]
 
 
 async def test_full_disk_ends_the_block_with_one_clear_line(tmp_path: Path) -> None:
@@ -237,10 +246,11 @@ async def test_damaged_file_is_one_clear_line(tmp_path: Path, damage: str) -> No
         list(Journal(SqliteDisk(path)).read(APP))
 
 
-async def test_journal_of_a_newer_version_is_left_alone(tmp_path: Path) -> None:
+@pytest.mark.parametrize("version", [1, 99])
+async def test_journal_of_another_version_is_left_alone(tmp_path: Path, version: int) -> None:
     SqliteDisk(tmp_path / "journal").close()
     connection = sqlite3.connect(tmp_path / "journal")
-    connection.execute("PRAGMA user_version = 99")
+    connection.execute(f"PRAGMA user_version = {version}")
     connection.close()
     with pytest.raises(ConfigError, match="another version"):
         SqliteDisk(tmp_path / "journal")
@@ -262,3 +272,339 @@ async def test_entries_gather_while_a_group_is_written() -> None:
                 await wait_all_tasks_blocked()
         released.set()
     assert sizes == [2, 99]
+
+
+# --- for copies
+
+
+async def written(journal: Journal) -> None:
+    """Everything queued so far is on the disk."""
+    await journal.place(AppId("f" * 40), b"")
+
+
+async def test_an_application_can_have_a_copy_without_an_entry(open_disk: OpenDisk) -> None:
+    async with open_journal(open_disk()) as journal:
+        journal.begin(APP)
+        journal.begin(APP)
+    async with open_journal(open_disk()) as journal:
+        assert journal.applications() == [APP]
+        assert (journal.last_index(APP), journal.shape(APP)) == (0, ())
+
+
+async def test_shape_of_a_log_is_known_at_once_and_after_a_restart(open_disk: OpenDisk) -> None:
+    async with open_journal(open_disk()) as journal:
+        journal.append(OTHER, entries(1, lost("a")))
+        journal.append(APP, entries(1, lost("a"), lost("b"), lost("c")))
+        journal.append(APP, entries(4, lost("d"), epoch=LATER))
+        journal.append(APP, entries(5, lost("e"), epoch=Epoch(3, ME)))
+        assert journal.shape(APP) == ((1, EPOCH), (4, LATER), (5, Epoch(3, ME)))
+        journal.truncate(APP, after_index=4)
+        assert journal.shape(APP) == ((1, EPOCH), (4, LATER))
+        journal.truncate(APP, after_index=2)
+        assert journal.shape(APP) == ((1, EPOCH),)
+        journal.append(APP, entries(3, lost("f"), lost("g"), epoch=LATER))
+    async with open_journal(open_disk()) as journal:
+        assert journal.shape(APP) == ((1, EPOCH), (3, LATER))
+        assert journal.shape(OTHER) == ((1, EPOCH),)
+        assert journal.shape(AppId("c" * 40)) == ()
+
+
+async def test_what_is_taken_back_is_not_reported_as_written_even_if_it_gets_there(autojump_clock: MockClock) -> None:
+    reports: list[tuple[float, Written]] = []
+    async with open_journal(MemoryDisk(delay_s=1.0)) as journal:
+        journal.report_commits(lambda app, written: reports.append((trio.current_time(), written)))
+        journal.append(APP, entries(1, lost("a"), lost("b"), lost("c")))
+        await trio.sleep(0.5)
+        journal.truncate(APP, after_index=1)
+        journal.append(APP, entries(2, lost("d"), lost("e"), epoch=LATER))
+        await trio.sleep(1)  # entries 2 and 3 of the first epoch are on the disk, and will not stay
+        assert [each.index for each in journal.read(APP)] == [1, 2, 3]
+        assert journal.written_index(APP) == 1
+        await trio.sleep(1)
+        assert journal.written_index(APP) == 3
+        journal.truncate(APP, after_index=2)
+        journal.promise_soon(APP, LATER)
+        assert (journal.written_index(APP), journal.promised(APP)) == (2, LATER)
+        await trio.sleep(2)
+    assert reports == [(1.0, Written(1)), (2.0, Written(3)), (3.5, Written(2, LATER))]
+
+
+async def test_committed_index_goes_along_with_the_next_group_and_is_never_truncated(open_disk: OpenDisk) -> None:
+    async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(1, lost("a"), lost("b"), lost("c")))
+        with pytest.raises(LocalProtocolError, match=r"entry 4 .* 3 is the last"):
+            journal.note_committed(APP, 4)
+        journal.note_committed(APP, 2)
+        journal.note_committed(APP, 1)
+        assert journal.committed(APP) == 2
+        with pytest.raises(LocalProtocolError, match="after 1, but 2 are committed"):
+            journal.truncate(APP, after_index=1)
+        journal.truncate(APP, after_index=2)
+        await written(journal)
+        found = Journal(journal._disk)
+        assert (found.committed(APP), found.last_index(APP)) == (2, 2)
+    async with open_journal(open_disk()) as journal:
+        journal.truncate(APP, after_index=1, even_committed=True)
+        assert journal.committed(APP) == 1
+    async with open_journal(open_disk()) as journal:
+        assert (journal.committed(APP), journal.last_index(APP)) == (1, 1)
+
+
+async def test_a_note_of_what_is_committed_writes_nothing_by_itself(autojump_clock: MockClock) -> None:
+    disk = MemoryDisk()
+    async with open_journal(disk) as journal:
+        journal.append(APP, entries(1, lost("a")))
+        await written(journal)
+        journal.note_committed(APP, 1)
+        await trio.sleep(1)
+        assert disk.load()[APP].committed == 0
+        journal.append(OTHER, entries(1, lost("a")))
+        await trio.sleep(1)
+        assert disk.load()[APP].committed == 1
+
+
+async def test_a_newcomer_gets_every_entry_and_every_blob(open_disk: OpenDisk) -> None:
+    given, late, result = b"a program", b"brought later", b"a result"
+    async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(1, lost("a")), {digest_of(given): given})
+        journal.append(APP, entries(2, finished(result), lost("b")))
+        journal.append(APP, (), {digest_of(late): late, digest_of(given): given})
+        many = [bytes([each]) * 100 for each in range(100)]
+        journal.append(APP, entries(4, lost("c")), {digest_of(each): each for each in many})
+        await written(journal)
+
+        def blobs(after_index: int, up_to: int) -> list[bytes]:
+            return [data for _, data in journal.blobs(APP, after_index=after_index, up_to=up_to)]
+
+        assert blobs(0, 1) == [given]
+        assert sorted(blobs(1, 3)) == sorted([late, result])
+        assert sorted(blobs(3, 4)) == sorted(many)
+        assert len(blobs(0, 4)) == 103
+        assert list(journal.read(APP, after_index=1, with_data=True))[:1] == entries(2, finished(result))
+
+
+async def test_a_blob_that_comes_again_after_a_truncation_counts_as_come_then(open_disk: OpenDisk) -> None:
+    async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(1, lost("a"), lost("b"), lost("c")))
+        journal.append(APP, entries(4, finished(b"x")))
+        journal.truncate(APP, after_index=2)
+        journal.append(APP, entries(3, finished(b"x"), epoch=LATER))
+        journal.append(APP, entries(4, finished(b"x"), epoch=LATER))
+        await written(journal)
+        assert [data for _, data in journal.blobs(APP, after_index=2, up_to=3)] == [b"x"]
+
+
+async def test_of_a_buried_application_its_tombstone_stays_and_it_does_not_begin_anew(open_disk: OpenDisk) -> None:
+    def refuses(journal: Journal) -> None:
+        with pytest.raises(LocalProtocolError, match="buried"):
+            journal.append(APP, entries(1, lost("a")))
+        with pytest.raises(LocalProtocolError, match="buried"):
+            journal.promise_soon(APP, EPOCH)
+
+    async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(1, finished(b"data")))
+        assert journal.tombstone(APP) is None
+        journal.bury(APP, b"it ended well", at_s=1000.0)
+        journal.bury(OTHER, b"so I was told", at_s=2000.0)
+        assert journal.tombstone(APP) == b"it ended well"
+        refuses(journal)
+        await written(journal)
+        refuses(journal)
+    async with open_journal(open_disk()) as journal:
+        assert journal.applications() == []
+        assert (list(journal.read(APP)), journal.inline(APP, digest_of(b"data"))) == ([], None)
+        assert list(journal.blobs(APP, after_index=0, up_to=9)) == []
+        assert journal.tombstone(APP) == b"it ended well"
+        journal.forget(APP)
+        refuses(journal)
+        journal.forget_tombstones(before_s=2000.0)
+        await written(journal)
+        assert (journal.tombstone(APP), journal.tombstone(OTHER)) == (None, b"so I was told")
+        journal.append(APP, entries(1, lost("a")))
+
+
+# --- ends of the process, ends of the machine, copies
+
+
+class Machine:
+    """A disk of one of the two kinds and all that can happen to it between two runs of a node."""
+
+    def __init__(self, durability: Durability = "process") -> None:
+        self.durability: Durability = durability
+
+    def open(self) -> Disk:
+        raise NotImplementedError
+
+    def kill(self) -> None:
+        """The process ends at once."""
+
+    def cut_power(self) -> None:
+        """The machine ends at once, and starts again. What was not synced may be there all the same."""
+
+    def restore(self) -> None:
+        """What is there is put in place of the file, as if it came from a backup."""
+
+
+class MachineInMemory(Machine):
+    disk: MemoryDisk | None = None
+
+    def open(self) -> Disk:
+        self.disk = self.disk or MemoryDisk("me")
+        self.disk.durability = self.durability
+        return self.disk
+
+    def kill(self) -> None:
+        assert self.disk is not None
+        self.disk = self.disk.after_crash()
+
+    def cut_power(self) -> None:
+        assert self.disk is not None
+        self.disk = self.disk.after_reboot()
+
+    def restore(self) -> None:
+        assert self.disk is not None
+        self.disk = self.disk.copied()
+
+
+class MachineWithFile(Machine):
+    def __init__(self, path: Path, durability: Durability = "process") -> None:
+        super().__init__(durability)
+        self.path = path / "journal.db"
+        self.boot = 1
+        self.disk: SqliteDisk | None = None
+
+    def open(self) -> Disk:
+        self.disk = SqliteDisk(self.path, durability=self.durability, boot=f"boot {self.boot}")
+        return self.disk
+
+    def kill(self) -> None:
+        assert self.disk is not None
+        self.disk._opened.close()  # without a word about it
+
+    def cut_power(self) -> None:
+        self.kill()
+        self.boot += 1
+
+    def restore(self) -> None:
+        data = self.path.read_bytes()
+        self.path.unlink()  # a file system may well give its number to the next file
+        self.path.write_bytes(data)
+
+
+@pytest.fixture(params=["memory", "sqlite"])
+def machine(request: pytest.FixtureRequest, tmp_path: Path) -> Machine:
+    return MachineWithFile(tmp_path) if request.param == "sqlite" else MachineInMemory()
+
+
+async def run_and_write(machine: Machine, *, first: int = 1) -> Journal:
+    """One run of a node that writes an entry of each of two applications, and has not ended."""
+    journal = Journal(machine.open())
+    for app in (APP, OTHER):
+        journal.append(app, entries(first, lost("a")))
+    await journal._commit_group()
+    return journal
+
+
+async def test_a_killed_process_leaves_a_copy_that_can_be_trusted(machine: Machine) -> None:
+    name = (await run_and_write(machine)).id
+    machine.kill()
+    found = Journal(machine.open())
+    assert found.id == name
+    assert (found.last_index(APP), found.unsure(APP)) == (1, False)
+
+
+async def test_copies_are_unsure_after_the_end_of_the_machine_until_they_have_caught_up(machine: Machine) -> None:
+    name = (await run_and_write(machine)).id
+    machine.kill()
+    journal = await run_and_write(machine, first=2)  # not cleanly closed in an earlier run of the same machine
+    machine.cut_power()
+    found = Journal(machine.open())
+    assert found.id == name == journal.id
+    assert (found.unsure(APP), found.unsure(OTHER)) == (True, True)
+    found.sure(APP)
+    found.begin(AppId("c" * 40))
+    await found._commit_group()
+    machine.kill()
+    found = Journal(machine.open())
+    assert [found.unsure(each) for each in (APP, OTHER, AppId("c" * 40))] == [False, True, False]
+    found.forget(OTHER)
+    await found._commit_group()
+    machine.cut_power()
+    assert Journal(machine.open()).unsure(APP), "something was written again"
+
+
+@pytest.mark.parametrize("how", ["closed cleanly", "durability disk", "nothing written since"])
+async def test_copies_can_be_trusted_after_the_end_of_the_machine_if_all_was_synced(machine: Machine, how: str) -> None:
+    journal, last = await run_and_write(machine), 1
+    if how == "durability disk":
+        machine.kill()
+        machine.durability = "disk"
+        journal, last = await run_and_write(machine, first=2), 2  # syncs what the run before had not, too
+    else:
+        journal._disk.close()
+        if how == "nothing written since":
+            machine.open()
+    machine.cut_power()
+    found = Journal(machine.open())
+    assert (found.last_index(APP), found.unsure(APP)) == (last, False)
+
+
+async def test_a_restored_file_is_another_journal(machine: Machine) -> None:
+    journal = await run_and_write(machine)
+    journal._disk.close()
+    machine.restore()
+    found = Journal(machine.open())
+    assert found.id != journal.id
+    assert (found.last_index(APP), found.unsure(APP)) == (1, True)
+    found._disk.close()
+    assert Journal(machine.open()).id == found.id
+
+
+async def test_two_copies_of_a_file_are_two_journals_and_a_moved_one_is_the_same(tmp_path: Path) -> None:
+    old, new, copy = tmp_path / "old", tmp_path / "new", tmp_path / "copy"
+    disk = SqliteDisk(old / "journal.db")
+    disk.close()
+    old.rename(new)
+    copy.mkdir()
+    (copy / "journal.db").write_bytes((new / "journal.db").read_bytes())
+    names = []
+    for path in (new, copy):
+        found = SqliteDisk(path / "journal.db")
+        names.append(found.journal_id)
+        found.close()
+    assert names[0] == disk.journal_id != names[1]
+
+
+async def test_end_of_the_machine_takes_what_was_written_after_the_last_synced_group(
+    autojump_clock: MockClock,
+) -> None:
+    disk = MemoryDisk()
+    async with open_journal(disk) as journal:
+        journal.append(APP, entries(1, lost("a")))
+        await trio.sleep(1)
+        journal.append(APP, entries(2, lost("b")), {digest_of(b"x"): b"x"})
+        await journal.promise(OTHER, LATER)
+        journal.append(APP, entries(3, lost("c")), {digest_of(b"y"): b"y"})
+        journal.truncate(APP, after_index=2)
+        journal.append(AppId("c" * 40), entries(1, lost("d")))
+        journal.forget(OTHER)
+        await written(journal)
+        found = Journal(disk.after_reboot())
+    assert found.applications() == [APP, OTHER]
+    assert (found.last_index(APP), found.promised(OTHER)) == (2, LATER)
+    assert (found.inline(APP, digest_of(b"x")), found.inline(APP, digest_of(b"y"))) == (b"x", None)
+
+
+async def test_a_full_simulated_disk_ends_the_block() -> None:
+    disk = MemoryDisk()
+
+    async def write() -> None:
+        async with open_journal(disk) as journal:
+            disk.full = True
+            journal.begin(APP)
+            await trio.sleep_forever()
+
+    with pytest.raises(StorageError, match="no space left"):
+        await write()
+    disk.full = False
+    assert Journal(disk).applications() == []

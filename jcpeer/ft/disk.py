@@ -1,0 +1,168 @@
+"""What a journal writes, and what it demands of the disk that keeps it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from types import MappingProxyType
+from typing import Literal, Protocol
+
+from attrs import define, field, frozen
+
+from jcpeer.ids import AppId, Digest, Epoch
+from jcpeer.wire.facts import Entry
+
+Durability = Literal["process", "disk"]
+"""What a committed group survives: the end of the process, or that of the machine as well."""
+
+Run = tuple[int, Epoch]
+"""Entries of one epoch that follow each other: the index of the first, and the epoch. They end where the next begin."""
+
+NO_BLOBS: Mapping[Digest, bytes] = MappingProxyType({})
+
+
+@frozen
+class Begin:
+    """The application is new here."""
+
+    app: AppId
+
+
+@frozen
+class Append:
+    """`blobs` count as come with the last of the entries or, without any, with the last entry `at_index` that is there.
+    `synced`: the group that has it is."""
+
+    app: AppId
+    entries: tuple[Entry, ...]
+    blobs: Mapping[Digest, bytes]
+    at_index: int
+    synced: bool = False
+
+
+@frozen
+class Truncate:
+    """Entries after this index are gone; blobs that came with them may stay."""
+
+    app: AppId
+    after_index: int
+
+
+@frozen
+class Promise:
+    """No entry and no vote of a lower epoch any more. Survives the machine: the group that has one is synced."""
+
+    app: AppId
+    epoch: Epoch
+
+
+@frozen
+class NoteCommitted:
+    """Up to this index, entries are on as many journals as the application demands, as far as this one was told."""
+
+    app: AppId
+    index: int
+
+
+@frozen
+class Sure:
+    """The copy has caught up: what the disk may have lost is there again."""
+
+    app: AppId
+
+
+@frozen
+class Forget:
+    """Nothing of the application stays."""
+
+    app: AppId
+
+
+@frozen
+class Bury:
+    """Nothing of the application stays but this, since `at_s` (seconds since 1970)."""
+
+    app: AppId
+    tombstone: bytes
+    at_s: float
+
+
+@frozen
+class ForgetTombstones:
+    """Those of what was buried before."""
+
+    before_s: float
+
+
+@frozen
+class Place:
+    """This node decided where an application is to live that may well be another node's."""
+
+    app: AppId
+    decision: bytes
+
+
+@frozen
+class Unplace:
+    app: AppId
+
+
+Write = Begin | Append | Truncate | Promise | NoteCommitted | Sure | Forget | Bury | ForgetTombstones | Place | Unplace
+
+
+@define
+class Held:
+    """What a journal has of one application; its entries are not in memory, only their shape."""
+
+    promised: Epoch | None = None
+    committed: int = 0
+    unsure: bool = False
+    last_index: int = 0
+    runs: list[Run] = field(factory=list)
+
+    def add(self, index: int, epoch: Epoch) -> None:
+        """An entry follows the last one."""
+        self.last_index = index
+        if not self.runs or self.runs[-1][1] != epoch:
+            self.runs.append((index, epoch))
+
+    def cut(self, after_index: int) -> None:
+        """Entries after this index are gone."""
+        self.last_index = min(self.last_index, after_index)
+        self.committed = min(self.committed, after_index)
+        while self.runs and self.runs[-1][0] > after_index:
+            self.runs.pop()
+
+
+def is_synced(write: Write) -> bool:
+    """The group that has it must outlive the machine, and with it all that was written before."""
+    return isinstance(write, Promise) or (isinstance(write, Append) and write.synced)
+
+
+class Disk(Protocol):
+    """Where a journal is kept. Every method raises StorageError if the disk is full, damaged or not to be read."""
+
+    @property
+    def journal_id(self) -> str:
+        """The name of this very journal, by chance: an empty, copied or restored one has another."""
+
+    def load(self) -> dict[AppId, Held]:
+        """What earlier runs left."""
+
+    def decisions(self) -> dict[AppId, bytes]:
+        """Where earlier runs decided to place applications."""
+
+    async def commit(self, writes: Sequence[Write]) -> None:
+        """All of these in order, or none; on return they are there. One call at a time."""
+
+    def read(self, app: AppId, *, after_index: int) -> Iterator[Entry]:
+        """Entries in order, without the data of small outputs."""
+
+    def inline(self, app: AppId, digest: Digest) -> bytes | None: ...
+
+    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[tuple[Digest, bytes]]:
+        """Those that came with the entries in between."""
+
+    def tombstone(self, app: AppId) -> bytes | None: ...
+
+    def close(self) -> None:
+        """Everything is synced first, so that no later end of the machine can take anything."""
