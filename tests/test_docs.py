@@ -22,7 +22,7 @@ import typer.main
 from attrs import frozen
 
 from jcpeer.application.loading import load
-from jcpeer.application.manifest import POLICIES
+from jcpeer.application.manifest import POLICIES, POLICY_NAMES
 from jcpeer.application.toml import _DEFAULTS, _TASK_KEYS
 from jcpeer.cli import exits
 from jcpeer.cli.main import _WHERE, run
@@ -224,7 +224,7 @@ def test_the_table_of_settings_is_complete_and_true(tmp_path: Path) -> None:
 
 def test_the_tables_of_keys_are_complete() -> None:
     application, task = ({named(row[0])[0]: row for row in table} for table in tables(GUIDE, "Key"))
-    assert application.keys() == {"name", *POLICIES, "labels", "defaults", "variables"}
+    assert application.keys() == {"name", *POLICY_NAMES, "labels", "defaults", "variables"}
     for policy, known in POLICIES.items():
         assert named(application[policy][1]) == [f'"{known[0]}"']
         assert named(application[policy][2]) == [f'"{each}"' for each in known]

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from attrs import field, frozen
 
-from jcpeer.application.manifest import Dispatch, OnFailure, Placement
+from jcpeer.application.manifest import Dispatch, OnFailure, Placement, Takeover
 from jcpeer.application.task import Task
 from jcpeer.ids import Digest, TaskId
 
@@ -24,6 +24,9 @@ class LoadedApplication:
     on_failure: OnFailure = "finish"
     placement: Placement = "local"
     dispatch: Dispatch = "assign"
+    replicas: int = 3
+    takeover: Takeover = "default"
+    inputs_stay: bool = False
     labels: Mapping[str, str] = field(factory=dict)
     results: tuple[TaskId, ...] = ()
     """The tasks whose outputs are wanted: those that nobody waits for, and those marked `keep`."""

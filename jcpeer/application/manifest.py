@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Mapping
-from typing import Literal, get_args
+from typing import Literal, TypedDict, get_args
 
 from attrs import field, frozen
 
@@ -25,14 +25,48 @@ POLICIES: Mapping[str, tuple[str, ...]] = {
     "on_failure": get_args(OnFailure),
     "placement": get_args(Placement),
     "dispatch": get_args(Dispatch),
+    "takeover": get_args(Takeover),
 }
-"""What a user may say of how an application is run; of each the default first."""
+"""What a user may say in a word of how an application is run; of each the default first."""
+POLICY_NAMES = (*POLICIES, "replicas", "inputs_stay")
+"""The same, and what is said in numbers or by yes and no."""
+REPLICAS_MAX = 7
+"""More journals make each promise dearer, and hardly safer: seven already outlive the loss of any three."""
+
+
+class RunPolicies(TypedDict, total=False):
+    """What can be said anew of each run; see `Header`."""
+
+    placement: Placement
+    dispatch: Dispatch
+    replicas: int
+    takeover: Takeover
+    inputs_stay: bool
+
+
+class Policies(RunPolicies, total=False):
+    """All that a user may say of how an application is run."""
+
+    on_failure: OnFailure
+
+
+def policies_fault(policies: Mapping[str, object]) -> str | None:
+    """Why these policies, by name, cannot be so, or None."""
+    return next((fault for name, value in policies.items() if (fault := policy_fault(name, value))), None)
 
 
 def policy_fault(name: str, value: object) -> str | None:
     """Why this policy cannot be so, or None."""
-    *others, last = map(repr, POLICIES[name])
-    return None if value in POLICIES[name] else f"{name} must be {', '.join(others)} or {last}, not {value!r:.60}"
+    match name:
+        case "replicas":
+            known = isinstance(value, int) and not isinstance(value, bool) and 1 <= value <= REPLICAS_MAX
+            wanted = f"a whole number from 1 to {REPLICAS_MAX}"
+        case "inputs_stay":
+            known, wanted = isinstance(value, bool), "true or false"
+        case _:
+            *others, last = map(repr, POLICIES[name])
+            known, wanted = value in POLICIES[name], f"{', '.join(others)} or {last}"
+    return None if known else f"{name} must be {wanted}, not {value!r:.60}"
 
 
 @frozen

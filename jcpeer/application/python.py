@@ -26,7 +26,7 @@ from jcpeer.application.fields import Fields
 from jcpeer.application.graph import check_graph
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
-from jcpeer.application.manifest import Dispatch, OnFailure, Placement, policy_fault
+from jcpeer.application.manifest import Dispatch, OnFailure, Placement, Policies, Takeover, policies_fault
 from jcpeer.application.modules import import_root, pack_modules
 from jcpeer.application.names import arrival_name, plain_name, task_id_fault, task_id_from
 from jcpeer.application.needs import NEEDS_KEYS, application_labels, quantity, read_needs
@@ -97,6 +97,10 @@ class Application:
         placement: `local`: its coordinator is the node that it is handed to; `rdv`: the member closest to its key.
         dispatch: Who decides where a task runs. `assign`: the coordinator; `grab`: participants compete for offers;
             `relay`: whoever finishes a task starts its children.
+        replicas: How many nodes keep its journal, the coordinator included; with 3 any one of them may be lost.
+        takeover: What the others need to go on without the coordinator. `quorum`: most of them; `available`: nothing,
+            so that both sides of a divided grid may. `default`: the former where there are three or more.
+        inputs_stay: Large inputs are not copied to the replicas first: the submitter's node has to stay.
         labels: What it is, for nodes whose owners choose by that.
     """
 
@@ -108,19 +112,26 @@ class Application:
         on_failure: OnFailure = "finish",
         placement: Placement = "local",
         dispatch: Dispatch = "assign",
+        replicas: int = 3,
+        takeover: Takeover = "default",
+        inputs_stay: bool = False,
         labels: Mapping[str, str] | None = None,
     ) -> None:
         if not name.strip() or len(name) > 200 or not name.isprintable():
             raise GraphError(f"an application cannot be called {name!r:.80}; use one line of at most 200 characters")
-        for policy, value in (("on_failure", on_failure), ("placement", placement), ("dispatch", dispatch)):
-            if fault := policy_fault(policy, value):
-                raise GraphError(f"application {name}: {fault}")
+        self.policies: Policies = {
+            "on_failure": on_failure,
+            "placement": placement,
+            "dispatch": dispatch,
+            "replicas": replicas,
+            "takeover": takeover,
+            "inputs_stay": inputs_stay,
+        }
+        if fault := policies_fault(self.policies):
+            raise GraphError(f"application {name}: {fault}")
         if directory is not None and not Path(directory).is_dir():
             raise GraphError(f"application {name}: {directory} is not a directory; name that of your modules")
         self.name = name
-        self.on_failure: OnFailure = on_failure
-        self.placement: Placement = placement
-        self.dispatch: Dispatch = dispatch
         self.labels = application_labels(Fields(f"application {name}", {"labels": dict(labels or {})}))
         self._directory = _directory_of_caller() if directory is None else Path(directory).absolute()
         self._tasks: list[Task] = []
@@ -319,9 +330,7 @@ class Application:
         return LoadedApplication(
             name=self.name,
             tasks=tasks,
-            on_failure=self.on_failure,
-            placement=self.placement,
-            dispatch=self.dispatch,
+            **self.policies,
             labels=self.labels,
             results=tuple(task.id for task in tasks if task.id in kept),
             files=dict(self._blobs.files),

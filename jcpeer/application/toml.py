@@ -4,6 +4,7 @@
     name = "words"                    # default: the file's name
     on_failure = "finish"             # or "stop": a failed task cancels the other branches
     dispatch = "assign"               # or "grab", "relay"; and placement = "local" or "rdv"
+    replicas = 3                      # how many nodes keep its journal; and takeover, inputs_stay
     labels = {queue = "short"}        # what it is, for nodes whose owners choose by that
     defaults = {retries = 2}          # for every task: what it needs, timeout, retries, env
 
@@ -53,7 +54,7 @@ from jcpeer.application.fields import Fields, shown
 from jcpeer.application.graph import check_graph, producers
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
-from jcpeer.application.manifest import POLICIES, policy_fault
+from jcpeer.application.manifest import POLICY_NAMES, policies_fault
 from jcpeer.application.matrix import Expansion, expand, local_files, scalar_text
 from jcpeer.application.names import arrival_name, one_line, plain_name, remedy, task_id_fault
 from jcpeer.application.needs import NEEDS_KEYS, application_labels, quantity, read_needs
@@ -121,14 +122,13 @@ class _Reader:
     def read(self, variables: Mapping[str, str]) -> LoadedApplication:
         self._top.only(("application", "task"))
         application = self._inner(self._top, "application")
-        application.only(("name", *POLICIES, "labels", "defaults", "variables"))
+        application.only(("name", *POLICY_NAMES, "labels", "defaults", "variables"))
         name = application.text("name", self._path.stem)
         if not name.strip() or len(name) > 200 or not name.isprintable():
             application.refuse('name must be one line of at most 200 characters; write name = "…"')
-        policies: dict[str, Any] = {policy: application.text(policy, POLICIES[policy][0]) for policy in POLICIES}
-        for policy, value in policies.items():
-            if fault := policy_fault(policy, value):
-                application.refuse(fault)
+        policies = {policy: application.values[policy] for policy in POLICY_NAMES if policy in application.values}
+        if fault := policies_fault(policies):
+            application.refuse(fault)
         defaults = self._inner(application, "defaults")
         defaults.only(_DEFAULTS)
         bindings = self._bindings(self._inner(application, "variables"), variables)

@@ -72,6 +72,26 @@ def run(
             metavar="POLICY", help="Who places tasks: assign, grab or relay.  [what the file says, or assign]"
         ),
     ] = None,
+    replicas: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="How many nodes keep its journal, 1 to 7.  [what the file says, or 3]"),
+    ] = None,
+    takeover: Annotated[
+        str | None,
+        typer.Option(
+            metavar="POLICY",
+            help="What replicas need to go on without the coordinator: quorum, a majority; available, nothing.  "
+            "[what the file says, or quorum with 3 replicas or more]",
+        ),
+    ] = None,
+    inputs_stay: Annotated[
+        bool | None,
+        typer.Option(
+            "--inputs-stay",
+            help="Do not copy large inputs to the replicas first; this machine has to stay on.",
+            show_default=False,
+        ),
+    ] = None,
     label: Annotated[
         list[str] | None,
         typer.Option(metavar="KEY=VALUE", help="What it is, for nodes that choose by that. Can be repeated."),
@@ -110,7 +130,9 @@ def run(
         raise ConfigError(
             "--detach waits for no outputs: leave --output out, and later `jcpeer result APP --output DIR` brings them"
         )
-    policies = _policies(placement=placement, dispatch=dispatch)
+    policies = _policies(
+        placement=placement, dispatch=dispatch, replicas=replicas, takeover=takeover, inputs_stay=inputs_stay
+    )
     loaded = load(file, variables=variables_from(set_ or ()), scale=scale, burn=burn)
     loaded = evolve(loaded, **policies, labels={**loaded.labels, **_labels(label or [])})
     wanted = _Wanted(output, leave=no_output or (output is None and loaded.recorded_makespan_s is not None))
@@ -137,7 +159,7 @@ class _Place:
     own: bool
 
 
-def _policies(**given: str | None) -> dict[str, Any]:
+def _policies(**given: object) -> dict[str, Any]:
     """Those that were given."""
     for policy, value in given.items():
         if value is not None and (fault := policy_fault(policy, value)):

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import AsyncGenerator, Callable
+from typing import Unpack
 
 import trio
 
-from jcpeer.application.manifest import Dispatch, Header, Placement
+from jcpeer.application.manifest import Header, RunPolicies
 from jcpeer.client.handle import AsyncHandle
 from jcpeer.client.header import header_for
 from jcpeer.client.link import Link
@@ -25,14 +26,13 @@ class AsyncGrid:
         self,
         application: Runnable,
         *,
-        placement: Placement | None = None,
-        dispatch: Dispatch | None = None,
         header: Header | None = None,
         progress: Callable[[Upload], None] | None = None,
+        **policies: Unpack[RunPolicies],
     ) -> AsyncHandle:
         """See `Grid.run`."""
         loaded = await trio.to_thread.run_sync(loaded_from, application)  # reads and hashes its files
-        header = header or header_for(loaded, placement=placement, dispatch=dispatch)
+        header = header or header_for(loaded, **policies)
         return self.handle((await self.session.submit(loaded, header, progress=progress)).app)
 
     def handle(self, application: str) -> AsyncHandle:

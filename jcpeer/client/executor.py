@@ -9,29 +9,45 @@ from collections import deque
 from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Executor, Future
 from pathlib import Path
-from typing import Any, ParamSpec, TypeVar, Unpack
+from typing import Any, ParamSpec, TypeVar, Unpack, cast
 
+from jcpeer.application.manifest import RunPolicies, policies_fault
 from jcpeer.application.python import TaskOptions, task
 from jcpeer.client.chunk import call_each
 from jcpeer.client.feed import Calls, ExecutorFeed
 from jcpeer.client.session import Session
+from jcpeer.errors import GraphError
 from jcpeer.ids import AppId
 
 P = ParamSpec("P")
 R = TypeVar("R")
 T = TypeVar("T")
 
+_POLICIES = RunPolicies.__annotations__
+
+
+class ExecutorOptions(TaskOptions, RunPolicies, total=False):
+    """What each call needs, and how all of it is run."""
+
 
 class GridExecutor(Executor):
     """See `Grid.executor`."""
 
     def __init__(
-        self, session: Session, name: str = "executor", directory: Path | None = None, **options: Unpack[TaskOptions]
+        self,
+        session: Session,
+        name: str = "executor",
+        directory: Path | None = None,
+        **options: Unpack[ExecutorOptions],
     ) -> None:
-        task(**options)  # refuses what is impossible now, not in each future
+        policies = cast(RunPolicies, {each: value for each, value in options.items() if each in _POLICIES})
+        needs = cast(TaskOptions, {each: value for each, value in options.items() if each not in _POLICIES})
+        task(**needs)  # refuses what is impossible now, not in each future
+        if fault := policies_fault(cast(dict[str, object], policies)):
+            raise GraphError(f"executor {name}: {fault}")
         # A value is wanted for as long as its future may be an argument.
-        options["keep"] = True
-        self.feed = ExecutorFeed(session, Calls(name, directory), options)
+        needs["keep"] = True
+        self.feed = ExecutorFeed(session, Calls(name, directory), needs, policies)
         # An executor that nobody holds any more gets no further calls: its application may end.
         weakref.finalize(self, self.feed.close).atexit = False
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from jcpeer.application.loaded import LoadedApplication
+from jcpeer.application.manifest import RunPolicies
 from jcpeer.application.python import Application, TaskOptions
 from jcpeer.application.task import FUNCTION, MODULES, VALUE, BlobRef, Task
 from jcpeer.client.blocking import iterate_blocking, run_blocking
@@ -54,13 +55,13 @@ class ExecutorFeed:
     for sending is always queued already.
     """
 
-    def __init__(self, session: Session, calls: Calls, options: TaskOptions) -> None:
+    def __init__(self, session: Session, calls: Calls, options: TaskOptions, policies: RunPolicies) -> None:
         self.app: AppId | None = None
         self._futures: dict[TaskId, GridFuture[Any]] = {}
         self._session = session
         self._calls = calls
         self._options = options
-        self._header = new_header(calls.name, open_ended=True)
+        self._header = new_header(calls.name, open_ended=True, **policies)
         self._packing = threading.Lock()
         self._changed = threading.Condition()
         self._queue: set[TaskId] = set()

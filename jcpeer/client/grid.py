@@ -9,11 +9,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Unpack
 
-from jcpeer.application.manifest import Dispatch, Header, Placement
+from jcpeer.application.manifest import Header, RunPolicies
 from jcpeer.application.modules import import_root
-from jcpeer.application.python import TaskOptions
 from jcpeer.client.blocking import SocketLink, iterate_blocking, run_blocking
-from jcpeer.client.executor import GridExecutor
+from jcpeer.client.executor import ExecutorOptions, GridExecutor
 from jcpeer.client.feed import ExecutorFeed
 from jcpeer.client.handle import Handle
 from jcpeer.client.header import header_for
@@ -74,26 +73,25 @@ class Grid:
         self,
         application: Runnable,
         *,
-        placement: Placement | None = None,
-        dispatch: Dispatch | None = None,
         header: Header | None = None,
         progress: Callable[[Upload], None] | None = None,
+        **policies: Unpack[RunPolicies],
     ) -> Handle:
         """Hand an application over; when this returns it will end, whatever becomes of this program.
 
         Args:
             application: An `Application`, a loaded one, or the path of a file that describes one.
-            placement: Where it lives, instead of what it says itself; see `Application`.
-            dispatch: Who decides where a task runs, likewise.
             header: That of an earlier try, to resume it instead of submitting another application.
             progress: Called as the submission goes on.
+            policies: `placement`, `dispatch`, `replicas`, `takeover`, `inputs_stay`, instead of what it says itself;
+                see `Application`.
 
         Raises:
             GraphError: it cannot be; nothing was sent.
             RequestError: the node refuses it.
         """
         loaded = loaded_from(application)
-        header = header or header_for(loaded, placement=placement, dispatch=dispatch)
+        header = header or header_for(loaded, **policies)
         return self.handle(run_blocking(self.session.submit(loaded, header, progress=progress)).app)
 
     def handle(self, application: str) -> Handle:
@@ -109,7 +107,7 @@ class Grid:
         run_blocking(self.session.forget(application))
 
     def executor(
-        self, name: str = "executor", *, directory: str | Path | None = None, **options: Unpack[TaskOptions]
+        self, name: str = "executor", *, directory: str | Path | None = None, **options: Unpack[ExecutorOptions]
     ) -> GridExecutor:
         """A `concurrent.futures.Executor` whose calls run on the grid.
 
@@ -120,7 +118,8 @@ class Grid:
             name: Of the application that stays open until `shutdown`.
             directory: Where the user's own modules are, which travel with it; default: where the calling file's
                 modules are imported from.
-            options: What each call needs, as of `jcpeer.task`: `cpus`, `memory`, `gpus`, `timeout`, `retries`, …
+            options: What each call needs, as of `jcpeer.task`: `cpus`, `memory`, `gpus`, `timeout`, `retries`, …; and
+                how all of it is run, as of `run`: `placement`, `dispatch`, `replicas`, `takeover`, `inputs_stay`.
 
         Raises:
             GraphError: an option is impossible.

@@ -66,6 +66,9 @@ def test_all_that_a_task_needs_is_taken_from_it_or_from_the_defaults(tmp_path: P
         on_failure = "stop"
         placement = "rdv"
         dispatch = "relay"
+        replicas = 5
+        takeover = "available"
+        inputs_stay = true
         defaults = {env = {A = "1", B = "1"}, labels = {site = "lab"}, cpus = 2, timeout = "1min"}
         variables = {price = 0.5}
         [task.one]
@@ -85,6 +88,7 @@ def test_all_that_a_task_needs_is_taken_from_it_or_from_the_defaults(tmp_path: P
     one, two = application.tasks
     assert application.name == "app"
     assert (application.on_failure, application.placement, application.dispatch) == ("stop", "rdv", "relay")
+    assert (application.replicas, application.takeover, application.inputs_stay) == (5, "available", True)
     assert application.results == ("one", "two")
     assert one.work == Command(("true",), shell=True, env={"A": "1", "B": "2"})
     assert (one.needs.cpus, two.needs.cpus) == (4, 2)

@@ -142,11 +142,17 @@ def test_the_policies_of_a_file_are_those_of_the_run_unless_options_say_otherwis
         jcpeer("run", file("letters.toml", text), "--no-output", *detach)
         jcpeer("run", "letters.toml", "--dispatch", "relay", "--no-output", *detach)
         jcpeer("run", file("plain.toml", FILES), "--placement", "rdv", "--no-output", *detach)
+        safe = ("--replicas", "5", "--takeover", "available", "--inputs-stay")
+        jcpeer("run", file("other.toml", FILES), *safe, "--no-output", *detach)
         headers = [each.header for each in node.grid.applications.values()]
-    assert [(each.placement, each.dispatch) for each in headers] == [
+    assert [(each.placement, each.dispatch) for each in headers[:3]] == [
         ("rdv", "grab"),
         ("rdv", "relay"),
         ("rdv", "assign"),
+    ]
+    assert [(each.replicas, each.takeover, each.inputs_stay) for each in headers[2:]] == [
+        (3, "default", False),
+        (5, "available", True),
     ]
 
 

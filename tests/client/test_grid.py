@@ -146,11 +146,17 @@ def test_policies_are_those_of_the_application_unless_the_call_says_otherwise(no
     app.command(["true"])
     with jcpeer.connect() as grid:
         grid.run(app)
-        grid.run(app, dispatch="grab")
+        grid.run(app, dispatch="grab", replicas=5, takeover="quorum")
         with pytest.raises(GraphError, match="application spread: placement must be 'local' or 'rdv', not 'here'"):
             grid.run(app, placement="here")  # type: ignore[arg-type]  # that is the point
-    headers = [each.header for each in node.grid.applications.values()]
-    assert [(each.placement, each.dispatch) for each in headers] == [("rdv", "relay"), ("rdv", "grab")]
+        with grid.executor("calls", cpus=1, placement="rdv", dispatch="grab", inputs_stay=True) as executor:
+            assert executor.submit(abs, -1).result() == 1
+        with pytest.raises(GraphError, match="executor calls: replicas must be a whole number from 1 to 7, not 0"):
+            grid.executor("calls", replicas=0)
+    first, second, calls = [each.header for each in node.grid.applications.values()]
+    assert [(each.placement, each.dispatch) for each in (first, second)] == [("rdv", "relay"), ("rdv", "grab")]
+    assert [(each.replicas, each.takeover) for each in (first, second)] == [(3, "default"), (5, "quorum")]
+    assert (calls.placement, calls.dispatch, calls.inputs_stay, calls.open_ended) == ("rdv", "grab", True, True)
 
 
 async def test_the_same_verbs_under_trio(tmp_path: Path) -> None:
