@@ -41,10 +41,25 @@ class Link:
 
 
 @frozen
+class Recovered:
+    """The user has the one seat of this set go on in this epoch, whatever the journals out of reach may hold: sets are
+    counted from it on. Signed by a node of the application's user."""
+
+    app: AppId
+    epoch: Epoch
+    replica_set: ReplicaSet
+
+
+@frozen
 class Mandate:
-    """For this epoch. `links` lead from the set that the submitter signed to the one of which `votes` are."""
+    """For this epoch. `links` lead from the set that the submitter signed to the one of which `votes` are.
+
+    `recovered` is a signed `Recovered`, where there was one: links lead from its set, and its own epoch needs neither
+    links nor votes. A signer's chain is shown with the first of its signatures and left out of the others.
+    """
 
     app: AppId
     epoch: Epoch
     links: tuple[Link, ...]
     votes: tuple[Signed, ...]
+    recovered: Signed | None = None
