@@ -351,11 +351,10 @@ class Journal:
                 case Promise(app, epoch):
                     self._note_written(app, promised=epoch)
                     changed[app] = None
-                case Forget(app):
+                case Forget(app) | Bury(app):
                     self._written.pop(app, None)
-                case Bury(app, tombstone, _):
-                    self._written.pop(app, None)
-                    if self._burying.get(app) is tombstone:
+                    changed.pop(app, None)
+                    if isinstance(write, Bury) and self._burying.get(app) is write.tombstone:
                         del self._burying[app]
         return changed
 

@@ -173,7 +173,9 @@ class MemoryDisk:
                     copy.tombstone = None
             return
         app = write.app
-        copy = self._copies.setdefault(app, _Copy())
+        if app not in self._copies:
+            self._copies[app] = _Copy()
+        copy = self._copies[app]
         if not synced and app not in self._synced:
             self._synced[app] = copy.cloned()
         match write:

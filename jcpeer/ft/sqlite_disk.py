@@ -113,6 +113,7 @@ class SqliteDisk:
         self._synchronous = "FULL" if durability == "disk" else "NORMAL"
         self._boot = boot or _boot_id()
         self._at_risk = self._boot if durability == "process" else None
+        self.journal_id = ""
         self._unsynced_boot: str | None = None
         """What the file says of it."""
         self._one_at_a_time = trio.CapacityLimiter(1)
@@ -139,21 +140,23 @@ class SqliteDisk:
     def _know_itself(self, file: str) -> None:
         """Find out whether what is there is still what was written."""
         with self._transaction():
-            row = self._writer.execute("SELECT * FROM journal").fetchone()
-            known_as, known_file, self._unsynced_boot = row or (None, file, None)
-            if known_file == file and self._unsynced_boot in (None, self._boot):
-                self.journal_id = known_as or secrets.token_hex(16)
-            else:
-                foreign = known_file != file
-                why = "the file was copied or restored" if foreign else "the machine ended before all was synced"
-                log.warning(
-                    f"{why}: copies of applications count for nothing until they have caught up", file=self._path
-                )
-                self.journal_id = secrets.token_hex(16) if foreign else known_as
-                self._unsynced_boot = None
-                self._writer.execute("UPDATE application SET unsure = 1")
-            self._writer.execute("DELETE FROM journal")
-            self._writer.execute("INSERT INTO journal VALUES (?, ?, ?)", (self.journal_id, file, self._unsynced_boot))
+            row = self._writer.execute("SELECT id, file, unsynced_boot FROM journal").fetchone()
+            if row is None:
+                self.journal_id = secrets.token_hex(16)
+                self._writer.execute("INSERT INTO journal VALUES (?, ?, NULL)", (self.journal_id, file))
+                return
+            self.journal_id, known_file, self._unsynced_boot = row
+            if known_file != file:
+                self.journal_id = secrets.token_hex(16)
+                self._doubt("was copied or restored", file)
+            elif self._unsynced_boot not in (None, self._boot):
+                self._doubt("was not synced when the machine ended", file)
+
+    def _doubt(self, why: str, file: str) -> None:
+        log.warning(f"the journal {why}: its copies count for nothing until they have caught up", path=str(self._path))
+        self._unsynced_boot = None
+        self._writer.execute("UPDATE journal SET id = ?, file = ?, unsynced_boot = NULL", (self.journal_id, file))
+        self._writer.execute("UPDATE application SET unsure = 1")
 
     def close(self) -> None:
         with _storage_errors(self._path):

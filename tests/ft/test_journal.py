@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import copy
 import sqlite3
 from collections.abc import Callable, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 import trio
-from attrs import evolve
+from attrs import define, evolve, field
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jcpeer.application.task import BlobRef
@@ -608,3 +612,121 @@ async def test_a_full_simulated_disk_ends_the_block() -> None:
         await write()
     disk.full = False
     assert Journal(disk).applications() == []
+
+
+# --- in any order
+
+
+@define
+class Model:
+    """What a journal is to hold, with neither groups nor a disk: by application, its entries, and what was promised."""
+
+    copies: dict[AppId, tuple[list[Entry], Epoch | None]] = field(factory=dict)
+    graves: dict[AppId, bytes] = field(factory=dict)
+
+    @classmethod
+    def of(cls, journal: Journal) -> Model:
+        copies = {app: (list(journal.read(app)), journal.promised(app)) for app in sorted(journal.applications())}
+        for app, (found, _) in copies.items():
+            assert journal.last_index(app) == journal.written_index(app) == len(found)
+            assert journal.shape(app) == tuple(
+                (each.index, each.epoch)
+                for before, each in zip([None, *found], found, strict=False)
+                if before is None or before.epoch != each.epoch
+            )
+            assert journal.committed(app) <= len(found)
+        return cls(copies, {app: tombstone for app in APPS if (tombstone := journal.tombstone(app)) is not None})
+
+
+APPS = (APP, OTHER, AppId("c" * 40))
+KINDS = ("append", "append", "truncate", "promise", "note", "forget", "bury", "wait", "wait")
+Step = tuple[str, AppId, int]
+STEPS = st.lists(st.tuples(st.sampled_from(KINDS), st.sampled_from(APPS), st.integers(1, 3)), max_size=40)
+
+
+def write(journal: Journal, model: Model, step: Step) -> None:
+    """One step of both, if it is allowed there."""
+    kind, app, number = step
+    if app in model.graves:
+        return
+    found, promised = model.copies.get(app, ([], None))
+    epoch = promised or EPOCH
+    match kind:
+        case "append":
+            more = entries(len(found) + 1, *[lost(f"{kind} {number}")] * number, epoch=epoch)
+            journal.append(app, more, synced=number == 3)
+            model.copies[app] = found + more, promised
+        case "truncate" if found:
+            after_index = max(journal.committed(app), len(found) - number)
+            journal.truncate(app, after_index=after_index)
+            model.copies[app] = found[:after_index], promised
+        case "promise":
+            journal.promise_soon(app, Epoch(epoch.counter + number - 1, ME))
+            model.copies[app] = found, Epoch(epoch.counter + number - 1, ME)
+        case "note":
+            journal.note_committed(app, max(len(found) - number, 0))
+        case "forget":
+            journal.forget(app)
+            model.copies.pop(app, None)
+        case "bury":
+            journal.bury(app, b"ended", at_s=0.0)
+            model.copies.pop(app, None)
+            model.graves[app] = b"ended"
+    model.copies = {app: model.copies[app] for app in sorted(model.copies)}
+
+
+@given(steps=STEPS)
+@settings(max_examples=150, deadline=None)
+def test_a_crash_leaves_what_the_first_writes_make_and_all_that_was_reported(steps: list[Step]) -> None:
+    """Writes come while others are being written, and the process or the machine ends at any moment."""
+
+    async def main() -> None:
+        disk, model = MemoryDisk(delay_s=1.0), Model()
+        history = [copy.deepcopy(model)]
+
+        def check(app: AppId, written: Written) -> None:
+            """Of what is reported, all is on the disk, is what was meant, and survives the machine where it must."""
+            after_crash, after_reboot = Journal(disk.after_crash()), Journal(disk.after_reboot())
+            assert list(after_crash.read(app))[: written.index] == model.copies[app][0][: written.index]
+            assert after_crash.promised(app) == after_reboot.promised(app) == written.promised
+
+        async with trio.open_nursery() as nursery:
+            journal = Journal(disk)
+            journal.report_commits(check)
+            nursery.start_soon(journal._commit_in_groups, nursery.cancel_scope)
+            for step in steps:
+                if step[0] == "wait":
+                    await trio.sleep(0.3 * step[2])
+                else:
+                    write(journal, model, step)
+                    history.append(copy.deepcopy(model))
+            for found in (disk.after_crash(), disk.after_reboot()):
+                assert Model.of(Journal(found)) in history
+            nursery.cancel_scope.cancel()
+
+    trio.run(main, clock=MockClock(autojump_threshold=0))
+
+
+@given(steps=STEPS, reboot=st.booleans())
+@settings(max_examples=25, deadline=None)
+def test_a_crash_leaves_all_groups_that_a_file_has(steps: list[Step], reboot: bool) -> None:
+    async def main(path: Path) -> None:
+        machine, model = MachineWithFile(path), Model()
+        journal = Journal(machine.open())
+        expected = copy.deepcopy(model)
+        for step in steps:
+            if step[0] == "wait":
+                await journal._commit_group()
+                expected = copy.deepcopy(model)
+            else:
+                write(journal, model, step)
+        if reboot:
+            machine.cut_power()
+        else:
+            machine.kill()
+        found = Journal(machine.open())
+        assert Model.of(found) == expected
+        assert all(found.unsure(app) == reboot for app in found.applications())
+
+    with TemporaryDirectory() as path:
+        trio.run(main, Path(path))
