@@ -102,6 +102,7 @@ class MemoryDisk:
         found = self.after_crash()
         self._times_copied += 1
         found.name, found._times_copied = f"{self.name}'{self._times_copied}", 0
+        found._synced = {}
         found._make_unsure(True)
         return found
 

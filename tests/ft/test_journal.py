@@ -203,8 +203,9 @@ async def test_promises_and_what_asks_for_it_are_synced_and_other_groups_are_not
         seen.clear()
         disk = Watched(tmp_path / durability, durability="disk" if durability == "disk" else "process")
         async with open_journal(disk) as journal:
-            journal.begin(APP)
-            await committed(journal)
+            journal.begin(APP)  # with it the file says that it may lose something
+            await journal.place(APP, b"here")
+            assert seen == [("Begin", full), ("Place", full)]
             seen.clear()
             journal.append(APP, entries(1, lost("a")))
             await journal.place(APP, b"here")  # another way to wait for the group
@@ -333,6 +334,22 @@ async def test_what_is_taken_back_is_not_reported_as_written_even_if_it_gets_the
     assert reports == [(1.0, Written(1)), (2.0, Written(3)), (3.5, Written(2, LATER))]
 
 
+async def test_of_a_copy_that_was_forgotten_and_begun_anew_only_the_new_one_is_reported(
+    autojump_clock: MockClock,
+) -> None:
+    reports: list[tuple[float, Written]] = []
+    async with open_journal(MemoryDisk(delay_s=1.0)) as journal:
+        journal.report_commits(lambda app, written: reports.append((trio.current_time(), written)))
+        journal.append(APP, entries(1, lost("a"), lost("b")))
+        await trio.sleep(0.5)
+        journal.append(APP, entries(3, lost("c")))
+        journal.forget(APP)
+        await trio.sleep(1)
+        journal.append(APP, entries(1, lost("d"), epoch=LATER))
+        await trio.sleep(2)
+    assert reports == [(3.0, Written(1))]
+
+
 async def test_committed_index_goes_along_with_the_next_group_and_is_never_truncated(open_disk: OpenDisk) -> None:
     async with open_journal(open_disk()) as journal:
         journal.append(APP, entries(1, lost("a"), lost("b"), lost("c")))
@@ -348,10 +365,20 @@ async def test_committed_index_goes_along_with_the_next_group_and_is_never_trunc
         found = Journal(journal._disk)
         assert (found.committed(APP), found.last_index(APP)) == (2, 2)
     async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(3, lost("c")))
+        journal.note_committed(APP, 3)
         journal.truncate(APP, after_index=1, even_committed=True)
         assert journal.committed(APP) == 1
+        journal.append(OTHER, entries(1, lost("a")))
+        journal.note_committed(OTHER, 1)
+        journal.forget(OTHER)
+        journal.begin(OTHER)
     async with open_journal(open_disk()) as journal:
         assert (journal.committed(APP), journal.last_index(APP)) == (1, 1)
+        assert journal.committed(OTHER) == 0
+        journal.truncate(APP, after_index=0, even_committed=True)
+    async with open_journal(open_disk()) as journal:
+        assert (journal.committed(APP), journal.last_index(APP)) == (0, 0)
 
 
 async def test_a_note_of_what_is_committed_writes_nothing_by_itself(autojump_clock: MockClock) -> None:
@@ -587,6 +614,8 @@ async def test_end_of_the_machine_takes_what_was_written_after_the_last_synced_g
         journal.append(APP, entries(1, lost("a")))
         await trio.sleep(1)
         journal.append(APP, entries(2, lost("b")), {digest_of(b"x"): b"x"})
+        await trio.sleep(1)
+        assert Journal(disk.after_reboot()).last_index(APP) == 1
         await journal.promise(OTHER, LATER)
         journal.append(APP, entries(3, lost("c")), {digest_of(b"y"): b"y"})
         journal.truncate(APP, after_index=2)
@@ -696,7 +725,7 @@ def test_a_crash_leaves_what_the_first_writes_make_and_all_that_was_reported(ste
             nursery.start_soon(journal._commit_in_groups, nursery.cancel_scope)
             for step in steps:
                 if step[0] == "wait":
-                    await trio.sleep(0.3 * step[2])
+                    await trio.sleep(0.5 * step[2])
                 else:
                     write(journal, model, step)
                     history.append(copy.deepcopy(model))
