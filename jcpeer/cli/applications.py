@@ -15,7 +15,15 @@ from jcpeer.cli.following import follow
 from jcpeer.cli.local import session_here
 from jcpeer.cli.options import Application, AsJson, OnNode
 from jcpeer.cli.screens import Counts, screen_for, states_text
-from jcpeer.cli.summary import end_in_words, failure_lines, share_lines, summary_lines
+from jcpeer.cli.summary import (
+    end_in_words,
+    failure_lines,
+    reconciled_lines,
+    replica_text,
+    share_lines,
+    summary_lines,
+    waits_for,
+)
 from jcpeer.cli.terminal import Column, say, show, show_fields, show_json, show_table
 from jcpeer.cli.words import address, ago, counted, duration, joined, label_texts, one_line, plain, size
 from jcpeer.client.blocking import deadline, run_blocking
@@ -172,6 +180,9 @@ def _latest_first(session: Session) -> list[ApplicationSummary]:
 
 def _show_applications(found: Sequence[ApplicationSummary]) -> None:
     show_table(_COLUMNS, [_row(each) for each in found])
+    for each in found:
+        if what := waits_for(each):
+            say(f"{one_line(each.name, length=40)} ({each.app[:8]}) {what}")
 
 
 def _row(summary: ApplicationSummary) -> list[str]:
@@ -193,7 +204,6 @@ def _show_status(found: Status) -> None:
     tasks = [f"{finished:,} of {counted(Counts.of(summary.tasks).all, 'task')} finished", rest]
     since = duration(found.seconds)
     how = f"{end_in_words(summary.state)} after {since}" if ended(found) else f"is {summary.state}, for {since}"
-    replicas = [plain(each.name) for each in found.replicas]
     fields = {
         "id": summary.app,
         "user": plain(summary.user),
@@ -204,14 +214,18 @@ def _show_status(found: Status) -> None:
         **({"labels": ", ".join(label_texts(found.labels))} if found.labels else {}),
         "dispatch": found.dispatch,
         "placement": found.placement,
+        **({"FTC": plain(found.ftc.name)} if found.ftc else {}),
         "replica set": joined([plain(each.name) for each in found.replica_set]),
-        "journal on": joined(replicas) + (" only" if len(replicas) == 1 else ""),
+        "journal on": joined([replica_text(each) for each in found.replicas]),
+        "promise": "" if ended(found) else plain(found.promise),
+        "stalled": waits_for(summary),
         "worked on by" if ended(found) else "participants": joined([plain(each.name) for each in found.participants])
         or "nobody yet",
     }
     show(f"{one_line(summary.name, length=60)} {how}" + ("." if found.sealed else "; more tasks may come."))
     show_fields(fields)
-    for lines in (share_lines(found.shares) if found.shares else [], failure_lines(found.failures)):
+    told = (share_lines(found.shares) if found.shares else [], reconciled_lines(found), failure_lines(found.failures))
+    for lines in told:
         if lines:
             show("\n" + "\n".join(lines))
 

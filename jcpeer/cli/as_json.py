@@ -81,6 +81,7 @@ def of_summary(summary: ApplicationSummary) -> Data:
         "submitted_s": summary.submitted_s,
         "tasks": dict(summary.tasks),
         "coordinator": of_node_name(summary.coordinator),
+        "missing": [of_node_name(each) for each in summary.missing],
     }
 
 
@@ -93,7 +94,16 @@ def of_status(status: Status) -> Data:
         "dispatch": status.dispatch,
         "labels": dict(status.labels),
         "replica_set": [of_node_name(each) for each in status.replica_set],
-        "replicas": [of_node_name(each) for each in status.replicas],
+        "replicas": [
+            {**of_node_name(each.node), "state": each.state, "missing_s": round(each.missing_s, 3)}
+            for each in status.replicas
+        ],
+        "ftc": of_node_name(status.ftc) if status.ftc else None,
+        "promise": status.promise,
+        "reconciled": [
+            {"node": of_node_name(each.node), "twice": list(each.twice), "changed": list(each.changed)}
+            for each in status.reconciled
+        ],
         "participants": [of_node_name(each) for each in status.participants],
         "attempts": status.attempts,
         "takeovers": status.takeovers,

@@ -6,13 +6,13 @@ import heapq
 import time
 from collections.abc import Callable
 
-from attrs import define, field
+from attrs import define, evolve, field
 
 from jcpeer.cli.screens import Screen
-from jcpeer.cli.words import counted
+from jcpeer.cli.words import counted, joined, plain
 from jcpeer.client.blocking import iterate_blocking, run_blocking
 from jcpeer.client.session import Session
-from jcpeer.wire.requests import Happened, Progress, Status
+from jcpeer.wire.requests import Happened, NodeName, Progress, Status
 
 SLOWEST = 5
 IDLE_S = 3.0
@@ -52,19 +52,41 @@ class Idle:
         return True
 
 
+@define
+class Stalled:
+    """Notices that an application stalls, and that it goes on."""
+
+    _missing: tuple[NodeName, ...] = ()
+
+    def news(self, progress: Progress) -> str:
+        """A line where that has changed, else nothing."""
+        before, self._missing = self._missing, progress.missing
+        if before == self._missing:
+            return ""
+        if not self._missing:
+            return "Enough of its journals are in reach again: it goes on."
+        names = joined([plain(each.name) for each in self._missing])
+        return f"It is stalled: too few of its journals are in reach without {names}. It goes on by itself with them."
+
+
 def follow(session: Session, app: str, screen: Screen, *, from_now: bool = False) -> tuple[Status, Seen]:
     """How the application ended, when it has. `from_now`: the screen is spared what happened before.
 
     Raises:
         NoNodeError: the local node went away for good; the text says how to come back.
     """
-    seen, idle = Seen(), Idle()
+    seen, idle, stalled = Seen(), Idle(), Stalled()
     past = from_now
+    last = Progress({}, {}, 0.0, None)
     for event in iterate_blocking(session.events(app, progress=True)):
         if isinstance(event, Progress):
             past = False  # the node first catches up, and then tells how it stands
-            screen.progress(event)
-            if idle.for_long(event):
+            # Without a coordinator nobody counts its tasks: what was counted last still holds.
+            last = event if event.tasks else evolve(last, running={}, rate=0.0, left_s=None, missing=event.missing)
+            screen.progress(last)
+            if news := stalled.news(last):
+                screen.note(news)
+            if not last.missing and idle.for_long(event):
                 screen.note(
                     f"Nothing runs, though {counted(event.tasks['ready'], 'task')} could: "
                     f"`jcpeer why {app[:8]} TASK` says what one waits for."

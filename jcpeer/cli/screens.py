@@ -191,7 +191,8 @@ def states_text(tasks: Mapping[str, int]) -> str:
 def progress_text(progress: Progress) -> str:
     """How it stands, in one line."""
     counts = Counts.of(progress.tasks)
-    parts = [f"{counts.done:,} of {counted(counts.all, 'task')} done", states_text(progress.tasks), _pace(progress)]
+    done = f"{counts.done:,} of {counted(counts.all, 'task')} done"
+    parts = [done, states_text(progress.tasks), stalled_text(progress) or _pace(progress)]
     return "; ".join(each for each in parts if each)
 
 
@@ -199,10 +200,17 @@ def progress_lines(progress: Progress, counts: Counts) -> list[str]:
     """How it stands, below the bar."""
     busy = sorted(((name, count) for name, count in progress.running.items() if count), key=lambda each: -each[1])
     where = joined([f"{plain(name)} {count}" for name, count in busy]) if busy else ""
-    lines = ["; ".join(each for each in (states_text(progress.tasks), _pace(progress)) if each)]
+    pace = stalled_text(progress) or _pace(progress)
+    lines = ["; ".join(each for each in (states_text(progress.tasks), pace) if each)]
     if where:
         lines.append(f"on {counted(len(busy), 'node')}: {where}")
     return [each for each in lines if each]
+
+
+def stalled_text(progress: Progress) -> str:
+    """ "stalled, waits for shed and desk"; empty where it goes on."""
+    missing = joined([plain(each.name) for each in progress.missing])
+    return f"stalled, waits for {missing}" if missing else ""
 
 
 def _pace(progress: Progress) -> str:
@@ -232,8 +240,8 @@ def trouble(event: Happened) -> str | None:
             return f"{event.task}: {attempt} {what}{after}: {text}; {then}"
         case "output_lost":
             return f"{event.task}: its output is lost ({text}); it runs again"
-        case "took_over":
-            return f"{text}"
+        case "took_over" | "reconciled":
+            return text
         case "cancelled" if event.task is not None:
             return f"{event.task}: cancelled"
     return None

@@ -10,8 +10,8 @@ from jcpeer.cli import as_json as data
 from jcpeer.cli.following import Seen
 from jcpeer.cli.screens import Counts, states_text
 from jcpeer.cli.terminal import Column, table_lines
-from jcpeer.cli.words import counted, duration, one_line, plain, size
-from jcpeer.wire.requests import Share, Status
+from jcpeer.cli.words import counted, duration, joined, one_line, plain, size
+from jcpeer.wire.requests import ApplicationSummary, ReplicaView, Share, Status
 
 FAILURES_SHOWN = 10
 
@@ -41,12 +41,44 @@ def end_in_words(state: str) -> str:
 def summary_lines(status: Status, seen: Seen, outputs: Sequence[str]) -> list[str]:
     """The whole story, as far as it fits a screen."""
     lines = [headline(status), *outputs]
+    if reconciled := reconciled_lines(status):
+        lines += ["", *reconciled]
     if status.summary.state == "failed":
         lines += ["", *failure_lines(status.failures)]
     if status.shares:
         lines += ["", *share_lines(status.shares)]
     if len(seen.slowest) > 1:
         lines += ["", *_slowest_lines(seen)]
+    return lines
+
+
+def replica_text(replica: ReplicaView) -> str:
+    """ "shed (coordinator)", "desk", "gx3 (missing for 12 s)"."""
+    name = plain(replica.node.name)
+    match replica.state:
+        case "copy":
+            return name
+        case "missing":
+            return f"{name} (missing for {duration(replica.missing_s, fractions=False)})"
+        case state:
+            return f"{name} ({state})"
+
+
+def waits_for(summary: ApplicationSummary) -> str:
+    """Which replicas a stalled application misses; empty where it misses none."""
+    if not summary.missing:
+        return ""
+    return f"waits for {joined([plain(each.name) for each in summary.missing])}: too few of its journals are in reach"
+
+
+def reconciled_lines(status: Status) -> list[str]:
+    """What two coordinators had done without each other, as far as it matters to whoever saw it."""
+    lines = []
+    for each in status.reconciled:
+        twice, changed = [joined([plain(task) for task in tasks]) for tasks in (each.twice, each.changed)]
+        lines.append(f"{plain(each.node.name)} had coordinated, too, while the grid was divided:")
+        lines.append(f"  ran twice      {twice or 'nothing'}")
+        lines.append(f"  other results  {f'{changed}: what was shown before no longer holds' if changed else 'none'}")
     return lines
 
 

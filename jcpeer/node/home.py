@@ -23,6 +23,7 @@ from jcpeer.membership.signed import open_signed
 from jcpeer.node.applications import Applications
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
+from jcpeer.node.safety import caveat
 from jcpeer.rdv.placement import Candidate, fault_of, open_placed
 from jcpeer.wire.messages import Signed
 from jcpeer.wire.requests import (
@@ -220,11 +221,7 @@ class Home:
                 raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
             host.post(SealReceived(vouched()))
         await host.settled()
-        return Accepted(
-            host.app,
-            1,
-            f"One copy, on node {self._parts.name}: it waits while that node is down, and is lost if its disk is.",
-        )
+        return Accepted(host.app, 1, caveat([self._parts.name], quorum=False, wanted=state.header.replicas))
 
     def holders(self, host: ApplicationHost, digest: Digest) -> tuple[NodeId, ...]:
         """Who has a blob of the application, this node first if it does; all participants where nobody is known to."""

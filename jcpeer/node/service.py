@@ -19,7 +19,7 @@ from jcpeer.coordinator.events import CancelRequested
 from jcpeer.coordinator.history import happened
 from jcpeer.discovery.directory import Directory
 from jcpeer.errors import RequestError, UnreachableError
-from jcpeer.ids import NodeId, TaskId
+from jcpeer.ids import AppId, NodeId, TaskId
 from jcpeer.node.applications import Applications
 from jcpeer.node.elsewhere import AboutApplication
 from jcpeer.node.home import Home
@@ -27,6 +27,7 @@ from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import looks_like_id, named
 from jcpeer.node.participation import LOG_POLL_S, TAIL_BYTES, Participation
 from jcpeer.node.parts import Parts
+from jcpeer.node.safety import Safety
 from jcpeer.node.submission import Submissions
 from jcpeer.node.views import Views
 from jcpeer.node.whereabouts import Whereabouts
@@ -92,7 +93,9 @@ class Service:
         name_of: Callable[[NodeId], str],
         notices: Callable[[], tuple[str, ...]],
         join_grid: Callable[[str], Awaitable[None]],
+        safety_of: Callable[[AppId], Safety | None] = lambda app: None,
     ) -> None:
+        """`safety_of`: how the copies of an application stand that is hosted here; None where ours is the only one."""
         self._parts = parts
         self._applications = applications
         self._participation = participation
@@ -104,6 +107,7 @@ class Service:
         self._name_of = name_of
         self._notices = notices
         self._join_grid = join_grid
+        self._safety_of = safety_of
 
     async def handle(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
         """The replies to one request, in order.
@@ -204,7 +208,13 @@ class Service:
     # --- an application that is hosted here
 
     def _views(self, host: ApplicationHost) -> Views:
-        return Views(host, me=self._parts.identity.node, name_of=self._name_of, now_s=trio.current_time())
+        return Views(
+            host,
+            me=self._parts.identity.node,
+            name_of=self._name_of,
+            now_s=trio.current_time(),
+            safety=self._safety_of(host.app),
+        )
 
     async def answer(self, body: AboutApplication, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
         """The replies to a request about an application of ours."""

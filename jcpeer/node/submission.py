@@ -29,6 +29,7 @@ from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.finder import Finder, Nearest
 from jcpeer.node.home import NOT_HERE, NOT_TAKEN, Home, check_header, check_named
 from jcpeer.node.parts import Parts
+from jcpeer.node.safety import inputs_stay
 from jcpeer.node.whereabouts import LOOK_UP_S, Whereabouts
 from jcpeer.rdv.placement import CANDIDATES_MAX, CANDIDATES_MIN, SET_SIZE, Candidate, choose, nobody_eligible, objection
 from jcpeer.wire.codec import pack, unpack
@@ -286,15 +287,22 @@ class Submissions:
         """
         host, home, seal = self._applications.get(app), self._where(app), Seal(app, batches)
         if host is not None:
-            return await self._home.take_seal(host, seal, vouched=lambda: self._signed(seal))
+            accepted = await self._home.take_seal(host, seal, vouched=lambda: self._signed(seal))
+            return self._accepted(accepted, host.machine.state.header)
         accepted = await self._to_home(home, app, TakeSeal(app, self._signed(seal)), Accepted)
-        self._parts.store.release(_staged(app))
-        return evolve(accepted, caveat=f"{self._why_there(app)}{accepted.caveat}")
-
-    def _why_there(self, app: AppId) -> str:
-        """A word on an application that is not where its user may take it to be."""
         signed = self._decisions.signed(app)
-        if signed is None or unpack(signed.payload, Placed).header.placement == "rdv":
+        header = unpack(signed.payload, Placed).header if signed else None
+        self._parts.store.release(_staged(app))
+        return self._accepted(evolve(accepted, caveat=f"{self._why_there(header)}{accepted.caveat}"), header)
+
+    def _accepted(self, accepted: Accepted, header: Header | None) -> Accepted:
+        if header is None or not header.inputs_stay:
+            return accepted
+        return evolve(accepted, caveat=f"{accepted.caveat} {inputs_stay(self._parts.name)}".lstrip())
+
+    def _why_there(self, header: Header | None) -> str:
+        """A word on an application that is not where its user may take it to be."""
+        if header is None or header.placement == "rdv":
             return ""
         why = objection(self._me(), submitted_s=self._me().certificate.issued_s)
         return f"It lives elsewhere, since node {self._parts.name} {why}. " if why else ""

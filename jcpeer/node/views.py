@@ -9,6 +9,7 @@ from jcpeer.coordinator.matching import explain
 from jcpeer.coordinator.state import PastAttempt, TaskRecord
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.node.hosting import ApplicationHost
+from jcpeer.node.safety import Safety, alone
 from jcpeer.wire.messages import Outcome
 from jcpeer.wire.requests import (
     ApplicationStateName,
@@ -17,6 +18,8 @@ from jcpeer.wire.requests import (
     NodeName,
     Progress,
     Reasons,
+    ReconciledView,
+    ReplicaView,
     Results,
     Share,
     Status,
@@ -33,25 +36,43 @@ LAST_WORDS = 5
 class Views:
     """Of one application, with the names of nodes filled in."""
 
-    def __init__(self, host: ApplicationHost, *, me: NodeId, name_of: Callable[[NodeId], str], now_s: float) -> None:
+    def __init__(
+        self,
+        host: ApplicationHost,
+        *,
+        me: NodeId,
+        name_of: Callable[[NodeId], str],
+        now_s: float,
+        safety: Safety | None = None,
+    ) -> None:
+        """`safety`: how its copies stand, where there may be others than ours."""
         self._host = host
         self._machine = host.machine
         self._state = host.machine.state
         self._me = me
         self._name_of = name_of
         self._now_s = now_s
+        self._safety = safety or alone(me)
 
     def _named(self, node: NodeId) -> NodeName:
         return NodeName(node, self._name_of(node))
 
     # --- the application
 
+    @property
+    def _coordinator(self) -> NodeName:
+        return self._named(next((each.node for each in self._safety.seats if each.state == "coordinator"), self._me))
+
+    @property
+    def _missing(self) -> tuple[NodeName, ...]:
+        return tuple(self._named(each) for each in self._safety.missing) if self.state_name() == "stalled" else ()
+
     def state_name(self) -> ApplicationStateName:
         match self._state.ended:
             case "ok" | "failed" | "cancelled" as status:
                 return status
             case _:
-                if self._host.fault is not None:
+                if self._host.fault is not None or self._safety.stalled:
                     return "stalled"
                 return "running" if self._state.sealed else "open"
 
@@ -64,7 +85,8 @@ class Views:
             state=self.state_name(),
             submitted_s=state.header.submitted_s,
             tasks=self._machine.counts(),
-            coordinator=self._named(self._me),
+            coordinator=self._coordinator,
+            missing=self._missing,
         )
 
     def status(self, *, clock_s: float) -> Status:
@@ -73,8 +95,10 @@ class Views:
         return Status(
             summary=self.summary(),
             epoch=self._machine.epoch.counter,
-            coordinator=self._named(self._me),
-            replicas=(self._named(self._me),),
+            coordinator=self._coordinator,
+            replicas=tuple(
+                ReplicaView(self._named(each.node), each.state, each.missing_s) for each in self._safety.seats
+            ),
             participants=tuple(self._named(each) for each in self._machine.roster.participants),
             attempts=state.attempts,
             takeovers=state.takeovers,
@@ -90,6 +114,11 @@ class Views:
             dispatch=state.header.dispatch,
             labels=state.header.labels,
             replica_set=tuple(self._named(each) for each in state.replica_set.nodes),
+            ftc=None if self._safety.ftc is None else self._named(self._safety.ftc),
+            promise=self._safety.promise(wanted=state.header.replicas, name_of=self._name_of),
+            reconciled=tuple(
+                ReconciledView(self._named(each.node), each.twice, each.changed) for each in self._safety.reconciled
+            ),
         )
 
     def progress(self) -> Progress:
@@ -101,6 +130,7 @@ class Views:
             running={self._name_of(node): count for node, count in self._machine.running_by_node().items()},
             rate=rate,
             left_s=left / rate if rate and left else None,
+            missing=self._missing,
         )
 
     def results(self, task: TaskId | None) -> Results:

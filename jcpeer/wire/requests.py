@@ -20,6 +20,8 @@ from jcpeer.wire.messages import NodeRecord, Output, Signed
 
 TaskStateName = Literal["waiting", "ready", "assigned", "running", "finished", "failed", "cancelled", "skipped"]
 ApplicationStateName = Literal["open", "running", "stalled", "ok", "failed", "cancelled"]
+SeatState = Literal["coordinator", "copy", "catching up", "missing", "unsure"]
+"""Of a replica. "unsure": its machine was switched off, so that its journal may lack what it had acknowledged."""
 
 # --- requests
 
@@ -311,7 +313,7 @@ class Holders:
 
 @frozen
 class ApplicationSummary:
-    """Counts are tasks by state."""
+    """Counts are tasks by state. `missing`: the replicas for which a stalled application waits."""
 
     app: AppId
     name: str
@@ -320,6 +322,7 @@ class ApplicationSummary:
     submitted_s: float
     tasks: Mapping[str, int]
     coordinator: NodeName
+    missing: tuple[NodeName, ...] = ()
 
 
 @frozen
@@ -339,11 +342,32 @@ class Share:
 
 
 @frozen
+class ReplicaView:
+    """A node that keeps the journal, or is to. `missing_s`: how long it has not answered."""
+
+    node: NodeName
+    state: SeatState
+    missing_s: float = 0.0
+
+
+@frozen
+class ReconciledView:
+    """Two nodes had coordinated without each other. Of what `node` had done meanwhile `twice` ran on both sides, and of
+    `changed` another result had been shown."""
+
+    node: NodeName
+    twice: tuple[TaskId, ...]
+    changed: tuple[TaskId, ...]
+
+
+@frozen
 class Status:
+    """`promise` says in one line what may be lost without loss; see `node.safety`."""
+
     summary: ApplicationSummary
     epoch: int
     coordinator: NodeName
-    replicas: tuple[NodeName, ...]
+    replicas: tuple[ReplicaView, ...]
     participants: tuple[NodeName, ...]
     attempts: int
     takeovers: int
@@ -354,12 +378,17 @@ class Status:
     """The story: one line for each attempt that failed or was lost, oldest first, the last 200."""
     placement: str = "local"
     replica_set: tuple[NodeName, ...] = ()
-    """As the submitter's node signed it, in rank order; `replicas` are those of it that keep a journal."""
+    """As the submitter's node signed it, in rank order; `replicas` are those that keep a journal now."""
     dispatch: str = "assign"
     labels: Mapping[str, str] = {}
+    ftc: NodeName | None = None
+    promise: str = ""
+    reconciled: tuple[ReconciledView, ...] = ()
 
 
-EventKind = Literal["accepted", "finished", "failed", "lost", "output_lost", "cancelled", "took_over", "ended"]
+EventKind = Literal[
+    "accepted", "finished", "failed", "lost", "output_lost", "cancelled", "took_over", "reconciled", "ended"
+]
 
 
 @frozen
@@ -381,12 +410,14 @@ class Happened:
 
 @frozen
 class Progress:
-    """How it stands: tasks by state; busy attempts by node; tasks finished a second of late; seconds left, if known."""
+    """How it stands: tasks by state; busy attempts by node; tasks finished a second of late; seconds left, if known.
+    `missing`: the replicas for which it waits, where it is stalled; without tasks, since nobody coordinates it then."""
 
     tasks: Mapping[str, int]
     running: Mapping[str, int]
     rate: float
     left_s: float | None
+    missing: tuple[NodeName, ...] = ()
 
 
 @frozen

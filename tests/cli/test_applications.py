@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from jcpeer.ids import NodeId, TaskId
+from jcpeer.wire.requests import NodeName, ReconciledView, ReplicaView
 from tests.cli.conftest import Command, NodeHere
 from tests.client.fake_service import FakeGrid
 
@@ -118,7 +120,7 @@ def test_a_detached_run_prints_the_id_by_which_wait_and_status_find_it(
         listed = jcpeer("list")
     assert status["application"] == app
     assert status["coordinator"] == {"id": "node-1", "name": "one"}
-    assert status["replicas"] == status["participants"] == status["replica_set"] == [status["coordinator"]]
+    assert status["participants"] == status["replica_set"] == [status["coordinator"]]
     assert status["placement"] == "local"
     assert status["epoch"] == 1
     assert listed.out.splitlines()[0].split() == [
@@ -131,6 +133,36 @@ def test_a_detached_run_prints_the_id_by_which_wait_and_status_find_it(
         "COORDINATOR",
     ]
     assert listed.out.splitlines()[1].split()[:4] == [app[:8], "letters", "ok", "2/2"]
+
+
+def test_status_and_list_say_who_keeps_a_copy_what_is_promised_and_for_whom_it_waits(
+    jcpeer: Command, node_here: NodeHere, file: File
+) -> None:
+    two, three = NodeName(NodeId("2"), "two"), NodeName(NodeId("3"), "three\x1b")
+    with node_here() as node:
+        jcpeer("run", file("letters.toml", FILES), "--no-output")
+        (app,) = node.grid.applications.values()
+        app.replicas = (*app.replicas, ReplicaView(two, "copy"), ReplicaView(three, "missing", 12.4))
+        app.missing, app.state = (three,), "stalled"
+        shown, data = jcpeer("status", "letters").out, jcpeer("status", "letters", "--json").json
+        listed = jcpeer("list")
+        app.missing, app.state = (), "ok"
+        app.reconciled = (ReconciledView(two, (TaskId("a"), TaskId("b")), (TaskId("b"),)),)
+        ended = jcpeer("wait", "letters").out
+    assert "  journal on    one (coordinator), two and three\ufffd (missing for 12 s)\n" in shown
+    assert "  FTC           two\n" in shown
+    assert "  promise       3 of 3 copies\n" in shown
+    assert "  stalled       waits for three\ufffd: too few of its journals are in reach\n" in shown
+    assert [(each["name"], each["state"], each["missing_s"]) for each in data["replicas"]] == [
+        ("one", "coordinator", 0.0),
+        ("two", "copy", 0.0),
+        ("three\x1b", "missing", 12.4),
+    ]
+    assert (data["ftc"]["name"], data["promise"], data["missing"][0]["id"]) == ("two", "3 of 3 copies", "3")
+    assert listed.out.splitlines()[1].split()[2] == "stalled"
+    assert listed.err == f"letters ({app.id[:8]}) waits for three\ufffd: too few of its journals are in reach\n"
+    assert "two had coordinated, too, while the grid was divided:\n  ran twice      a and b\n" in ended
+    assert "  other results  b: what was shown before no longer holds\n" in ended
 
 
 @pytest.mark.parametrize("detach", [[], ["--detach"]])

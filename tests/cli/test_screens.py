@@ -11,7 +11,7 @@ import structlog
 from attrs import evolve
 
 from jcpeer.cli import logs
-from jcpeer.cli.following import Idle
+from jcpeer.cli.following import Idle, Stalled
 from jcpeer.cli.node import ready_lines
 from jcpeer.cli.nodes import node_lines
 from jcpeer.cli.screens import PlainScreen, bar, live_screen, progress_text, screen_for, trouble, upload_text
@@ -38,6 +38,20 @@ def test_progress_is_one_line_of_what_is_done_what_runs_and_how_long_yet() -> No
     assert progress_text(Progress({"waiting": 1}, {}, 0.0, None)) == "0 of 1 task done; 1 waiting"
 
 
+def test_a_stalled_application_says_for_whom_it_waits_once_each_time() -> None:
+    waiting = evolve(STANDING, missing=(NodeName(NodeId("d"), "desk"), NodeName(NodeId("g"), "gx3")))
+    assert progress_text(waiting).endswith("14 waiting, 1 failed; stalled, waits for desk and gx3")
+    stalled = Stalled()
+    said = [stalled.news(each) for each in (STANDING, waiting, waiting, STANDING, STANDING)]
+    assert said == [
+        "",
+        "It is stalled: too few of its journals are in reach without desk and gx3. It goes on by itself with them.",
+        "",
+        "Enough of its journals are in reach again: it goes on.",
+        "",
+    ]
+
+
 def test_an_upload_is_bytes_while_there_are_some_and_then_tasks() -> None:
     assert upload_text(Upload(512, 2048, 0, 3)) == "sending inputs, 512 B of 2.0 KiB"
     assert upload_text(Upload(2048, 2048, 2, 3)) == "sending tasks, 2 of 3"
@@ -54,6 +68,7 @@ def test_an_upload_is_bytes_while_there_are_some_and_then_tasks() -> None:
         (event("lost", text="silent for 3 s"), "count: attempt 2 on shed was lost: silent for 3 s; it runs again"),
         (event("output_lost", text="shed left"), "count: its output is lost (shed left); it runs again"),
         (event("cancelled"), "count: cancelled"),
+        (event("took_over", text="shed lost, desk took over at epoch 2"), "shed lost, desk took over at epoch 2"),
         (event("finished"), None),
         (event("ended", text="ok"), None),
     ],

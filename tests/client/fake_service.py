@@ -47,6 +47,9 @@ class FakeApplication:
     cancelled: bool = False
     state: ask.ApplicationStateName = "open"
     events: list[ask.Happened] = field(factory=list)
+    replicas: tuple[ask.ReplicaView, ...] = (ask.ReplicaView(ME, "coordinator"),)
+    missing: tuple[ask.NodeName, ...] = ()
+    reconciled: tuple[ask.ReconciledView, ...] = ()
 
 
 class FakeGrid:
@@ -121,7 +124,7 @@ class FakeGrid:
                     self._summary(found),
                     1,
                     ME,
-                    (ME,),
+                    found.replicas,
                     (ME,),
                     0,
                     0,
@@ -129,6 +132,9 @@ class FakeGrid:
                     sealed=found.sealed,
                     failures=story,
                     replica_set=(ME,),
+                    ftc=next((each.node for each in found.replicas if each.state == "copy"), None),
+                    promise=f"{len(found.replicas)} of 3 copies",
+                    reconciled=found.reconciled,
                 )
             case ask.GetTask(app, name):
                 found = self._find(app)
@@ -195,7 +201,9 @@ class FakeGrid:
 
     def _summary(self, app: FakeApplication) -> ask.ApplicationSummary:
         counts: Counter[str] = Counter(app.states.values())
-        return ask.ApplicationSummary(app.id, app.header.name, "", app.state, app.header.submitted_s, counts, ME)
+        return ask.ApplicationSummary(
+            app.id, app.header.name, "", app.state, app.header.submitted_s, counts, ME, app.missing
+        )
 
     def _last(self, app: FakeApplication) -> list[TaskId]:
         read = {parent for task in app.tasks.values() for parent in task.parents()}

@@ -114,7 +114,7 @@ async def test_an_application_is_handed_to_one_node_lives_on_another_and_is_fetc
             status = await asked.client.session.status(accepted.app)
             assert (status.coordinator.name, status.placement) == ("b", "rdv")
             assert tuple(each.id for each in status.replica_set) == there.nearest(header)
-            assert [each.name for each in status.replicas] == ["b"]
+            assert [(each.node.name, each.state) for each in status.replicas] == [("b", "coordinator")]
         assert (await a.client.session.wait("app")).summary.state == "ok"
         (path,) = await c.client.session.fetch(accepted.app, tmp_path)
         data = path.read_bytes()
