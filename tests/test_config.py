@@ -105,6 +105,7 @@ def test_the_variable_for_all_states_wins_over_the_files_directory_for_one(tmp_p
         ("labels = {a = [1]}", "labels: label a: [1] is no text"),
         ('name = "../up"', "name: impossible node name '../up'"),
         ("name = 4", "name: 4 is no text"),
+        ('durability = "both"', 'durability: \'both\' is neither "process" nor "disk"'),
         ('silence_s = "soon"', "silence_s: 'soon' is no duration"),
         ("silence_s = 0.1", "silence_s (0.1) must be longer than heartbeat_s (0.5)"),
         ("store_bytes_max = 0", "store_bytes_max: 0 leaves no room"),
