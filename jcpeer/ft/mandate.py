@@ -12,19 +12,16 @@ from attrs import evolve, frozen
 from jcpeer.application.manifest import Placed, ReplicaSet, Seat
 from jcpeer.errors import MembershipError
 from jcpeer.ids import Epoch
-from jcpeer.membership.identity import Identity
-from jcpeer.membership.signed import sign
 from jcpeer.rdv.mandate import (
     LINKS_MAX,
     Chains,
-    open_mandate,
     open_recovered,
     open_seated,
     open_vote,
     without_repeated_chains,
 )
 from jcpeer.wire.facts import Fact, ReplicasChanged, TookOver
-from jcpeer.wire.mandates import Link, Mandate, Vote
+from jcpeer.wire.mandates import Link, Mandate
 from jcpeer.wire.messages import Signed
 
 FILED_MAX = 10 * LINKS_MAX
@@ -173,16 +170,3 @@ class Proofs:
                 mandate = evolve(mandate, recovered=self._recovered[1])
             return without_repeated_chains(mandate, root=self._root)
         return None
-
-
-def own_mandate(
-    placed: Placed, epoch: Epoch, *, journal: str, identity: Identity, chain: tuple[bytes, ...], root: bytes
-) -> Mandate | None:
-    """By one's own vote alone: None where that is not enough. The epoch has to be promised on the disk before."""
-    vote = sign(Vote(placed.app, epoch, journal), identity, chain)
-    mandate = Mandate(placed.app, epoch, (), (vote,))
-    try:
-        open_mandate(mandate, placed, root=root)
-    except MembershipError:
-        return None
-    return mandate

@@ -21,7 +21,7 @@ from jcpeer.coordinator.matching import unmet_need
 from jcpeer.dht.machine import KeyMessage
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
-from jcpeer.errors import RequestError
+from jcpeer.errors import MembershipError, RequestError
 from jcpeer.ids import NodeId
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.applications import LOOK_S, Applications
@@ -38,6 +38,7 @@ from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.publishing import Publishing
 from jcpeer.node.reach import Reach
+from jcpeer.node.reigns import Known, Reigns
 from jcpeer.node.service import Service
 from jcpeer.node.sight import Sight
 from jcpeer.node.submission import Submissions
@@ -85,6 +86,7 @@ from jcpeer.wire.messages import (
     Yield,
 )
 from jcpeer.wire.peer import PeerMessage
+from jcpeer.wire.replication import Reign
 from jcpeer.work.events import NotReached, Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 
@@ -115,6 +117,9 @@ class Node:
         self.parts = parts = evolve(parts, network=self.reach)
         self._users = {parts.identity.node: parts.standing.membership.certificate.user}
         self._coordinators: frozenset[NodeId] = frozenset()
+        self.reigns = Reigns(lambda: parts.standing.membership.root)
+        self.reign_heard: Callable[[NodeId, Reign, Known], None] = lambda node, reign, known: None
+        """Called with each reign that holds, when its coordinator tells of it."""
         self._own = OwnRecord(
             parts,
             doing=self._doing,
@@ -133,6 +138,7 @@ class Node:
             memory_bytes=self.record.memory_bytes,
             disk_bytes=self.record.disk_bytes,
             gpus=offered_gpus(parts.config, parts.machine),
+            reigns=self.reigns,
             opening=self._own.opening,
             changed=self._show_state,
             hosted_here=lambda app: self.applications.get(app) is not None,
@@ -260,6 +266,8 @@ class Node:
         match message:
             case Confirm() | Decline() | Engaged() | Take() | Started() | Report() | GivenBack() | Fetched():
                 self.applications.heard(node, message)
+            case Reign():
+                self._hear_of_reign(node, message)
             case Recruit():
                 self.participation.called_up(node, message)
             case Assign():
@@ -286,6 +294,16 @@ class Node:
             case _:
                 return False
         return True
+
+    def _hear_of_reign(self, node: NodeId, reign: Reign) -> None:
+        """From its coordinator before all else of the epoch, or from a participant that hands something over."""
+        try:
+            known = self.reigns.hear(node, reign)
+        except MembershipError as error:
+            log.warning("a reign is not believed", node=node, app=reign.app, reason=str(error))
+            return
+        if node == known.coordinator:
+            self.reign_heard(node, reign, known)
 
     # --- who is there
 

@@ -35,8 +35,10 @@ from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import RequestError, StorageError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.node.parts import Parts
+from jcpeer.node.reigns import Shown
 from jcpeer.wire.facts import Entry, Finished, TasksAdded
 from jcpeer.wire.messages import Assign, AttemptOrder, Decline, Signed, Vouched
+from jcpeer.wire.replication import Reign
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -72,6 +74,9 @@ class ApplicationHost:
         self._batches: dict[int, Signed] = {}
         self._shown: dict[NodeId, set[int]] = {}
         """Which batches a participant that asks for the submitter's word has been shown."""
+        self.reign: Reign | None = None
+        """By what right this node coordinates, where it has to be shown: from epoch 2 on."""
+        self._reign_shown = Shown()
         self._news = trio.Event()
         self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
         self._told_index = machine.state.last_index
@@ -140,6 +145,7 @@ class ApplicationHost:
             return []
         if isinstance(event, NodeLost) or (isinstance(event, Heard) and isinstance(event.message, Decline)):
             self._shown.pop(event.node, None)
+            self._reign_shown.forget(event.node)
         return self.machine.handle(event, now_s=trio.current_time())
 
     # --- effects
@@ -159,6 +165,7 @@ class ApplicationHost:
                 continue
             match effect:
                 case Send():
+                    self._show_reign(effect.node)
                     self._parts.network.send(effect.node, effect.message)
                 case SendOrders():
                     self._send_orders(effect)
@@ -193,6 +200,11 @@ class ApplicationHost:
         if data is not None:
             self._parts.store.put(data)
         return data
+
+    def _show_reign(self, node: NodeId) -> None:
+        """Before anything else of the epoch: nobody obeys us without."""
+        if self.reign is not None and self._reign_shown.first(node, self.reign.epoch):
+            self._parts.network.send(node, self.reign)
 
     def _send_orders(self, effect: SendOrders) -> None:
         self._vouch(effect)

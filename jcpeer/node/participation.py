@@ -19,7 +19,8 @@ from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of, sho
 from jcpeer.membership.signed import open_signed
 from jcpeer.node.helpers import Helpers
 from jcpeer.node.parts import Parts
-from jcpeer.rdv.placement import open_placed, usurpation
+from jcpeer.node.reigns import Reigns, Shown
+from jcpeer.rdv.placement import open_placed
 from jcpeer.wire.messages import (
     Assign,
     AttemptOrder,
@@ -88,7 +89,7 @@ ACQUAINTANCE_S = 2.5
 """Within this all nodes see one that has come."""
 FETCH_AGAIN_S = 0.2
 SHOW_AGAIN_S = 1.0
-"""What a coordinator showed may have been lost with a connection: after that it may show it again."""
+"""What a coordinator showed may have been lost with a connection, or forgotten: after that it may show it again."""
 LOG_POLL_S = 0.2
 """A followed log is looked at this often: its writer is a foreign process that does not tell."""
 LOG_PIECE_BYTES = 64 * 1024
@@ -115,6 +116,7 @@ class Participation:
         disk_bytes: int,
         opening: Opening,
         gpus: tuple[str, ...] = (),
+        reigns: Reigns,
         changed: Callable[[], None],
         hosted_here: Callable[[AppId], bool] = lambda app: False,
         offers: Callable[[Task], bool] = lambda task: True,
@@ -137,6 +139,9 @@ class Participation:
         self._helpers = helpers
         self._user = user
         self._vouched = vouching.Vouched()
+        self._reigns = reigns
+        self._reign_shown: dict[AppId, Shown] = {}
+        """To those who were handed attempts in epochs that need a proof."""
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
@@ -156,12 +161,13 @@ class Participation:
             header = self._header_of(recruit.app, recruit.placed, coordinator=node, epoch=recruit.epoch)
         except (MembershipError, RemoteProtocolError) as error:
             log.warning("call-up refused", node=node, reason=str(error))
-            self._parts.network.send(node, Decline(recruit.app, recruit.epoch, str(error)))
+            retry_s = None if recruit.epoch.counter == 1 else SHOW_AGAIN_S
+            self._parts.network.send(node, Decline(recruit.app, recruit.epoch, str(error), retry_s))
             return
         self.post(CalledUp(node, recruit, header))
 
     def _header_of(self, app: AppId, signed: Signed, *, coordinator: NodeId, epoch: Epoch) -> Header:
-        """Of an application, by a signature that holds, and that makes this node its coordinator.
+        """Of an application, by a signature that holds, and that makes this node its coordinator; or by a reign.
 
         Raises:
             MembershipError: it does not hold.
@@ -170,7 +176,7 @@ class Participation:
         placed, _ = open_placed(signed, root=self._parts.standing.membership.root, now_s=None)
         if placed.app != app:
             raise RemoteProtocolError("the application is not what its signer says")
-        if why := usurpation(placed, coordinator, epoch):
+        if why := self._reigns.may_order(placed, coordinator, epoch):
             raise RemoteProtocolError(f"{placed.header.name:.80}: node …{short(coordinator)} {why}")
         return placed.header
 
@@ -230,8 +236,10 @@ class Participation:
         if isinstance(message, Probe) and not self._works_for(user):
             refused = ProbeAnswer(message.app, message.search, 0, reason="takes nothing from nodes of that user")
             self._parts.network.send(node, refused)
-        else:
-            self.post(Told(node, message))
+            return
+        if isinstance(message, Taken) and not message.attempts and message.app in self._reign_shown:
+            self._reign_shown[message.app].forget(node)
+        self.post(Told(node, message))
 
     def _works_for(self, user: str) -> bool:
         return self._parts.config.trust_grid or user == self._user
@@ -310,6 +318,7 @@ class Participation:
                     killed.scope.cancel()
             case DropBlobs():
                 self._vouched.forget(effect.app)
+                self._reign_shown.pop(effect.app, None)
                 blobs = self._application_blobs.pop(effect.app, set())
                 if not self._hosted_here(effect.app):
                     self._parts.store.release(effect.app)
@@ -348,7 +357,16 @@ class Participation:
                     if content is not None:
                         blobs[blob.digest] = content if isinstance(content, bytes) else content.read_bytes()
                         size += blob.size
+        self._show_reign(effect.node, effect.hand)
         self._parts.network.send(effect.node, evolve(effect.hand, blobs=blobs))
+
+    def _show_reign(self, node: NodeId, hand: Hand) -> None:
+        """Who is handed something may not have heard of the coordinator."""
+        known = self._reigns.known(hand.app)
+        if known is None or known.epoch != hand.epoch or known.mandate is None:
+            return
+        if self._reign_shown.setdefault(hand.app, Shown()).first(node, hand.epoch):
+            self._parts.network.send(node, known.reign)
 
     # --- fetching and executing
 

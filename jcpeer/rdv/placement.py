@@ -185,14 +185,20 @@ def fault_of(placed: Placed, signer: NodeId, *, me: Candidate) -> str:
     return ""
 
 
-def usurpation(placed: Placed, coordinator: NodeId, epoch: Epoch) -> str:
+def usurpation(placed: Placed, coordinator: NodeId, epoch: Epoch, *, proven: bool = False) -> str:
     """Why this node may not give orders for the application in that epoch; empty where it may.
 
     A placement is no secret: every location record has it in it. That a node can show one says nothing of the node.
-    As long as nobody takes over from another node, all epochs belong to the first of the set that was signed.
+    Epoch 1 belongs to the first of the set that was signed; any other has to be `proven`, by a mandate.
     """
-    if coordinator != placed.replica_set[0]:
-        return "is not the node on which its submitter placed it"
     if epoch.node != coordinator or epoch.counter < 1:
         return "gives orders in an epoch that is not its own"
-    return ""
+    if epoch.counter == 1:
+        first = coordinator == placed.replica_set[0]
+        return "" if first else "is not the node on which its submitter placed it"
+    return "" if proven or _returned(placed, coordinator) else f"has not shown its mandate for epoch {epoch.counter}"
+
+
+def _returned(placed: Placed, coordinator: NodeId) -> bool:
+    """As long as it alone keeps a journal, the first of the set goes on after a restart without anybody's vote."""
+    return coordinator == placed.replica_set[0]

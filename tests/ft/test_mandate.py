@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-from functools import partial
-
 from attrs import evolve
 
 from jcpeer.application.manifest import ReplicaSet
-from jcpeer.ft.mandate import Lacking, Proofs, own_mandate
+from jcpeer.ft.mandate import Lacking, Proofs
 from jcpeer.ids import Epoch
 from jcpeer.rdv.mandate import open_mandate
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.facts import ReplicasChanged, Submitted, TookOver
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Signed
-from tests.rdv.mandates import epoch, link, placed_on, recovered, seat, seated, seats, sets, vote, voted
+from tests.rdv.mandates import epoch, link, placed_on, recovered, seated, seats, sets, vote, voted
 from tests.rdv.members import GRID, signed_by
 
 PLACED = placed_on("abc")
@@ -132,15 +130,6 @@ def test_what_the_user_recovered_goes_on_by_the_user_s_word() -> None:
     assert later is not None
     again.recorded(TookOver(e6, later))
     assert again.replica_set == cd, "the same recovery brings nothing back"
-
-
-def test_an_own_vote_is_a_mandate_where_it_is_enough() -> None:
-    identity = GRID.identity("a")
-    chain = signed_by("a", vote(PLACED, E3, "a")).chain
-    for placed, enough in ((placed_on("a"), True), (placed_on("ab"), True), (PLACED, False)):
-        own = partial(own_mandate, placed, epoch(2, "a"), identity=identity, chain=chain, root=GRID.root)
-        assert (own(journal=seat("a").journal) is not None) == enough
-        assert own(journal="another") is None
 
 
 def test_links_of_what_others_showed_are_filed() -> None:

@@ -11,13 +11,14 @@ from attrs import define, evolve
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
-from jcpeer.application.manifest import Batch, Dispatch
+from jcpeer.application.manifest import Batch, Dispatch, Placed, application_key
 from jcpeer.application.task import BlobRef, Input, Needs, OutputOf, Task, Timed
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId, app_key, digest_of
 from jcpeer.membership.signed import sign
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.rdv.location import Location
-from jcpeer.wire.codec import unpack
+from jcpeer.wire.codec import pack, unpack
+from jcpeer.wire.mandates import Mandate, Vote
 from jcpeer.wire.messages import (
     Assign,
     AttemptOrder,
@@ -31,6 +32,8 @@ from jcpeer.wire.messages import (
     Vouched,
 )
 from jcpeer.wire.peer import PeerMessage
+from jcpeer.wire.replication import Reign
+from jcpeer.work.events import SendHand
 from simulations.grid import Place, SimulatedGrid, SimulatedNode, open_grid
 from tests.node.test_placement import Nodes
 
@@ -103,6 +106,65 @@ async def test_a_node_of_the_same_user_hands_over_for_the_coordinator_alone(auto
         await there.say(Release(there.app, Epoch(1, there.node("a").id), ended=True), sender="a")
         await there.say(hand)
         assert there.ran("b") == []
+
+
+def mandated(there: Raided, of: Epoch, voters: str, placed: Placed) -> Mandate:
+    """Votes by these nodes, each of the journal of its seat, if it has one."""
+    votes = []
+    for name in voters:
+        node = there.node(name)
+        seat = placed.first_set.seat_of(node.id)
+        vote = Vote(placed.app, of, seat.journal if seat else "none")
+        votes.append(sign(vote, node.identity, node.running.parts.standing.membership.chain))
+    return Mandate(placed.app, of, (), tuple(votes))
+
+
+async def test_a_mandate_makes_a_replica_the_coordinator_and_nothing_less_does(autojump_clock: MockClock) -> None:
+    async with raided() as there:
+        await there.grid.start("x", place=Place(user="mallory"))
+        await trio.sleep(3)
+        placed = unpack(there.placed.payload, Placed)
+        header = evolve(placed.header, name="other", user="mallory")
+        other = Placed(application_key(header, pack(header)), header, placed.seats)
+        participation = there.node("b").running.participation
+
+        async def claim(of: Epoch, mandate: Mandate | None) -> NodeId | None:
+            """Who coordinates, as b sees it, after m has claimed to."""
+            await there.say(Reign(there.app, of, there.placed, mandate), Recruit(there.app, of, there.placed))
+            return participation.machine.coordinator_of(there.app)
+
+        home, m = there.node("a").id, there.node("m").id
+        second = Epoch(2, m)
+        good = mandated(there, second, "bm", placed)
+        of_other = mandated(there, second, "bm", other)
+        assert await claim(second, None) == home
+        assert await claim(second, of_other) == home
+        assert await claim(second, evolve(of_other, app=there.app)) == home
+        assert await claim(second, mandated(there, second, "m", placed)) == home
+        assert await claim(second, mandated(there, second, "mx", placed)) == home
+        assert await claim(Epoch(3, m), good) == home
+        assert await claim(Epoch(3, m), evolve(good, epoch=Epoch(3, m))) == home
+        assert await claim(second, good) == m
+        third = Epoch(3, home)
+        back = Reign(there.app, third, there.placed, mandated(there, third, "am", placed))
+        await there.say(back, Recruit(there.app, third, there.placed), sender="a")
+        assert await claim(second, good) == home, "an old one"
+
+
+async def test_whoever_hands_something_over_shows_the_coordinator_s_mandate_with_it(autojump_clock: MockClock) -> None:
+    async with raided(mallory="user") as there:
+        await there.grid.start("x")
+        await trio.sleep(3)
+        second = Epoch(2, there.node("m").id)
+        mandate = mandated(there, second, "bm", unpack(there.placed.payload, Placed))
+        reign = Reign(there.app, second, there.placed, mandate)
+        await there.say(reign)
+        hand = Hand(there.app, second, 1, second.node, there.placed, there.orders())
+        there.node("b").running.participation._send_hand(SendHand(there.node("x").id, hand))
+        await trio.sleep(1)
+        known = there.node("x").running.reigns.known(there.app)
+        assert known is not None
+        assert known.reign == reign
 
 
 async def test_nobody_but_the_coordinator_sends_a_participant_home(autojump_clock: MockClock) -> None:
