@@ -10,7 +10,7 @@ import trio
 from attrs import frozen
 
 from jcpeer.ids import NodeId
-from simulations.grid import SimulatedGrid
+from simulations.grid import COMMIT_S, SimulatedGrid
 
 
 @frozen
@@ -18,7 +18,7 @@ class Crash:
     """See `SimulatedGrid.crash`."""
 
     node: str
-    disk: Literal["kept", "lost"] = "kept"
+    disk: Literal["kept", "unsynced", "lost"] = "kept"
     machine: bool = False
 
 
@@ -38,7 +38,10 @@ class Pause:
 
 @frozen
 class Resume:
+    """It goes on; if it `slept`, as a suspended machine, its clock shows so much more."""
+
     node: str
+    slept_s: float = 0.0
 
 
 @frozen
@@ -55,7 +58,56 @@ class Heal:
     """Undo every cut."""
 
 
-Fault = Crash | Start | Pause | Resume | Cut | Heal
+@frozen
+class Reset:
+    """The connection of two nodes breaks, and what is on its way is lost; both dial again at once."""
+
+    node: str
+    other: str
+
+
+@frozen
+class Lossy:
+    """From now on this part of all messages is sent again, and so comes late, as does all behind it."""
+
+    part: float
+
+
+@frozen
+class Lossless:
+    """As before the first `Lossy`."""
+
+
+@frozen
+class Slow:
+    """Its disk takes so long for a group."""
+
+    node: str
+    delay_s: float
+
+
+@frozen
+class Haste:
+    """Its disk is as fast as before."""
+
+    node: str
+
+
+@frozen
+class Fill:
+    """Its disk takes nothing any more."""
+
+    node: str
+
+
+@frozen
+class Empty:
+    """There is room on its disk again."""
+
+    node: str
+
+
+Fault = Crash | Start | Pause | Resume | Cut | Heal | Reset | Lossy | Lossless | Slow | Haste | Fill | Empty
 Plan = tuple[tuple[float, Fault], ...]
 """Faults in order of time, each so many seconds after the injector began."""
 
@@ -63,13 +115,15 @@ Shape = Literal["halves", "island", "bridge", "ring", "deaf", "mute"]
 SHAPES: tuple[Shape, ...] = ("halves", "island", "bridge", "ring", "deaf", "mute")
 
 
-def partition(shape: Shape, nodes: Sequence[str], draw: random.Random) -> list[Cut]:
-    """The cuts that make a partition of this shape.
+def partition(shape: Shape, nodes: Sequence[str], draw: random.Random, *, first: str | None = None) -> list[Cut]:
+    """The cuts that make a partition of this shape; `first` is the one that is alone, where one is.
 
     "halves": two sides. "island": one node is alone. "bridge": two sides that one node still reaches, both of them.
     "ring": each reaches its two neighbours only. "deaf": one node can send and hears nobody; "mute": the reverse.
     """
     mixed = draw.sample(nodes, len(nodes))
+    if first is not None:
+        mixed.sort(key=lambda each: each != first)
     first, others, middle = mixed[0], tuple(mixed[1:]), len(mixed) // 2
     match shape:
         case "halves":
@@ -132,6 +186,7 @@ class Injector:
 
     def __init__(self, grid: SimulatedGrid) -> None:
         self._grid = grid
+        self._loss = grid.world.loss
         self._paused: set[str] = set()
         self.history: list[str] = []
 
@@ -145,7 +200,7 @@ class Injector:
     async def inject(self, fault: Fault) -> None:
         """One fault, now. What cannot be, since plans overlap (a crash of what does not run), does nothing."""
         grid, world = self._grid, self._grid.world
-        node = None if isinstance(fault, Cut | Heal) else grid.nodes.get(fault.node)
+        node = None if isinstance(fault, Cut | Heal | Lossy | Lossless) else grid.nodes.get(fault.node)
         runs = node is not None and node.node is not None
         match fault:
             case Crash() if runs:
@@ -158,29 +213,60 @@ class Injector:
                 world.pause(node.id)
             case Resume() if node is not None and runs and fault.node in self._paused:
                 self._paused.remove(fault.node)
+                node.ahead_s += fault.slept_s
                 world.resume(node.id)
+            case Reset() if runs:
+                world.disconnect(*self._ids((fault.node, fault.other)))
+            case Lossy():
+                world.loss = fault.part
+            case Lossless():
+                world.loss = self._loss
+            case Slow() if node is not None:
+                node.disk.delay_s = fault.delay_s
+            case Haste() if node is not None:
+                node.disk.delay_s = COMMIT_S
+            case Fill() if node is not None:
+                node.disk.full = True
+            case Empty() if node is not None:
+                node.disk.full = False
             case Cut():
                 world.cut(self._ids(fault.first), self._ids(fault.second), one_way=fault.one_way)
             case Heal():
                 world.heal()
             case _:
                 return
-        self.history.append(f"{trio.current_time():8.1f} s  {_shown(fault)}")
+        self.history.append(f"{trio.current_time():8.1f} s  {shown(fault)}")
 
     def _ids(self, names: Iterable[str]) -> list[NodeId]:
         return [self._grid.nodes[name].id for name in names if name in self._grid.nodes]
 
 
-def _shown(fault: Fault) -> str:
+def shown(fault: Fault) -> str:
+    """In words."""
     match fault:
         case Crash(node, disk, machine):
-            return f"{'the machine of ' if machine else ''}{node} crashes{', its disk is lost' * (disk == 'lost')}"
+            lost = {"kept": "", "unsynced": ", what was not synced is lost", "lost": ", its disk is lost"}[disk]
+            return f"{'the machine of ' if machine else ''}{node} crashes{lost}"
         case Start(node):
             return f"{node} starts"
         case Pause(node):
             return f"{node} is paused"
-        case Resume(node):
-            return f"{node} goes on"
+        case Resume(node, slept_s):
+            return f"{node} goes on" + (f", {slept_s:.0f} s later by its clock" if slept_s else "")
+        case Reset(node, other):
+            return f"the connection of {node} and {other} is reset"
+        case Lossy(part):
+            return f"{part:.0%} of all messages come late"
+        case Lossless():
+            return "messages come in time again"
+        case Slow(node, delay_s):
+            return f"the disk of {node} takes {delay_s:g} s"
+        case Haste(node):
+            return f"the disk of {node} is fast again"
+        case Fill(node):
+            return f"the disk of {node} is full"
+        case Empty(node):
+            return f"there is room on the disk of {node}"
         case Cut(first, second, one_way):
             return f"{' '.join(first)} cut from {' '.join(second)}{', one way' * one_way}"
         case Heal():

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from typing import Literal
 
@@ -13,6 +13,7 @@ from jcpeer.application.manifest import Header
 from jcpeer.client.async_grid import AsyncGrid
 from jcpeer.config import Config
 from jcpeer.discovery.sighting import Sighting
+from jcpeer.errors import StorageError
 from jcpeer.ft.journal import open_journal
 from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.ids import NodeId
@@ -22,6 +23,7 @@ from jcpeer.net.memory import MemoryWorld
 from jcpeer.node.core import Node, open_core
 from jcpeer.node.parts import Machine, Parts, Standing
 from jcpeer.work.blobs import BlobStore
+from jcpeer.work.execution import Executor
 from jcpeer.work.simulated import SimulatedExecutor
 from simulations.client import SimulatedLink
 from simulations.lan import Lan, LanDiscovery
@@ -67,6 +69,8 @@ class SimulatedNode:
     config: Config
     disk: MemoryDisk
     identity: Identity
+    ahead_s: float = 0.0
+    """How much more than others its clock on the wall shows: it was suspended, or set."""
     starts: int = 0
     disks: int = 1
     node: Node | None = None
@@ -90,6 +94,14 @@ class SimulatedNode:
         return AsyncGrid(self.link)
 
 
+ExecutorOf = Callable[[SimulatedNode, Callable[[], float]], Executor]
+"""What runs attempts on a node, given its clock."""
+
+
+def _timed(simulated: SimulatedNode, clock_s: Callable[[], float]) -> Executor:
+    return SimulatedExecutor(clock_s=clock_s, slowness=simulated.hardware.slowness)
+
+
 class SimulatedGrid:
     """The nodes of one grid, by name. Opened by `open_grid`, or given the nursery in which nodes live."""
 
@@ -100,12 +112,14 @@ class SimulatedGrid:
         *,
         config: Config | None = None,
         sites: Sites | None = None,
+        executor_of: ExecutorOf = _timed,
     ) -> None:
         """`config` is that of each node that is not started with one of its own; `sites` hears where each stands."""
         self.world = world
         self._nursery = nursery
         self._config = config or world.config
         self._sites = sites or Sites()
+        self._executor_of = executor_of
         self._members = MemoryGrid(str(world.random.random()))
         self._fingerprint = self._members.admit(self._members.identity("any")).fingerprint
         self._lans: dict[str, Lan] = {}
@@ -185,13 +199,16 @@ class SimulatedGrid:
         self, simulated: SimulatedNode, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED
     ) -> None:
         this_start = simulated.starts
-        with simulated.scope:
-            async with self._opened(simulated) as node:
-                simulated.node = node
-                simulated.link.up(node.service.handle)
-                self._introduce(simulated, node)
-                task_status.started()
-                await trio.sleep_forever()
+        try:
+            with simulated.scope:
+                async with self._opened(simulated) as node:
+                    simulated.node = node
+                    simulated.link.up(node.service.handle)
+                    self._introduce(simulated, node)
+                    task_status.started()
+                    await trio.sleep_forever()
+        except* StorageError:  # its disk takes nothing, so it ends, as it should
+            self._leave_lan(simulated)
         if simulated.starts == this_start:  # one that crashed may run again before its children have ended
             simulated.node = None
             simulated.link.down()
@@ -199,6 +216,10 @@ class SimulatedGrid:
     @asynccontextmanager
     async def _opened(self, simulated: SimulatedNode) -> AsyncIterator[Node]:
         identity, name, hardware = simulated.identity, simulated.name, simulated.hardware
+
+        def clock_s() -> float:
+            return self.world.wall_s + simulated.ahead_s
+
         standing = Standing(self._members.admit(identity, host=name, user=simulated.place.user))
         async with (
             self.world.open_node(
@@ -221,10 +242,10 @@ class SimulatedGrid:
                     disk_free=lambda: hardware.disk_bytes,
                 ),
                 network=network,
-                executor=SimulatedExecutor(clock_s=lambda: self.world.wall_s, slowness=hardware.slowness),
+                executor=self._executor_of(simulated, clock_s),
                 store=BlobStore(None, bytes_max=STORE_BYTES_MAX),
                 journal=journal,
-                clock_s=lambda: self.world.wall_s,
+                clock_s=clock_s,
             )
             async with open_core(parts) as node:
                 yield node
@@ -261,10 +282,14 @@ class SimulatedGrid:
 
 @asynccontextmanager
 async def open_grid(
-    world: MemoryWorld, *, config: Config | None = None, sites: Sites | None = None
+    world: MemoryWorld,
+    *,
+    config: Config | None = None,
+    sites: Sites | None = None,
+    executor_of: ExecutorOf = _timed,
 ) -> AsyncIterator[SimulatedGrid]:
     """An empty grid in this world, which runs until the block is left; nodes that then still run just vanish."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.run)
-        yield SimulatedGrid(world, nursery, config=config, sites=sites)
+        yield SimulatedGrid(world, nursery, config=config, sites=sites, executor_of=executor_of)
         nursery.cancel_scope.cancel()

@@ -1,0 +1,386 @@
+"""One plot, played: a grid of whole nodes, clients who ask and look on, faults in their time, and what is left in the
+end held against what was promised."""
+
+from __future__ import annotations
+
+import random
+from collections.abc import Iterator, Mapping
+from contextlib import aclosing
+
+import trio
+from attrs import evolve, frozen
+
+from jcpeer.application.loaded import LoadedApplication
+from jcpeer.application.manifest import Header, application_key
+from jcpeer.client.async_grid import AsyncGrid
+from jcpeer.coordinator.history import happened
+from jcpeer.errors import JcpeerError, NoNodeError
+from jcpeer.ids import AppId
+from jcpeer.net.memory import MemoryWorld
+from jcpeer.wire.codec import pack
+from jcpeer.wire.facts import AttemptLost, Ended, Entry, Reconciled
+from jcpeer.wire.requests import Happened
+from simulations.chaos_plot import PREFIX, At, Episode, Moment, Plot, When, Wish
+from simulations.chaos_watch import Record, UnlikeExecutor, Watch, essence
+from simulations.checkers import directory_problems, journal_problems, machine_problems, rest_problems
+from simulations.faults import Crash, Cut, Empty, Fault, Haste, Heal, Injector, Lossless, Lossy, Reset, Resume, Start
+from simulations.grid import SimulatedNode, open_grid
+from simulations.virtual_time import run_seeded
+
+SETTLE_S = 1.0
+MOMENTS_UNTIL_S = 60.0
+"""A moment that has not come until then does not come."""
+END_S = 240.0
+"""Once all faults have passed, every accepted application ends within that time: a chain of 30 tasks takes 45 s."""
+ONE_COORDINATOR_S = 20.0
+"""Once all faults have passed: nodes that are suspected for silence are dialled again after a while."""
+REST_S = 90.0
+AGAIN_S = 0.5
+
+
+@frozen
+class Ending:
+    """What came of a plot. `counts` are of things that happened, by name."""
+
+    seed: int
+    problems: tuple[str, ...]
+    digest: str
+    virtual_s: float
+    counts: Mapping[str, int]
+    states: frozenset[int]
+    history: tuple[str, ...] = ()
+
+
+def play(plot: Plot) -> Ending:
+    """The same plot has the same ending."""
+    return run_seeded(_Play(plot).run, seed=plot.seed)
+
+
+class _Play:
+    def __init__(self, plot: Plot) -> None:
+        self.plot = plot
+        self.watch = Watch()
+        self.watch.on_moment = self._moment
+        self._waiting: dict[tuple[str, Moment, int], list[Episode]] = {}
+        self._done = {(wish.name, each): trio.Event() for wish in plot.wishes for each in ("owner", "follower")}
+        self._shown: dict[tuple[str, str], dict[int, Happened]] = {key: {} for key in self._done}
+        self._apps: dict[str, AppId] = {}
+        self._under_way = 0
+
+    async def run(self) -> Ending:
+        plot, watch = self.plot, self.watch
+        world = MemoryWorld(plot.seed, loss=plot.loss)
+        async with open_grid(world, executor_of=lambda node, clock_s: UnlikeExecutor(watch, node, clock_s)) as grid:
+            self.grid, self.injector = grid, Injector(grid)
+            with watch.looking(grid):
+                for name in plot.nodes:
+                    await grid.start(name)
+                await trio.sleep(SETTLE_S)
+                self.began_s = trio.current_time()
+                async with trio.open_nursery() as nursery:
+                    self.nursery = nursery
+                    nursery.start_soon(self._stop_when_wrong, nursery.cancel_scope)
+                    for wish in plot.wishes:
+                        nursery.start_soon(self._want, wish)
+                        nursery.start_soon(self._follow, wish, "follower", wish.follower)
+                    for episode in plot.episodes:
+                        nursery.start_soon(self._happen_at_its_time, episode)
+                    await self._see_it_end()
+                    nursery.cancel_scope.cancel()
+        counts = {**watch.counts, "faults": len(self.injector.history)}
+        return Ending(
+            plot.seed,
+            tuple(watch.problems),
+            world.trace.digest,
+            trio.current_time(),
+            counts,
+            frozenset(watch.states),
+            tuple(self.injector.history),
+        )
+
+    async def _stop_when_wrong(self, scope: trio.CancelScope) -> None:
+        await self.watch.wrong.wait()
+        scope.cancel()
+
+    # --- faults
+
+    async def _happen_at_its_time(self, episode: Episode) -> None:
+        begins = episode.begins
+        if isinstance(begins, At):
+            await trio.sleep_until(self.began_s + begins.at_s)
+            await self._happen(episode)
+        else:
+            self._waiting.setdefault((begins.application, begins.moment, begins.count), []).append(episode)
+
+    def _moment(self, name: str, moment: Moment, count: int) -> None:
+        for episode in self._waiting.pop((name, moment, count), ()):
+            self.watch.counts["aimed faults"] += 1
+            self._under_way += 1
+            self.nursery.start_soon(self._happen_at_once, episode)
+
+    async def _happen_at_once(self, episode: Episode) -> None:
+        begins = episode.begins
+        await trio.sleep(begins.later_s if isinstance(begins, When) else 0.0)
+        self._under_way -= 1
+        await self._happen(episode)
+
+    async def _happen(self, episode: Episode) -> None:
+        self._under_way += 1
+        meant: dict[str, str] = {}
+        for fault in episode.faults:
+            await self._inject(self._aimed(fault, meant))
+        await trio.sleep(episode.lasting_s)
+        for fault in episode.undone_by:
+            await self._inject(self._aimed(fault, meant))
+        self._under_way -= 1
+
+    async def _inject(self, fault: Fault) -> None:
+        if isinstance(fault, Crash) and fault.disk != "kept":
+            self._excuse(fault.node)
+        await self.injector.inject(fault)
+
+    def _aimed(self, fault: Fault, meant: dict[str, str]) -> Fault:
+        """The fault with the names of those who have the roles that it names."""
+
+        def name_of(name: str) -> str:
+            if not name.startswith(PREFIX):
+                return name
+            if name not in meant:
+                meant[name] = self._in_role(*name.removeprefix(PREFIX).split())
+            return meant[name]
+
+        if isinstance(fault, Cut):
+            return evolve(fault, first=tuple(map(name_of, fault.first)), second=tuple(map(name_of, fault.second)))
+        if isinstance(fault, Heal | Lossy | Lossless):
+            return fault
+        if isinstance(fault, Reset):
+            fault = evolve(fault, other=name_of(fault.other))
+        return evolve(fault, node=name_of(fault.node))
+
+    def _in_role(self, role: str, name: str) -> str:
+        """Who that is at present; a coordinator, or anybody, where nobody has the role."""
+        app = self._apps.get(name)
+        found = [each.name for each in self._coordinators(app)] if app is not None else []
+        return found[0] if found else self.plot.nodes[0]
+
+    def _coordinators(self, app: AppId) -> list[SimulatedNode]:
+        found = []
+        for each in self.grid.running:
+            host = each.running.applications.get(app)
+            if host is not None and not host.machine.over and host.fault is None:
+                found.append(each)
+        return found
+
+    def _excuse(self, node: str) -> None:
+        """This disk is lost, or what was not synced on it: what was promised with fewer copies goes along."""
+        simulated = self.grid.nodes.get(node)
+        if simulated is None:
+            return
+        for wish in self.plot.wishes:
+            app = self._apps.get(wish.name)
+            record = self.watch.records.get(app) if app is not None else None
+            if app is None or record is None:
+                continue
+            kept_there = app in simulated.disk.load()
+            if kept_there and not wish.quorum:
+                record.excused = f"the disk of {node} was lost"
+            elif not record.accepted and node == wish.node:
+                record.excused = f"{node} lost its disk before it was accepted"
+
+    # --- clients
+
+    async def _want(self, wish: Wish) -> None:
+        """The owner of an application: hands it over, until it is taken, and looks on."""
+        await trio.sleep_until(self.began_s + wish.at_s)
+        draw = random.Random(f"{self.plot.seed} {wish.name}")
+        header = Header(
+            wish.name,
+            self.grid.world.wall_s,
+            draw.randbytes(16),
+            user="user",
+            placement=wish.placement,
+            dispatch=wish.dispatch,
+            replicas=wish.replicas,
+            takeover=wish.takeover,
+        )
+        app = self._apps[wish.name] = application_key(header, pack(header))
+        record = Record(wish.name, len(wish.tasks), agreed=wish.quorum or wish.replicas == 1)
+        self.watch.records[app] = record
+        client = self._client(wish.node)
+        while True:
+            try:
+                accepted = await client.session.submit(LoadedApplication(wish.name, wish.tasks), header)
+                break
+            except JcpeerError as error:
+                self.watch.counts[f"submission: {type(error).__name__}"] += 1
+                await trio.sleep(AGAIN_S)
+        if accepted.app != app:
+            self.watch.object("key", f"{wish.name} was accepted as another application than was handed over")
+        record.accepted = True
+        self.watch.counts["applications"] += 1
+        if wish.cancelled_s is not None:
+            self.nursery.start_soon(self._cancel, wish, client, app)
+        await self._look_on(wish, "owner", client)
+
+    async def _cancel(self, wish: Wish, client: AsyncGrid, app: AppId) -> None:
+        assert wish.cancelled_s is not None
+        await trio.sleep(wish.cancelled_s)
+        while not self._done[wish.name, "owner"].is_set():
+            try:
+                await client.session.cancel(app)
+                self.watch.counts["cancelled"] += 1
+                return
+            except NoNodeError:
+                pass
+            except JcpeerError:
+                self.watch.counts["cancel refused"] += 1
+            await trio.sleep(AGAIN_S)
+
+    async def _follow(self, wish: Wish, who: str, node: str) -> None:
+        while wish.name not in self._apps or not self.watch.records[self._apps[wish.name]].accepted:
+            await trio.sleep(AGAIN_S)
+        await self._look_on(wish, who, self._client(node))
+
+    def _client(self, node: str) -> AsyncGrid:
+        return self.grid.nodes[node].client
+
+    async def _look_on(self, wish: Wish, who: str, client: AsyncGrid) -> None:
+        """Every event, until the last: whatever a client sees is remembered."""
+        app, seen = self._apps[wish.name], self._shown[wish.name, who]
+        record = self.watch.records[app]
+        while True:
+            try:
+                async with aclosing(client.session.events(app, max(seen, default=0))) as events:
+                    async for event in events:
+                        assert isinstance(event, Happened)
+                        self.watch.shown(record, seen, event, f"the {who} of {wish.name}")
+                        if event.kind == "ended":
+                            self._done[wish.name, who].set()
+                            return
+            except JcpeerError as error:
+                self.watch.counts[f"following: {type(error).__name__}"] += 1
+            await trio.sleep(AGAIN_S)
+
+    # --- the end
+
+    async def _see_it_end(self) -> None:
+        """Let everything happen and pass, then ask for what was promised."""
+        while self._faults_to_come() and not self._all_over():
+            await trio.sleep(AGAIN_S)
+        self._waiting.clear()
+        while self._under_way:
+            await trio.sleep(AGAIN_S)
+        await self._repair()
+        calm_s = trio.current_time()
+        while not self._all_over():
+            await trio.sleep(AGAIN_S)
+            if calm_s + ONE_COORDINATOR_S <= trio.current_time() < calm_s + ONE_COORDINATOR_S + AGAIN_S:
+                self._check_coordinators()
+            if trio.current_time() > calm_s + END_S:
+                break
+        await self._come_to_rest()
+        for problem in self._problems():
+            self.watch.object(*problem)
+
+    def _faults_to_come(self) -> bool:
+        now_s = trio.current_time() - self.began_s
+        timed = any(isinstance(each.begins, At) and each.begins.at_s >= now_s for each in self.plot.episodes)
+        return timed or self._under_way > 0 or (bool(self._waiting) and now_s < MOMENTS_UNTIL_S)
+
+    def _all_over(self) -> bool:
+        """Nothing is left to be waited for."""
+        for wish in self.plot.wishes:
+            app = self._apps.get(wish.name)
+            record = self.watch.records.get(app) if app is not None else None
+            excused = record is not None and bool(record.excused)
+            if not excused and not all(self._done[wish.name, each].is_set() for each in ("owner", "follower")):
+                return False
+        return True
+
+    async def _repair(self) -> None:
+        """Everything that is still wrong passes now."""
+        await self._inject(Heal())
+        await self._inject(Lossless())
+        for name in list(self.grid.nodes):
+            for fault in (Haste(name), Empty(name), Resume(name), Start(name)):
+                await self._inject(fault)
+
+    async def _come_to_rest(self) -> None:
+        since_s = trio.current_time()
+        while (rest_problems(self.grid) or directory_problems(self.grid)) and trio.current_time() < since_s + REST_S:
+            await trio.sleep(5 * AGAIN_S)
+
+    def _check_coordinators(self) -> None:
+        for app, record in self.watch.records.items():
+            if record.accepted and not record.excused and record.ended_at_s is None:
+                found = [each.name for each in self._coordinators(app)]
+                if len(found) != 1:
+                    names = ", ".join(found) or "nobody"
+                    self.watch.object(
+                        "I13", f"{ONE_COORDINATOR_S:g} s after all faults {record.name} is coordinated by {names}"
+                    )
+
+    def _problems(self) -> Iterator[tuple[str, str]]:
+        for each in machine_problems(self.grid):
+            yield "machine", each
+        all_excused = any(each.excused for each in self.watch.records.values())
+        if not all_excused:
+            for each in rest_problems(self.grid):
+                yield "I8", f"{each}, {REST_S:g} s after every end"
+        for each in directory_problems(self.grid):
+            yield "directory", f"{each}, {REST_S:g} s after the last fault"
+        for wish in self.plot.wishes:
+            app = self._apps.get(wish.name)
+            record = self.watch.records.get(app) if app is not None else None
+            if app is None or record is None:
+                yield "I11", f"{wish.name} was never handed over"
+            elif not record.excused:
+                yield from self._problems_of(wish, app, record)
+
+    def _problems_of(self, wish: Wish, app: AppId, record: Record) -> Iterator[tuple[str, str]]:
+        journal = self._journal(app)
+        ended = [each.fact.status for each in journal if isinstance(each.fact, Ended)]
+        if not record.accepted:
+            yield "I11", f"{wish.name} was not accepted within {END_S:g} s of calm"
+        elif not ended:
+            yield "I11", f"{wish.name} was accepted, and has not ended {END_S:g} s after the last fault"
+        for who in ("owner", "follower"):
+            if ended and record.accepted and not self._done[wish.name, who].is_set():
+                yield "I11", f"the {who} of {wish.name} was not told of its end"
+        for problem in journal_problems(journal, repeatable=False):
+            yield "I6", f"the journal of {wish.name}: {problem}"
+        if ended and ended[0] not in self._possible_ends(wish, journal):
+            yield "I10", f"{wish.name} ended {ended[0]}"
+        named = {task for each in journal if isinstance(each.fact, Reconciled) for task in each.fact.changed}
+        final = {entry.index: entry for entry in journal}
+        for who in ("owner", "follower"):
+            for event in self._shown[wish.name, who].values():
+                if record.agreed:
+                    entry = final.get(event.index)
+                    now = happened(entry, str) if entry is not None else None
+                    if now is None or essence(now) != essence(event):
+                        became = now.kind if now is not None else "nothing"
+                        what = f"event {event.index}, {event.kind} {event.task or ''}"
+                        yield "I3", f"the {who} of {wish.name} was shown {what}, which is {became} in the end"
+                elif event.kind == "finished" and event.task not in named and not _stands(event, journal):
+                    yield "available", f"the {who} of {wish.name} was shown a result of {event.task} that nobody names"
+
+    def _possible_ends(self, wish: Wish, journal: list[Entry]) -> set[str]:
+        ends = {"ok"}
+        if any(isinstance(each.fact, AttemptLost) and each.fact.final for each in journal):
+            ends.add("failed")
+        if wish.cancelled_s is not None:
+            ends.add("cancelled")
+        return ends
+
+    def _journal(self, app: AppId) -> list[Entry]:
+        """The one that stands: of the highest epoch, and of these the longest."""
+        journals = [list(each.disk.read(app, after_index=0)) for each in self.grid.nodes.values()]
+        return max(journals, key=lambda each: (each[-1].epoch, len(each)) if each else (), default=[])
+
+
+def _stands(shown: Happened, journal: list[Entry]) -> bool:
+    """The result of this task is the one that was shown."""
+    events = (happened(each, str) for each in journal)
+    results = [each for each in events if each is not None and (each.kind, each.task) == (shown.kind, shown.task)]
+    return any(essence(each)[-1] == essence(shown)[-1] for each in results)

@@ -1,0 +1,113 @@
+"""Nothing that was promised breaks, whatever goes wrong; and what would break it is found, and told in few lines."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import structlog
+
+from jcpeer.ft.memory_disk import MemoryDisk
+from jcpeer.work.participant import ParticipantMachine
+from simulations.chaos import rule_of, run
+from simulations.chaos_play import play
+from simulations.chaos_plot import Episode, Plot, When, Wish, drawn_plot
+from simulations.chaos_shrink import parts_of, reduced, shrunk
+from simulations.faults import Crash, Start
+from simulations.workloads import chains
+
+
+@pytest.fixture(autouse=True)
+def _few_log_lines() -> Iterator[None]:
+    structlog.configure(wrapper_class=structlog.make_filtering_bound_logger(logging.CRITICAL))
+    yield
+    structlog.reset_defaults()
+
+
+def chaos_in_process(*options: str, hash_seed: str = "0") -> tuple[dict[str, Any], str]:
+    """What `python -m simulations.chaos` finds, and what it says of failures."""
+    command = [sys.executable, "-m", "simulations.chaos", *options, "--json"]
+    environment = os.environ | {"PYTHONHASHSEED": hash_seed}
+    ran = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=500)
+    found = dict(json.loads(ran.stdout))
+    return found, "\n".join(line for _, lines in found["failures"] for line in lines)
+
+
+def test_whatever_goes_wrong_what_was_promised_holds() -> None:
+    tally = run(range(1000, 1025), quiet=True)
+    assert tally.failures == []
+    assert tally.counts["faults"] > 50
+    assert tally.counts["elected"] > 0
+
+
+@pytest.mark.real
+def test_two_hundred_seeds_hold() -> None:
+    found, told = chaos_in_process("--seeds", "0..199", "--jobs", "2", "--shrink")
+    assert found["seeds"] == 200
+    assert not told, told
+    assert found["counts"]["taken over"] > 20
+
+
+@pytest.mark.real
+def test_the_same_seeds_are_the_same_worlds_in_another_process() -> None:
+    one, same = (chaos_in_process("--seeds", "3..8", hash_seed=each)[0] for each in ("1", "2"))
+    for each in (one, same):
+        del each["cpu_s"], each["slowest_s"]
+    assert one == same
+    assert len(set(one["digests"].values())) == 6
+
+
+def test_a_disk_that_forgets_what_was_told_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = MemoryDisk.after_crash
+
+    def forgetful(disk: MemoryDisk) -> MemoryDisk:
+        left = whole(disk)
+        for copy in left._copies.values():
+            del copy.entries[-3:]
+        return left
+
+    monkeypatch.setattr(MemoryDisk, "after_crash", forgetful)
+    tasks = chains(1, 5, seconds=1.0).tasks
+    wish = Wish("a0", 0.0, "n0", "n1", "local", "assign", 1, "default", "a chain", tasks)
+    killed = Episode(When("a0", "finished", 2), 1.0, (Crash("n0"),), (Start("n0"),))
+    assert rule_of(play(Plot(1, ("n0", "n1"), (wish,), (killed,)))) == "I3"
+
+
+def test_a_plot_can_be_played_without_any_of_its_parts() -> None:
+    plot = drawn_plot(2)
+    whole = [part for group in parts_of(plot) for part in group]
+    assert reduced(plot, whole) == plot
+    bare = reduced(plot, [plot.wishes[0].name])
+    assert (len(bare.nodes), len(bare.wishes), len(bare.wishes[0].tasks), bare.episodes) == (1, 1, 1, ())
+    assert play(bare).problems == ()
+
+
+def test_the_shrinker_finds_the_few_parts_that_matter() -> None:
+    plot = next(
+        each
+        for each in map(drawn_plot, range(100))
+        if len(each.episodes) > 5 and len(each.wishes) > 1 and len(each.wishes[1].tasks) > 5
+    )
+    wanted = {"e2", "e4", plot.wishes[1].name, f"{plot.wishes[1].name}.t5"}
+
+    def fails(each: Plot) -> bool:
+        episodes = each.episodes
+        asked = {f"{wish.name}.{task.id}" for wish in each.wishes for task in wish.tasks}
+        return plot.episodes[2] in episodes and plot.episodes[4] in episodes and f"{plot.wishes[1].name}.t5" in asked
+
+    assert set(shrunk(plot, fails)) - {*plot.nodes} == wanted
+
+
+def test_the_participants_are_watched(monkeypatch: pytest.MonkeyPatch) -> None:
+    def unsound(machine: ParticipantMachine) -> None:
+        raise AssertionError("a slot is used twice")
+
+    monkeypatch.setattr(ParticipantMachine, "check", unsound)
+    problems = play(drawn_plot(0)).problems
+    assert "a participant is unsound: a slot is used twice" in problems[0]
