@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from itertools import pairwise
 
 from attrs import evolve, frozen
@@ -14,11 +15,9 @@ from jcpeer.errors import MembershipError
 from jcpeer.ids import Epoch
 from jcpeer.rdv.mandate import (
     LINKS_MAX,
-    Chains,
     open_recovered,
     open_seated,
     open_vote,
-    without_repeated_chains,
 )
 from jcpeer.wire.facts import Fact, ReplicasChanged, TookOver
 from jcpeer.wire.mandates import Link, Mandate
@@ -73,8 +72,9 @@ class Proofs:
         match fact:
             case ReplicasChanged():
                 later = fact.replica_set.number - self._sets[0].number
-                del self._sets[max(later, 1) :]
-                self._sets.append(fact.replica_set)
+                if later > 0:  # otherwise it is of a past that the user has given up
+                    del self._sets[later:]
+                    self._sets.append(fact.replica_set)
                 self.note(fact.statement, *fact.last)
             case TookOver() if fact.mandate is not None:
                 self.noted_mandate(fact.mandate)
@@ -83,14 +83,11 @@ class Proofs:
 
     def noted_mandate(self, mandate: Mandate) -> None:
         """File what another coordinator, or an earlier epoch, had to show. What does not hold is left out."""
-        chains = Chains(root=self._root)
-        try:
-            if mandate.recovered is not None:
+        if mandate.recovered is not None:
+            with suppress(MembershipError):
                 self.recovered(mandate.recovered)
-            for link in mandate.links:
-                self.note(*[chains.beside(each) for each in link.statements])
-        except MembershipError:
-            return
+        for link in mandate.links:
+            self.note(*link.statements)
 
     def recovered(self, signed: Signed) -> None:
         """The user decided that one seat goes on: sets are counted from it on.
@@ -168,5 +165,5 @@ class Proofs:
             mandate = Mandate(self._placed.app, epoch, links, tuple(counted[: replica_set.enough]))
             if self._recovered is not None:
                 mandate = evolve(mandate, recovered=self._recovered[1])
-            return without_repeated_chains(mandate, root=self._root)
+            return mandate
         return None

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 from typing import NoReturn
 
+import structlog
 import trio
 
+from jcpeer.dht.records import RECORD_BYTES_MAX, size_of
 from jcpeer.ids import AppId, app_key
 from jcpeer.membership.signed import sign
 from jcpeer.node.finder import Finder
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
-from jcpeer.rdv.location import LIFETIME_S, Location
+from jcpeer.rdv.location import LIFETIME_S, Location, deflated
+
+log = structlog.get_logger()
 
 AT_ONCE_MAX = 16
 """Each is a lookup and a few messages; a node that keeps the results of thousands must not start with a flood."""
@@ -49,6 +53,7 @@ class Publishing:
         state, membership = host.machine.state, self._parts.standing.membership
         if state.placed is None or host.machine.epoch.node != self._parts.identity.node:
             return
+        mandate = host.reign.mandate if host.reign else None
         # A clock that was set back may make it stale; then the next epoch repairs it, or the record's end.
         self._sequence = max(self._sequence + 1, int(self._parts.clock_s() * 1000))
         location = Location(
@@ -60,8 +65,14 @@ class Publishing:
             placed=state.placed.placed,
             lifetime_s=LIFETIME_S,
             sequence=self._sequence,
+            mandate=deflated(mandate) if mandate else b"",
         )
-        self._finder.publish(app_key(host.app), sign(location, self._parts.identity, membership.chain))
+        record = sign(location, self._parts.identity, membership.chain)
+        if size_of(record) > RECORD_BYTES_MAX:
+            log.warning("too many changes of replicas for a location record", app=host.app, bytes=size_of(record))
+            self._finder.withdraw(app_key(host.app))
+        else:
+            self._finder.publish(app_key(host.app), record)
 
     def hide(self, host: ApplicationHost) -> None:
         """Nothing of it is kept here any more."""

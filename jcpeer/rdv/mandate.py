@@ -11,12 +11,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve
-
 from jcpeer.application.manifest import Placed, ReplicaSet, Seat
 from jcpeer.errors import MembershipError
 from jcpeer.ids import Epoch, short
-from jcpeer.membership.certificates import TO_SUBMIT, grants, verify_chain
+from jcpeer.membership.certificates import TO_SUBMIT, grants
 from jcpeer.membership.signed import open_signed
 from jcpeer.rdv.placement import SET_SIZE_MAX
 from jcpeer.wire.mandates import Link, Mandate, Recovered, Seated, Vote
@@ -51,12 +49,12 @@ def open_mandate(mandate: Mandate, placed: Placed, *, root: bytes) -> ReplicaSet
         if mandate.epoch.counter <= recovered.epoch.counter:
             raise _refused("its epoch is not above the one in which the application was recovered")
         start = recovered.replica_set
-    proven, chains = start, Chains(root=root)
+    proven = start
     for link in mandate.links:
-        proven = _next_proven(proven, link, placed, chains, root)
+        proven = _next_proven(proven, link, placed, root)
     if proven.seat_of(mandate.epoch.node) is None:
         raise _refused(f"node …{short(mandate.epoch.node)} has no seat in the set that voted")
-    voters = [_in(proven, open_vote(chains.beside(each), mandate.epoch, placed, root=root)) for each in mandate.votes]
+    voters = [_in(proven, open_vote(each, mandate.epoch, placed, root=root)) for each in mandate.votes]
     _check_number(voters, proven, "a takeover")
     return proven
 
@@ -78,50 +76,6 @@ def open_recovered(signed: Signed, placed: Placed, *, root: bytes) -> Recovered:
     if recovered.epoch.counter < 2 or recovered.epoch.node != seats[0].node:
         raise _refused("what is recovered goes on in a new epoch of the one seat's node")
     return recovered
-
-
-class Chains:
-    """Puts a signer's chain beside each of its signatures: shown with the first, the others have the node's id there.
-
-    One after the other, so that whoever sends rubbish has only the first of it read.
-    """
-
-    def __init__(self, *, root: bytes) -> None:
-        self._root = root
-        self._chains: dict[bytes, tuple[bytes, ...]] = {}
-
-    def beside(self, signed: Signed) -> Signed:
-        """The value with its whole chain.
-
-        Raises:
-            MembershipError: the chain does not hold, or was not shown before.
-        """
-        if len(signed.chain) == 1:
-            if signed.chain[0] not in self._chains:
-                raise _refused("a signature without a certificate")
-            return evolve(signed, chain=self._chains[signed.chain[0]])
-        certificate = verify_chain(signed.chain, root=self._root, now_s=None)
-        self._chains[certificate.node.encode()] = signed.chain
-        return signed
-
-
-def without_repeated_chains(mandate: Mandate, *, root: bytes) -> Mandate:
-    """The same with each chain once: else chains would be most of a mandate.
-
-    Raises:
-        MembershipError: a chain does not hold.
-    """
-    shown: set[tuple[bytes, ...]] = set()
-
-    def once(signed: Signed) -> Signed:
-        if signed.chain in shown:
-            node = verify_chain(signed.chain, root=root, now_s=None).node
-            return evolve(signed, chain=(node.encode(),))
-        shown.add(signed.chain)
-        return signed
-
-    links = tuple([evolve(each, statements=tuple([once(one) for one in each.statements])) for each in mandate.links])
-    return evolve(mandate, links=links, votes=tuple([once(each) for each in mandate.votes]))
 
 
 def open_seated(signed: Signed, placed: Placed, *, root: bytes) -> tuple[Seated, Seat]:
@@ -165,12 +119,12 @@ def step_fault(before: ReplicaSet, after: ReplicaSet, placed: Placed) -> str:
     return ""
 
 
-def _next_proven(before: ReplicaSet, link: Link, placed: Placed, chains: Chains, root: bytes) -> ReplicaSet:
+def _next_proven(before: ReplicaSet, link: Link, placed: Placed, root: bytes) -> ReplicaSet:
     if fault := step_fault(before, link.replica_set, placed):
         raise _refused(fault)
     stating = []
     for each in link.statements:
-        seated, seat = open_seated(chains.beside(each), placed, root=root)
+        seated, seat = open_seated(each, placed, root=root)
         if seated.replica_set != link.replica_set:
             raise _refused(f"a statement about another set than set {link.replica_set.number}")
         stating.append(_in(before, seat))

@@ -55,7 +55,7 @@ class Mandate:
     """For this epoch. `links` lead from the set that the submitter signed to the one of which `votes` are.
 
     `recovered` is a signed `Recovered`, where there was one: links lead from its set, and its own epoch needs neither
-    links nor votes. A signer's chain is shown with the first of its signatures and left out of the others.
+    links nor votes.
     """
 
     app: AppId

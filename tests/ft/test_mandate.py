@@ -130,6 +130,12 @@ def test_what_the_user_recovered_goes_on_by_the_user_s_word() -> None:
     assert later is not None
     again.recorded(TookOver(e6, later))
     assert again.replica_set == cd, "the same recovery brings nothing back"
+    newcomer = Proofs(PLACED, root=GRID.root)
+    newcomer.noted_mandate(later)
+    for fact in (changed(ABCD, "b"), changed(BCD, "b"), TookOver(epoch(5, "c"), first), changed(cd, "c")):
+        newcomer.recorded(fact)
+    assert newcomer.replica_set == cd
+    assert newcomer.lacking() == ()
 
 
 def test_links_of_what_others_showed_are_filed() -> None:

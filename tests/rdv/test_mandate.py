@@ -9,7 +9,7 @@ from jcpeer.application.manifest import Placed, ReplicaSet
 from jcpeer.errors import MembershipError
 from jcpeer.membership.member import MemoryGrid
 from jcpeer.membership.signed import sign
-from jcpeer.rdv.mandate import LINKS_MAX, open_mandate, without_repeated_chains
+from jcpeer.rdv.mandate import LINKS_MAX, open_mandate
 from jcpeer.wire.mandates import Link, Mandate, Vote
 from jcpeer.wire.messages import Signed
 from tests.rdv.mandates import epoch, link, placed_on, recovered, seat, seated, seats, sets, vote, voted
@@ -54,16 +54,6 @@ def test_a_default_set_that_grows_to_three_becomes_a_quorum_by_that_change() -> 
         opened(voted(pair, E2, "b", link(pair, grown, "a")), pair)
     available = placed_on("ab", takeover="available")
     assert not sets(available, "abc")[1].quorum
-
-
-def test_each_chain_is_shown_once() -> None:
-    small = without_repeated_chains(LED, root=GRID.root)
-    chains = [each.chain for link in small.links for each in link.statements] + [each.chain for each in small.votes]
-    assert sum(len(each) == 2 for each in chains) == 3, "of b, c and d"
-    assert opened(small) == BCD
-    unshown = evolve(small, links=(evolve(small.links[0], statements=small.links[1].statements), small.links[1]))
-    with pytest.raises(MembershipError, match="a signature without a certificate"):
-        opened(unshown)
 
 
 def test_certificates_that_expired_since_take_nothing_back() -> None:
