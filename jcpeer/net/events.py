@@ -34,12 +34,14 @@ class PeerUp:
 class PeerDown:
     """The peer is out of reach: "refused" is proof that its process is gone, "silent" a guess, "left" its own word.
 
-    With "parted" one end closed the connection for want of use, which says nothing about the other's life.
+    With "parted" one end closed the connection for want of use, which says nothing about the other's life. Where
+    silence was the reason, `silent_s` is for how long there had been no sign of life by then.
     """
 
     peer: NodeId
     proof: Proof
     why: str
+    silent_s: float = 0.0
 
 
 @frozen

@@ -9,7 +9,8 @@ The contract, which every carrier keeps and `tests/net/contract.py` checks on ea
   `peer` the identity that the handshake proved.
 - `PeerDown.proof` says whether the death is proven (a redial was refused) or guessed (silence), or that the connection
   was closed on purpose ("left", "parted"). After a connection broke, the carrier redials once by itself before it
-  speaks; after one that was closed on purpose nobody redials.
+  speaks; a peer that is silent it looks for during the silence, so that speaking is not put off; after a connection
+  that was closed on purpose nobody redials.
 - A dial is accepted unless `expected` is up, the same dial is under way, or this node is closing. Of each accepted dial
   that names whom it expects, exactly one event tells the end: `PeerUp` of that peer, whoever dialled and to whichever
   address, which ends all dials to it at once, or `DialFailed` with its address and name. A dial without a name that

@@ -14,6 +14,7 @@ from jcpeer.errors import ConfigError, LocalProtocolError, UnreachableError
 from jcpeer.ids import NodeId
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership, MemoryGrid
+from jcpeer.net.detector import DOUBT
 from jcpeer.net.memory import MemoryNetwork, MemoryWorld
 from jcpeer.net.network import ByteStream, DialFailed, Network, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.wire.messages import Answer, Ask
@@ -128,10 +129,15 @@ async def test_nobody_redials_who_parted_and_no_dial_is_told_of_twice(nodes: Nod
         assert nothing_waits(b)
 
 
-async def test_parting_with_a_peer_that_is_being_looked_for_ends_the_search(nodes: Nodes) -> None:
+@pytest.mark.parametrize("after", ["silence", "a reset"])
+async def test_parting_with_a_peer_that_is_being_looked_for_ends_the_search(nodes: Nodes, after: str) -> None:
     async with nodes.connected("a", "b") as (a, b):
         nodes.world.cut([a.me], [b.me])
-        await trio.sleep(CONFIG.silence_s + CONFIG.redial_s / 2)
+        if after == "silence":
+            await trio.sleep((DOUBT + 1) / 2 * CONFIG.silence_s)
+        else:
+            nodes.world.disconnect(a.me, b.me)
+            await trio.sleep(CONFIG.redial_s / 2)
         a.part(b.me)
         assert (await expect(a, PeerDown)).proof == "parted"
         await trio.sleep(60)
@@ -167,11 +173,26 @@ async def test_messages_sent_before_a_crash_arrive(nodes: Nodes) -> None:
 async def test_machine_that_is_gone_is_silent_and_proves_nothing(nodes: Nodes) -> None:
     async with nodes.connected("a", "b") as (a, b):
         nodes.world.crash(b.me, machine=True)
-        down = await expect_after(a, PeerDown, CONFIG.silence_s, CONFIG.silence_s + CONFIG.redial_s)
+        down = await expect_after(a, PeerDown, CONFIG.silence_s, CONFIG.silence_s + 0.1)
         assert isinstance(down, PeerDown)
         assert down.proof == "silent"
         a.dial(b.addresses[0], b.me)
         await expect_after(a, DialFailed, nodes.world.dial_timeout_s, nodes.world.dial_timeout_s + 0.1)
+
+
+async def test_a_machine_that_was_gone_and_is_back_before_silence_is_told_is_found_anew(nodes: Nodes) -> None:
+    async with nodes.open("a") as a:
+        async with nodes.open("b") as b:
+            await connect(a, b)
+            nodes.world.crash(b.me, machine=True)
+        await trio.sleep(DOUBT / 2 * CONFIG.silence_s)
+        async with nodes.open("b") as b:
+            down = await expect_after(a, PeerDown, 0, DOUBT * CONFIG.silence_s)
+            assert isinstance(down, PeerDown)
+            assert down.proof == "silent"
+            await expect(a, PeerUp)
+            await expect(b, PeerUp)
+            await assert_connected(a, b)
 
 
 async def test_short_pause_delays_and_loses_nothing(nodes: Nodes) -> None:
@@ -194,7 +215,7 @@ async def test_long_pause_is_silence_and_the_one_that_wakes_finds_its_peers_agai
     async with nodes.connected("a", "b") as (a, b):
         nodes.world.pause(b.me)
         a.send(b.me, message(1))
-        down = await expect_after(a, PeerDown, CONFIG.silence_s, CONFIG.silence_s + CONFIG.redial_s)
+        down = await expect_after(a, PeerDown, CONFIG.silence_s, CONFIG.silence_s + 0.1)
         assert isinstance(down, PeerDown)
         assert down.proof == "silent"
         await trio.sleep(10)
@@ -468,8 +489,10 @@ async def test_modelled_silence_agrees_with_real_heartbeats(
                 case "machine":
                     nodes.world.crash(b.me, machine=True)
             before_s = trio.current_time()
-            assert (await expect(a, PeerDown)).proof == "silent"
+            down = await expect(a, PeerDown)
+            assert down.proof == "silent"
             delays_s[heartbeats] = trio.current_time() - before_s
+            assert CONFIG.silence_s <= down.silent_s <= CONFIG.silence_s + CONFIG.heartbeat_s
     assert abs(delays_s["modelled"] - delays_s["messages"]) <= CONFIG.heartbeat_s
 
 

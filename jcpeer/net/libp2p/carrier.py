@@ -15,7 +15,8 @@ end answers at once, so that they never wait for each other.
 A `Hello` from a peer that is up replaces the connection: the peer would not dial if it still had one.
 
 When a link breaks, its peer is looked for where it was, for `redial_s`, before those above are told. Each end does so
-by itself, since only the one that can reach the other's port gets proof of its death.
+by itself, since only the one that can reach the other's port gets proof of its death. A peer that is silent is looked
+for while its link still stands, until it is heard, found anew, refused, or silent for too long.
 """
 
 from __future__ import annotations
@@ -24,6 +25,7 @@ import math
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import assert_never
 
 import structlog
 import trio
@@ -35,7 +37,7 @@ from jcpeer.membership.certificates import check_period
 from jcpeer.membership.handshake import judge_hello, make_hello
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
-from jcpeer.net.detector import Detector
+from jcpeer.net.detector import CEILING, Detector, Doubt, Suspicion
 from jcpeer.net.events import PARTED, Proof
 from jcpeer.net.libp2p.addresses import Endpoint, parse_address
 from jcpeer.net.libp2p.link import BulkStream, End, Frames, Link, Peer
@@ -66,6 +68,8 @@ STRANGERS_MAX = 256
 """Connections at once that have not said who they are; over this the one that came first is closed."""
 BULK_STREAMS_MAX = 256
 """Streams at once that one peer may have open here."""
+TICKS_A_HEARTBEAT = 4
+"""Looks at who is silent: what a takeover waits for is not rounded up by more than an eighth of a second."""
 REDIAL_STAGGER_S = 0.1
 REDIAL_PAUSE_S = 0.05
 TURNED_LINGER_S = 1.0
@@ -152,7 +156,7 @@ class Carrier:
         self._bulk_streams: dict[NodeId, int] = {}
         self._changed = trio.Event()  # replaced whenever a peer comes up
         self._closing = trio.Event()
-        self._tick_s = config.heartbeat_s / 2
+        self._tick_s = config.heartbeat_s / TICKS_A_HEARTBEAT
         self._detector = Detector(silence_s=config.silence_s, tick_s=self._tick_s)
 
     @property
@@ -253,9 +257,17 @@ class Carrier:
             await trio.sleep(self._tick_s)
             self._strangers_log.catch_up()
             self._part_with_expired()
-            for peer in self._detector.tick(trio.current_time()):
-                if (link := self._links.get(peer)) is not None:
-                    link.fail("broke", "it was silent for too long")
+            for each in self._detector.tick(trio.current_time()):
+                if (link := self._links.get(each.peer)) is None:
+                    continue
+                match each:
+                    case Doubt():
+                        link.search = trio.CancelScope()
+                        self._nursery.start_soon(self._search, link, link.search)
+                    case Suspicion(silent_s=silent_s):
+                        link.fail("silent", f"it was silent for {silent_s:.1f} s", silent_s=silent_s)
+                    case _:
+                        assert_never(each)
 
     def _part_with_expired(self) -> None:
         """The end of an invitation is that of its nodes, of those that are connected too."""
@@ -370,14 +382,14 @@ class Carrier:
         if node == self._me:
             raise UnreachableError("that is this node itself")
         async with self._alone_with(node):
-            if self._is_up(node):
+            if self._is_sure(node):
                 return None
             stream = await streams.open(MESSAGES)
             await _say(stream, self._hello())
             answer = decode(await Frames(stream, frame_bytes_max=HELLO_BYTES_MAX).next(), _FIRST_KINDS)
             if isinstance(answer, Turned):
                 if answer.reason == ALREADY_CONNECTED:
-                    while not self._is_up(node):
+                    while not self._is_sure(node):
                         await self._changed.wait()
                     return None
                 raise _TurnedError(f"turned away: {answer.reason}")
@@ -444,12 +456,16 @@ class Carrier:
     def _is_up(self, node: NodeId | None) -> bool:
         return node is not None and (link := self._links.get(node)) is not None and link.alive
 
+    def _is_sure(self, node: NodeId) -> bool:
+        """Whether it is up and not in doubt, so that a further connection would be one too many."""
+        return self._is_up(node) and self._links[node].search is None
+
     def _is_fresh(self, hello: Hello, node: NodeId) -> bool:
         """Whether this node has just dialled that same one, which then had not heard of it when it sent its Hello."""
         link = self._links.get(node)
         return (
             link is not None
-            and link.alive
+            and self._is_sure(node)
             and link.peer.dialled
             and link.peer.hello.incarnation == hello.incarnation
             and trio.current_time() - link.since_s < HANDSHAKE_S
@@ -458,8 +474,9 @@ class Carrier:
     def _take_up(self, peer: Peer, streams: Streams, stream: Stream, frames: Frames) -> Link:
         """Announce a peer that both ends let in. Never waits, so that nothing comes between."""
         if (old := self._links.get(peer.node)) is not None:
+            old.search = None  # it may be what found the peer, and ends by itself
             end = old.fail("closed", "it connected anew")
-            self._drop(old, _proof(end), end.why)
+            self._drop(old, _proof(end), end.why, end.silent_s)
         link = Link(
             peer,
             streams,
@@ -484,6 +501,7 @@ class Carrier:
 
     def _heard(self, link: Link) -> None:
         if self._links.get(link.node) is link:
+            _end_search(link)
             self._detector.heard(link.node, trio.current_time())
 
     def _deliver(self, link: Link, message: PeerMessage) -> None:
@@ -498,15 +516,23 @@ class Carrier:
         if end is None or self._links.get(link.node) is not link or self._closing.is_set():
             return
         self._detector.forget(link.node)
-        if end.how in ("left", "parted"):
-            self._drop(link, _proof(end), end.why)
+        _end_search(link)
+        if end.how in ("silent", "refused", "left", "parted"):
+            self._drop(link, _proof(end), end.why, end.silent_s)
         elif await self._redial(link):
             self._drop(link, "refused", f"{end.why}, and its port refuses: its process is gone")
         else:
             self._drop(link, "silent", f"{end.why}, and it was not found again within {self._config.redial_s:g} s")
 
+    async def _search(self, link: Link, scope: trio.CancelScope) -> None:
+        """Look for a peer in doubt, until `_end_search`: a reboot, or a translation of addresses that forgot us, leaves
+        a connection on which nothing is ever heard again."""
+        with scope:
+            if await self._redial(link):
+                link.fail("refused", "it was silent, and its port refuses: its process is gone")
+
     async def _redial(self, link: Link) -> bool:
-        """Look for the peer of a broken link; True where a refusal proved that its process is gone.
+        """Look for the peer of a broken link, or of one in doubt; True where a refusal proved that its process is gone.
 
         A reunion replaces the link (`_take_up`), after which `_drop` of the old one does nothing.
         """
@@ -529,17 +555,19 @@ class Carrier:
                 nursery.cancel_scope.cancel()
                 return
 
-        with trio.move_on_after(self._config.redial_s):
+        within_s = self._config.redial_s if link.search is None else CEILING * self._config.silence_s
+        with trio.move_on_after(within_s):
             async with trio.open_nursery() as nursery:
                 for turn, (endpoint, proves) in enumerate(link.peer.endpoints()):
                     nursery.start_soon(look, endpoint, proves, turn * REDIAL_STAGGER_S)
         return refused
 
-    def _drop(self, link: Link, proof: Proof, why: str) -> None:
+    def _drop(self, link: Link, proof: Proof, why: str, silent_s: float = 0.0) -> None:
         if self._links.get(link.node) is link:
             del self._links[link.node]
+            _end_search(link)
             self._detector.forget(link.node)
-            self._emit(PeerDown(link.node, proof, why))
+            self._emit(PeerDown(link.node, proof, why, silent_s))
 
     def _emit(self, event: NetworkEvent) -> None:
         try:
@@ -574,7 +602,13 @@ class Carrier:
 
 def _proof(end: End) -> Proof:
     """What the end of a link says of the peer before anything more is found out."""
-    return end.how if end.how in ("left", "parted") else "silent"
+    return end.how if end.how in ("refused", "left", "parted") else "silent"
+
+
+def _end_search(link: Link) -> None:
+    if link.search is not None:
+        link.search.cancel()
+        link.search = None
 
 
 async def _say(stream: Stream, message: Hello | Turned | Heartbeat) -> None:

@@ -35,17 +35,19 @@ REDIAL_ENDPOINTS_MAX = 8
 MESSAGE_KINDS = {name: kind for name, kind in PEER_KINDS.items() if name not in ("Hello", "Turned")}
 _HEARTBEAT = encode(Heartbeat())
 
-EndedBy = Literal["broke", "left", "parted", "closed"]
+EndedBy = Literal["broke", "silent", "refused", "left", "parted", "closed"]
 
 log = structlog.get_logger()
 
 
 @frozen
 class End:
-    """How a link ended: it broke, the peer left or parted by its own word, or this node closed it."""
+    """How a link ended: it broke, the peer was silent for too long, or its port refused while it was, it left or parted
+    by its own word, or this node closed it."""
 
     how: EndedBy
     why: str
+    silent_s: float = 0.0
 
 
 class Frames:
@@ -140,6 +142,8 @@ class Link:
         self.since_s = since_s
         self.end: End | None = None
         self.ended = trio.Event()
+        self.search: trio.CancelScope | None = None
+        """While the peer is in doubt: it is looked for, though this connection stands."""
         self.byte_streams = 0
         self._stream = stream
         self._frames = frames
@@ -170,10 +174,10 @@ class Link:
             self._leaving = True
             self._enqueue(encode(Goodbye(stays)))
 
-    def fail(self, how: EndedBy, why: str) -> End:
+    def fail(self, how: EndedBy, why: str, *, silent_s: float = 0.0) -> End:
         """End it now, whatever the socket does; the first reason stands, and is returned."""
         if self.end is None:
-            self.end = End(how, why)
+            self.end = End(how, why, silent_s)
         self.streams.wire.abort()
         self.streams.wire.heard = lambda: None
         return self.end

@@ -28,7 +28,7 @@ class Dial:
     acceptance of that comes first on the new connection.
 
     Attributes:
-        redial: It follows a connection that broke.
+        redial: It looks for a peer whose connection broke, or that is silent.
         ended: Nothing more is told of it.
     """
 
@@ -80,7 +80,7 @@ class Dial:
             self.fail("this node itself is there")
         elif self.expected is not None and self.expected != there.me:
             self.fail(f"node …{short(there.me)} is there, not …{short(self.expected)}")
-        elif there.me in self.node.ends:
+        elif there.me in self.node.ends and not self.redial:
             self.node.dial_ended(self)
         elif not self.ended:
             hello = self._said(self.node)

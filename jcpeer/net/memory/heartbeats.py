@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, assert_never
 
-from jcpeer.net.detector import Detector
+from jcpeer.net.detector import DOUBT, Detector, Doubt, Suspicion
 from jcpeer.net.memory.schedule import ABOUT_PER_S
 from jcpeer.wire.messages import Heartbeat
 
@@ -19,7 +19,7 @@ HEARTBEAT_BYTES = 256
 
 
 class Heartbeats(Protocol):
-    """What the world does about silence. A suspect is told to its node by `lost`."""
+    """What the world does about silence. A node is told whom it should doubt or suspect by `doubt` and `silent`."""
 
     def opened(self, node: MemoryNetwork) -> None:
         """From now on it has peers."""
@@ -38,7 +38,8 @@ class Heartbeats(Protocol):
 
 
 class ModelledHeartbeats:
-    """None is sent; a peer that cannot be heard is suspected after the time that the detector would take."""
+    """None is sent; a peer that cannot be heard is doubted and suspected after the times that the detector would
+    take."""
 
     def __init__(self, world: MemoryWorld) -> None:
         self._schedule = world.schedule
@@ -58,10 +59,15 @@ class ModelledHeartbeats:
         elif end.suspicion is None:
             suspicion = end.suspicion = object()
 
+            def doubt() -> None:
+                if end.suspicion is suspicion:
+                    end.node.doubt(end)
+
             def suspect() -> None:
                 if end.suspicion is suspicion:
-                    end.node.lost(end, "it fell silent")
+                    end.node.silent(end, self._silence_s)
 
+            self._schedule.at(self._schedule.now_s + DOUBT * self._silence_s, doubt)
             self._schedule.at(self._schedule.now_s + self._silence_s, suspect)
 
 
@@ -110,9 +116,16 @@ class SentHeartbeats:
                 if end.sent_s < idle_since_s:
                     end.sent_s = now_s
                     self._send(end)
-            for peer in detector.tick(now_s):
-                if (silent := node.ends.get(peer)) is not None:
-                    node.lost(silent, "it fell silent")
+            for each in detector.tick(now_s):
+                if (quiet := node.ends.get(each.peer)) is None:
+                    continue
+                match each:
+                    case Doubt():
+                        node.doubt(quiet)
+                    case Suspicion(silent_s=silent_s):
+                        node.silent(quiet, silent_s)
+                    case _:
+                        assert_never(each)
 
     def _send(self, end: End) -> None:
         # In bursts of the whole world: they are many, and nothing depends on the instant of one.

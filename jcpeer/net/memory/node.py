@@ -14,6 +14,7 @@ from jcpeer.ids import NodeId, short
 from jcpeer.membership.handshake import make_hello
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.member import Membership
+from jcpeer.net.detector import CEILING
 from jcpeer.net.events import PARTED, DialFailed, NetworkEvent, PeerDown, Received
 from jcpeer.net.memory.dial import Dial
 from jcpeer.net.memory.link import End, Link
@@ -178,9 +179,17 @@ class MemoryNetwork:
         """The connection is no good any more: a redial finds out whether the peer is gone."""
         self._drop(end)
         self._broken[end.peer] = why
-        address = end.introduction.address
-        redial = Dial(self, address, end.peer, timeout_s=self.world.config.redial_s, redial=True)
-        self._start(redial)
+        self._redial(end, within_s=self.world.config.redial_s)
+
+    def doubt(self, end: End) -> None:
+        """The peer is looked for while the connection stands."""
+        self._redial(end, within_s=CEILING * self.world.config.silence_s)
+
+    def silent(self, end: End, silent_s: float) -> None:
+        """The peer was silent for too long, and was looked for meanwhile."""
+        self._end_search(end.peer)
+        self._drop(end)
+        self._emit(PeerDown(end.peer, "silent", f"it was silent for {silent_s:.1f} s", silent_s))
 
     def left(self, end: End, *, stays: bool) -> None:
         """The peer said goodbye."""
@@ -197,9 +206,13 @@ class MemoryNetwork:
         if dial.redial:
             assert dial.expected is not None
             broken = self._broken.pop(dial.expected, None)
+            end = self.ends.get(dial.expected)
             if broken is not None:
                 proof: Literal["refused", "silent"] = "refused" if refused else "silent"
                 self._emit(PeerDown(dial.expected, proof, f"{broken}; then {why}"))
+            elif end is not None and refused:
+                self._drop(end)
+                self._emit(PeerDown(dial.expected, "refused", f"it was silent; then {why}"))
         elif dial.expected not in self.ends:
             self._emit(DialFailed(dial.address, dial.expected, why, turned))
 
@@ -237,6 +250,9 @@ class MemoryNetwork:
 
     # --- within
 
+    def _redial(self, end: End, *, within_s: float) -> None:
+        self._start(Dial(self, end.introduction.address, end.peer, timeout_s=within_s, redial=True))
+
     def _start(self, dial: Dial) -> None:
         self._dials.setdefault(dial.expected, []).append(dial)
         dial.start()
@@ -248,7 +264,13 @@ class MemoryNetwork:
             if not dials:
                 del self._dials[dial.expected]
 
+    def _end_search(self, peer: NodeId) -> None:
+        for dial in [each for each in self._dials.get(peer, ()) if each.redial]:
+            self._forget(dial)
+            dial.cancel()
+
     def _let_go(self, end: End, goodbye: Goodbye) -> None:
+        self._end_search(end.peer)
         end.send(goodbye, last=True)
         self._drop(end)
 

@@ -51,8 +51,8 @@ class MemoryWorld:
         loss: The part of messages that is sent again, `retransmit_s` later, holding up all behind them.
         bandwidth: Bytes a second out of each node; None is no limit.
         heartbeats: "modelled" finds a peer silent after `config.silence_s` at no cost; "messages" sends them and asks
-            the detector, which takes up to one heartbeat less, or half of one more. Either way the peer is then looked
-            for, for `config.redial_s`, before its node is told.
+            the detector, which takes up to one heartbeat less, or half of one more. Either way the peer is looked for
+            meanwhile, and its node told when that time is over.
         encode: Send every message through the wire's codec instead of by reference.
         config: For its heartbeat, silence, redial and queue settings.
         keep_trace: Keep the lines, not only their digest. Heartbeats are no lines.
