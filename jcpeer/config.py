@@ -73,7 +73,8 @@ class Config:
     silence_s: float = 3.0
     """Silence for this long is suspicion; long enough for a stalled Python process, short enough for a person."""
     redial_s: float = 1.0
-    """How long a redial after a broken connection may take before the peer counts as silent."""
+    """How long a redial after a broken connection may take before the peer counts as silent; a peer that is silent is
+    looked for during the silence."""
     peer_queue_bytes_max: int = 64 * 2**20
     """Unsent bytes to one peer; over it the peer is dropped rather than memory filled."""
     goodbye_s: float = 1.0

@@ -20,6 +20,7 @@ SMALL = {
     "lookups": ("--nodes", "30", "--dead", "40", "--lookups", "100", "--together-max", "0"),
     "dispatch": ("--nodes", "3", "--length", "10"),
     "join": ("--nodes", "30", "--sites", "3", "--how", "waves", "--lookups", "5"),
+    "detector": ("--nodes", "20", "--node-hours", "60"),
     "placement": ("--nodes", "8", "--applications", "12", "--within-s", "20"),
 }
 
