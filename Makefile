@@ -23,7 +23,7 @@ test: $(VENV)/ready
 
 check: $(VENV)/ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest -q -m "not real and not root"
+	@$(BIN)/python -m pytest -q -m "not real and not root and not model"
 
 bench: $(VENV)/ready
 	@$(BIN)/python -m benchmarks
