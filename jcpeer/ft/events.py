@@ -81,6 +81,8 @@ class ReignHeard:
     epoch: Epoch
     proven: ReplicaSet
     invited: bool
+    recovered: bool = False
+    """By its user's word and not by votes: whatever differs from its journal is to go, committed or not."""
 
 
 @frozen
@@ -92,7 +94,8 @@ class Recorded:
 
 @frozen
 class Written:
-    """The disk has the journal up to this index."""
+    """The disk has the journal up to this index, as all that was ordered until now makes it: what a `Truncate` took
+    back does not count any more, even if the disk has still to hear of it."""
 
     index: int
 
@@ -132,6 +135,11 @@ class Retire:
 
 
 @frozen
+class Told:
+    """The coordinator has taken what `Diverging` was about: it may go now."""
+
+
+@frozen
 class Recover:
     """The user wants this copy to go on alone, whatever may be lost."""
 
@@ -146,7 +154,9 @@ class Tick:
     """Time passed."""
 
 
-Event = Heard | ReignHeard | Recorded | Written | Promised | Up | Down | Newcomers | Retire | Recover | Woke | Tick
+Event = (
+    Heard | ReignHeard | Recorded | Written | Promised | Up | Down | Newcomers | Retire | Told | Recover | Woke | Tick
+)
 
 # --- effects
 
@@ -191,9 +201,10 @@ class Write:
 
 @frozen
 class Truncate:
-    """Take back what is after this index."""
+    """Take back what is after this index. `even_committed`: it counted as promised, where nobody else was needed."""
 
     after_index: int
+    even_committed: bool = False
 
 
 @frozen
@@ -222,6 +233,8 @@ class BeginReign:
     predecessor: NodeId | None
     since_s: float
     """When the predecessor was first missed here."""
+    recovered: bool = False
+    """By the user's word: there are no votes, and the next set is this copy alone."""
 
 
 @frozen
@@ -262,7 +275,8 @@ class Sure:
 
 @frozen
 class Dropped:
-    """This node has no seat any more: its copy may go."""
+    """This node has no seat any more: its copy may go. What has to stay is that there was one: a copy that is made
+    again begins unsure, for it forgot what it was counted for."""
 
 
 @frozen

@@ -109,17 +109,20 @@ class VoteAnswer:
     why: str = ""
     vote: Signed | None = None
     seated: tuple[Signed, ...] = ()
+    hears: NodeId | None = None
+    """The coordinator that the sender believes alive."""
 
 
 @frozen
 class WantEntries:
-    """You voted for me in this epoch, and your journal goes further: send what follows this entry, if yours has it.
-    Answered by `AppendEntries` of that epoch, one after another up to the end of the journal, or by `Differs`."""
+    """You voted for me in this epoch, and your journal goes further: send what follows this entry, if yours has it, up
+    to `last_index`. Answered by `AppendEntries` of that epoch, one after another, or by `Differs`."""
 
     app: AppId
     epoch: Epoch
     after_index: int
     after_epoch: Epoch | None
+    last_index: int
 
 
 @frozen

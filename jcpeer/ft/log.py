@@ -1,0 +1,155 @@
+"""The shape of one copy of a journal: which epochs its entries have, which sets they brought, how far it is on the disk
+and how far it is committed. Not what is in it: memory grows with takeovers and set changes, not with entries.
+
+Two journals that have an entry of the same epoch at the same index are equal up to there (Ongaro 2014, section 3.5), so
+the shape is all that is needed to compare them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections.abc import Iterator, Sequence
+
+from jcpeer.application.manifest import ReplicaSet
+from jcpeer.ft.events import LogShape, Run, SetChange
+from jcpeer.ids import Epoch
+from jcpeer.wire.facts import Ended, Entry, ReplicasChanged
+
+
+class Log:
+    """Invariants: see `check`."""
+
+    def __init__(self, first_set: ReplicaSet, shape: LogShape) -> None:
+        self._runs = list(shape.runs)
+        self._sets = [SetChange(0, first_set), *shape.sets]
+        self.last_index = shape.last_index
+        self.written = shape.last_index
+        """Up to here it is on the disk."""
+        self.committed = min(shape.committed, shape.last_index)
+        """Up to here it is known to be on `ack` journals."""
+        self.ended = shape.ended
+        """The last entry is the application's end, unless it was taken back."""
+
+    # --- entries
+
+    @property
+    def last_epoch(self) -> Epoch | None:
+        return self._runs[-1].epoch if self._runs else None
+
+    def epoch_at(self, index: int) -> Epoch | None:
+        """The epoch of this entry; None for what is before the first, or after the last."""
+        if not 0 < index <= self.last_index:
+            return None
+        return self._runs[self._run_of(index)].epoch
+
+    def has(self, index: int, epoch: Epoch | None) -> bool:
+        """This very entry is in it; the beginning (0, None) always is."""
+        return index <= self.last_index and self.epoch_at(index) == epoch
+
+    def before_run(self, index: int) -> int:
+        """The index before the first entry of the same epoch as this one: where another journal that differs here may
+        agree. Beyond the end, that is the last entry."""
+        if index > self.last_index:
+            return self.last_index
+        return self._runs[self._run_of(index)].first_index - 1 if index else 0
+
+    def conflict(self, entries: Sequence[Entry]) -> int | None:
+        """The first index at which these entries and the journal differ."""
+        for each in entries:
+            if each.index > self.last_index:
+                return None
+            if self.epoch_at(each.index) != each.epoch:
+                return each.index
+        return None
+
+    def append(self, entries: Sequence[Entry]) -> None:
+        """These follow the last one."""
+        for each in entries:
+            assert each.index == self.last_index + 1, f"entry {each.index} after {self.last_index}"
+            if each.epoch != self.last_epoch:
+                assert self.last_epoch is None or each.epoch > self.last_epoch, "epochs never go down"
+                self._runs.append(Run(each.index, each.epoch))
+            self.last_index = each.index
+            self.ended = isinstance(each.fact, Ended)
+            if isinstance(each.fact, ReplicasChanged):
+                self._sets.append(SetChange(each.index, each.fact.replica_set))
+
+    def truncate(self, after_index: int) -> None:
+        """What is after this index was taken back."""
+        if after_index >= self.last_index:
+            return
+        self.last_index = after_index
+        self.written = min(self.written, after_index)
+        self.committed = min(self.committed, after_index)
+        self.ended = False
+        while self._runs and self._runs[-1].first_index > after_index:
+            self._runs.pop()
+        while self._sets[-1].index > after_index:
+            self._sets.pop()
+
+    # --- sets
+
+    @property
+    def latest(self) -> ReplicaSet:
+        """The set that whoever has this journal goes by, committed or not (Ongaro 2014, section 4.1)."""
+        return self._sets[-1].replica_set
+
+    @property
+    def changed_at(self) -> int:
+        """Where the latest set came from; 0 for the one that the submitter signed."""
+        return self._sets[-1].index
+
+    @property
+    def settled(self) -> ReplicaSet:
+        """The latest set of which it is known that it was committed."""
+        return next(each.replica_set for each in reversed(self._sets) if each.index <= self.committed)
+
+    def set_for(self, index: int) -> ReplicaSet:
+        """The set in which the entry at this index counts: a change counts in the set before it."""
+        return next(each.replica_set for each in reversed(self._sets) if each.index < index or not each.index)
+
+    def was_available(self) -> bool:
+        """There was a time when nobody was needed for a promise but the coordinator."""
+        return any(not each.replica_set.quorum for each in self._sets)
+
+    def sets_in_force(self) -> Iterator[tuple[int, int, ReplicaSet]]:
+        """The uncommitted entries by the set in which they count: those after the first index, up to the second."""
+        first = self.committed
+        for change in self._sets:
+            if change.index > self.committed:
+                yield first, change.index, self.set_for(change.index)
+                first = change.index
+        if first < self.last_index:
+            yield first, self.last_index, self.latest
+
+    def uncommitted_changes(self) -> Iterator[tuple[SetChange, ReplicaSet]]:
+        """With the set before each."""
+        for change in self._sets:
+            if change.index > self.committed:
+                yield change, self.set_for(change.index)
+
+    # --- all of it
+
+    def shape(self, *, promised: Epoch | None, unsure: bool) -> LogShape:
+        return LogShape(
+            tuple(self._runs), self.last_index, self.committed, tuple(self._sets[1:]), promised, unsure, self.ended
+        )
+
+    def check(self) -> None:
+        """Assert what holds after each event."""
+        assert 0 <= self.written <= self.last_index
+        assert 0 <= self.committed <= self.last_index
+        firsts = [each.first_index for each in self._runs]
+        epochs = [each.epoch for each in self._runs]
+        assert firsts == sorted(set(firsts))
+        assert epochs == sorted(set(epochs)), "epochs go up"
+        assert firsts[:1] == [1] if self.last_index else not firsts
+        assert not firsts or firsts[-1] <= self.last_index
+        changes = [each.index for each in self._sets]
+        assert changes == sorted(set(changes))
+        assert changes[-1] <= self.last_index
+        numbers = [each.replica_set.number for each in self._sets]
+        assert numbers == sorted(set(numbers)), "sets are counted upwards"
+
+    def _run_of(self, index: int) -> int:
+        return bisect_right(self._runs, index, key=lambda run: run.first_index) - 1
