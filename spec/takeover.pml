@@ -128,9 +128,8 @@ byte acknowledged[LENGTH];
 byte newest;                                  /* epoch of whoever acknowledged */
 byte rounds, changes, reboots;
 
-/* Scratch of single steps, and always 0 between them or hidden. */
+/* Scratch of one d_step, and no part of the state. What an inline leaves in it is named beside it, after an arrow. */
 hidden byte at, same, set, count, top, length, last, other, held, seats, needed;
-
 
 inline measure(node) {                        /* -> length, last, set */
   length = 0; last = 0; set = FIRST_SET;
@@ -165,8 +164,7 @@ inline copy(from, to, upto) {                 /* agrees up to there; what was di
   :: !held && same < upto -> log[to].entry[same] = log[from].entry[same]; same++
   :: !held && same >= upto && at < LENGTH -> log[to].entry[at] = 0; at++
   :: else -> break
-  od;
-  at = 0; same = 0; held = false
+  od
 }
 
 inline stand_down(node) {
@@ -175,8 +173,7 @@ inline stand_down(node) {
   do
   :: at < NODES -> match[node].length[at] = 0; at++
   :: else -> break
-  od;
-  at = 0
+  od
 }
 
 inline promise(node, to) {                    /* on disk before anything is answered */
@@ -420,8 +417,7 @@ inline lose(node, keep_) {
   do
   :: at < LENGTH -> log[node].entry[at] = 0; at++
   :: else -> break
-  od;
-  at = 0
+  od
 }
 
 #define STANDS(node) (role[node] == candidate && IN_OFFICE(node))
@@ -437,12 +433,12 @@ end:
   :: d_step { STANDS(me) -> take_over(me) }
   :: d_step { REIGNS(me) -> record(me) }
 #if REBOOTS
-  :: atomic { reboots < REBOOTS && log[me].entry[0] ->
+  :: atomic { reboots < REBOOTS && log[me].entry[0] ->          /* the newest entries are lost; promises never are */
        do
        :: keep + 1 < LENGTH && log[me].entry[keep + 1] -> keep++
        :: break
        od;
-       true;
+       true;                                  /* no jump may lead into a d_step */
        d_step {
          lose(me, keep); reboots++; keep = 0;
 #ifndef REBOOTED_COUNTS
@@ -495,6 +491,7 @@ end:
        fi
      }
 
+  /* Appends, piece by piece. What a replica held before it rebooted counts on; itself it counts again once it has all. */
   :: atomic { REIGNS(me) && (BEHIND(me, you) || unsure[you] && log[me].entry[0]) && OBEYS(you, epoch[me]) ->
        upto = (unsure[you] -> 1 : match[me].length[you] + 1);
        do
