@@ -78,7 +78,11 @@ def test_a_node_is_given_more_time_after_a_long_pause_even_if_it_was_given_up_in
 def test_a_pause_beyond_every_limit_teaches_nothing() -> None:
     driven = Driven()
     [_] = driven.pause(A, 60.0)
-    assert driven.deaths.limit_s(A, driven.now_s) == FLOOR * SILENCE_S
+    driven.deaths.down(B, driven.now_s, silent_s=60.0)
+    driven.deaths.up(B, driven.now_s)
+    driven.deaths.check()
+    for node in (A, B):
+        assert driven.deaths.limit_s(node, driven.now_s) == FLOOR * SILENCE_S
 
 
 def test_its_own_pause_is_nobody_elses_death() -> None:

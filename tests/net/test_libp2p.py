@@ -474,6 +474,23 @@ async def test_a_peer_in_doubt_whose_port_refuses_is_gone_though_its_connection_
             assert (await expect(a, PeerDown)).proof == "refused"
 
 
+async def test_parting_with_a_peer_whose_connection_broke_ends_the_search(world: Loopback) -> None:
+    async with world.open("a") as a, doomed_process(a) as (process, up):
+        assert isinstance(a, Carrier)
+        link = a._links[up.peer]
+        os.kill(process.pid, signal.SIGSTOP)
+        link.fail("broke", "a whim")
+        with trio.fail_after(PATIENCE_S):
+            while link.search is None:
+                await trio.sleep(0.01)
+        await trio.sleep(0.1)  # it has been dialled
+        a.part(up.peer)
+        assert (await expect(a, PeerDown)).proof == "parted"
+        with trio.fail_after(PATIENCE_S):
+            await link.ended.wait()
+        assert link.search is None
+
+
 async def test_a_peer_without_heartbeats_is_dropped_and_one_that_answers_a_redial_comes_up_anew(
     world: Loopback,
 ) -> None:

@@ -140,8 +140,13 @@ async def test_parting_with_a_peer_that_is_being_looked_for_ends_the_search(node
             await trio.sleep(CONFIG.redial_s / 2)
         a.part(b.me)
         assert (await expect(a, PeerDown)).proof == "parted"
+        nodes.world.heal()
+        while nothing_waits(b):
+            await trio.sleep(0.1)
+        assert (await expect(b, PeerDown)).proof == ("parted" if after == "silence" else "silent")
         await trio.sleep(60)
         assert nothing_waits(a)
+        assert nothing_waits(b)
 
 
 # --- faults

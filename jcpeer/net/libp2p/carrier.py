@@ -262,8 +262,8 @@ class Carrier:
                     continue
                 match each:
                     case Doubt():
-                        link.search = trio.CancelScope()
-                        self._nursery.start_soon(self._search, link, link.search)
+                        link.search = trio.move_on_after(CEILING * self._config.silence_s)
+                        self._nursery.start_soon(self._look_in_doubt, link, link.search)
                     case Suspicion(silent_s=silent_s):
                         link.fail("silent", f"it was silent for {silent_s:.1f} s", silent_s=silent_s)
                     case _:
@@ -519,22 +519,24 @@ class Carrier:
         _end_search(link)
         if end.how in ("silent", "refused", "left", "parted"):
             self._drop(link, _proof(end), end.why, end.silent_s)
-        elif await self._redial(link):
+            return
+        link.search = trio.move_on_after(self._config.redial_s)
+        if await self._redial(link, link.search):
             self._drop(link, "refused", f"{end.why}, and its port refuses: its process is gone")
         else:
             self._drop(link, "silent", f"{end.why}, and it was not found again within {self._config.redial_s:g} s")
 
-    async def _search(self, link: Link, scope: trio.CancelScope) -> None:
-        """Look for a peer in doubt, until `_end_search`: a reboot, or a translation of addresses that forgot us, leaves
-        a connection on which nothing is ever heard again."""
-        with scope:
-            if await self._redial(link):
-                link.fail("refused", "it was silent, and its port refuses: its process is gone")
+    async def _look_in_doubt(self, link: Link, search: trio.CancelScope) -> None:
+        """A reboot, or a translation of addresses that forgot us, leaves a connection on which nothing is ever heard
+        again."""
+        if await self._redial(link, search):
+            link.fail("refused", "it was silent, and its port refuses: its process is gone")
 
-    async def _redial(self, link: Link) -> bool:
+    async def _redial(self, link: Link, search: trio.CancelScope) -> bool:
         """Look for the peer of a broken link, or of one in doubt; True where a refusal proved that its process is gone.
 
-        A reunion replaces the link (`_take_up`), after which `_drop` of the old one does nothing.
+        It ends with `search`, at the latest. A reunion replaces the link (`_take_up`), after which `_drop` of the old
+        one does nothing.
         """
         refused = False
 
@@ -555,8 +557,7 @@ class Carrier:
                 nursery.cancel_scope.cancel()
                 return
 
-        within_s = self._config.redial_s if link.search is None else CEILING * self._config.silence_s
-        with trio.move_on_after(within_s):
+        with search:
             async with trio.open_nursery() as nursery:
                 for turn, (endpoint, proves) in enumerate(link.peer.endpoints()):
                     nursery.start_soon(look, endpoint, proves, turn * REDIAL_STAGGER_S)

@@ -143,7 +143,7 @@ class Link:
         self.end: End | None = None
         self.ended = trio.Event()
         self.search: trio.CancelScope | None = None
-        """While the peer is in doubt: it is looked for, though this connection stands."""
+        """While the peer is looked for: this connection broke, or it stands and the peer is in doubt."""
         self.byte_streams = 0
         self._stream = stream
         self._frames = frames

@@ -115,6 +115,7 @@ class MemoryNetwork:
             self._let_go(end, Goodbye())  # so that it does not look for us
             self._emit(PeerDown(peer, "silent", why))
         elif self._broken.pop(peer, None) is not None:
+            self._end_search(peer)
             self._emit(PeerDown(peer, "silent", why))
 
     def part(self, peer: NodeId) -> None:
@@ -122,6 +123,7 @@ class MemoryNetwork:
             self._let_go(end, Goodbye(stays=True))
             self._emit(PeerDown(peer, "parted", PARTED))
         elif self._broken.pop(peer, None) is not None:
+            self._end_search(peer)
             self._emit(PeerDown(peer, "parted", PARTED))
 
     def streams(self, peer: NodeId) -> int:
