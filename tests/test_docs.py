@@ -242,7 +242,7 @@ def test_every_message_request_and_fact_has_its_row() -> None:
     assert {named(row[0])[0] for row in rows(PROTOCOL, "Fact")} == kinds(facts.Fact)
     asked = {named(row[0])[0]: set(named(row[1])) for row in rows(PROTOCOL, "Request")}
     assert asked.keys() == kinds(requests.RequestBody) | kinds(requests.HomeRequest)
-    assert set().union(*asked.values()) | {"Refusal"} == kinds(requests.ReplyBody)
+    assert set().union(*asked.values()) | {"Refusal", "Moved", "Forgotten"} == kinds(requests.ReplyBody)
 
 
 def test_the_methods_of_a_handle_are_in_the_table() -> None:

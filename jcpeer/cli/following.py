@@ -12,6 +12,7 @@ from jcpeer.cli.screens import Screen
 from jcpeer.cli.words import counted, joined, plain
 from jcpeer.client.blocking import iterate_blocking, run_blocking
 from jcpeer.client.session import Session
+from jcpeer.errors import NoNodeError
 from jcpeer.wire.requests import Happened, NodeName, Progress, Status
 
 SLOWEST = 5
@@ -75,11 +76,17 @@ def follow(session: Session, app: str, screen: Screen, *, from_now: bool = False
     Raises:
         NoNodeError: the local node went away for good; the text says how to come back.
     """
+    me = run_blocking(session.who()).record.node
     seen, idle, stalled = Seen(), Idle(), Stalled()
     past = from_now
     last = Progress({}, {}, 0.0, None)
-    for event in iterate_blocking(session.events(app, progress=True)):
-        if isinstance(event, Progress):
+    try:
+        for event in iterate_blocking(session.events(app, progress=True)):
+            if not isinstance(event, Progress):
+                seen.take(event)
+                if not past:
+                    screen.event(event)
+                continue
             past = False  # the node first catches up, and then tells how it stands
             # Without a coordinator nobody counts its tasks: what was counted last still holds.
             last = event if event.tasks else evolve(last, running={}, rate=0.0, left_s=None, missing=event.missing)
@@ -91,8 +98,12 @@ def follow(session: Session, app: str, screen: Screen, *, from_now: bool = False
                     f"Nothing runs, though {counted(event.tasks['ready'], 'task')} could: "
                     f"`jcpeer why {app[:8]} TASK` says what one waits for."
                 )
-            continue
-        seen.take(event)
-        if not past:
-            screen.event(event)
+    except NoNodeError as error:
+        others = [plain(each.name) for each in last.copies if each.id != me]
+        if not others:
+            raise
+        raise NoNodeError(
+            f"the local node is gone; {joined(others)} {'has a copy' if len(others) == 1 else 'have copies'} of the "
+            f"application: follow it from another node with `jcpeer wait {app}`"
+        ) from error
     return run_blocking(session.status(app)), seen

@@ -132,16 +132,16 @@ class Session:
 
         `progress` mixes in how it stands, a few times a second; `values` adds small outputs to the events.
         """
-        breaks = 0
+        breaks = epoch = 0
         while True:
             try:
-                watch = requests.Watch(app, after, progress=progress, values=values)
+                watch = requests.Watch(app, after, progress=progress, values=values, after_epoch=epoch)
                 async with aclosing(self._link.call(watch)) as replies:
                     async for reply in replies:
                         breaks = 0
                         event = reply if isinstance(reply, Progress) else expect(reply, Happened)
                         if isinstance(event, Happened):
-                            after = event.index
+                            after, epoch = event.index, event.epoch
                         yield event
                         if isinstance(event, Happened) and event.kind == "ended":
                             return

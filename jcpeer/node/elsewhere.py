@@ -1,6 +1,7 @@
 """Questions to other nodes about applications that live there, and answers to theirs.
 
-Of several nodes that are asked at once, the first that does not say "not here" is listened to. A question is answered
+Of several nodes that are asked at once, the first that does not say "not here" is listened to; what the others say of
+where it is (`node.aside`) counts where nobody does, or names somebody who was not asked. A question is answered
 from one's own applications only, never passed on, and only to nodes of the user whose application it is. Who no longer
 wants to know says so by an empty question of the same number; who needs long for an answer, or has nothing new to tell,
 says so by empty answers. One that says nothing any more is not waited for, nor are more questions of one node answered
@@ -20,9 +21,10 @@ import trio
 from attrs import define, field
 
 from jcpeer.errors import JcpeerError, RemoteProtocolError, RequestError, UnreachableError
-from jcpeer.ids import NodeId
+from jcpeer.ids import AppId, NodeId
 from jcpeer.node.applications import Applications
-from jcpeer.node.home import NOT_HERE, Home
+from jcpeer.node.aside import NOT_HERE, Aside, ElsewhereError, KnownOf, weight
+from jcpeer.node.home import Home
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
 from jcpeer.wire.codec import pack, unpack
@@ -35,12 +37,15 @@ from jcpeer.wire.requests import (
     Cancel,
     Done,
     Forget,
+    Forgotten,
     GetLog,
     GetResults,
     GetStatus,
     GetTask,
     HomeRequest,
+    Host,
     ListApplications,
+    Moved,
     Refusal,
     ReplyBody,
     Watch,
@@ -56,6 +61,8 @@ Lister = Callable[[str], Summaries]
 
 log = structlog.get_logger()
 
+ASIDE_S = 0.3
+"""Once somebody has said that it is not there but known, the others are not waited for any longer than this."""
 ANSWER_S = 3.0
 """A node that has not begun to answer by then is not waited for."""
 STILL_AT_IT_S = 1.0
@@ -81,6 +88,20 @@ class _Call:
     waiting: set[NodeId]
     replies: trio.MemorySendChannel[tuple[ReplyBody | None, bool]]
     chosen: NodeId | None = None
+    asked: frozenset[NodeId] = field(init=False)
+    aside: Aside | None = None
+    patience: trio.CancelScope = field(factory=trio.CancelScope)
+
+    def __attrs_post_init__(self) -> None:
+        self.asked = frozenset(self.waiting)
+
+    def note(self, said: Aside) -> bool:
+        """Whether nothing better is to be waited for."""
+        if self.aside is None or weight(said) > weight(self.aside):
+            self.aside = said
+        self.patience.deadline = min(self.patience.deadline, trio.current_time() + ASIDE_S)
+        named = said.coordinator if isinstance(said, Moved) else None
+        return named is not None and named.id not in self.asked
 
 
 @define
@@ -108,13 +129,16 @@ class Elsewhere:
         nursery: trio.Nursery,
         *,
         holding: Callable[[NodeId], AbstractContextManager[None]],
+        known_of: KnownOf = lambda wanted, user: None,
     ) -> None:
-        """`holding`: within this the connection to a node is kept, however long nothing is said."""
+        """`holding`: within this the connection to a node is kept, however long nothing is said. `known_of`: what this
+        node says of an application that it does not coordinate."""
         self._parts = parts
         self._applications = applications
         self._home = home
         self._nursery = nursery
         self._holding = holding
+        self.known_of = known_of
         self._numbers = itertools.count(1)
         self._calls: dict[int, _Call] = {}
         self._polls: dict[int, _Poll] = {}
@@ -131,6 +155,7 @@ class Elsewhere:
 
         Raises:
             RequestError: it says no; of kind `NOT_HERE` where none of those that answered knows it.
+            ElsewhereError: none of them coordinates it, or the one that did no longer does, but some know of it.
             UnreachableError: nobody answers, or the one that did went away.
         """
         waiting = set(nodes)
@@ -143,8 +168,11 @@ class Elsewhere:
         for node in sorted(waiting):
             self._parts.network.send(node, Ask(number, pack(body, QUESTIONS)))
         try:
-            with trio.move_on_after(ANSWER_S) as scope:
+            call.patience.deadline = trio.current_time() + ANSWER_S
+            with call.patience as scope:
                 reply, last = await receive.receive()
+            if call.chosen is None and call.aside is not None:
+                raise ElsewhereError(call.aside)
             if scope.cancelled_caught:
                 if len(call.waiting) < everybody:
                     raise RequestError("not known to those that answer", kind=NOT_HERE)
@@ -156,6 +184,8 @@ class Elsewhere:
                 while True:
                     if isinstance(reply, Refusal):
                         raise _error_of(reply)
+                    if isinstance(reply, Moved | Forgotten):
+                        raise ElsewhereError(reply)
                     if last and not isinstance(body, HomeRequest):
                         return  # the mark after many replies
                     if reply is not None:
@@ -215,13 +245,16 @@ class Elsewhere:
             self._hear(asked, node, reply, answer.last)
 
     def _hear(self, call: _Call, node: NodeId, reply: ReplyBody | None, last: bool) -> None:
-        if call.chosen is None and not (isinstance(reply, Refusal) and reply.kind == NOT_HERE):
+        enough = False
+        if call.chosen is None and isinstance(reply, Moved | Forgotten):
+            enough = call.note(reply)
+        elif call.chosen is None and not (isinstance(reply, Refusal) and reply.kind == NOT_HERE):
             call.chosen = node
         if last:
             call.waiting.discard(node)
         if call.chosen == node:
             call.replies.send_nowait((reply, last))
-        elif call.chosen is None and not call.waiting:
+        elif call.chosen is None and (enough or not call.waiting):
             call.replies.send_nowait((reply, True))
 
     def lost(self, node: NodeId) -> None:
@@ -281,19 +314,22 @@ class Elsewhere:
                 reply(self._lister(user), last=True)
                 return
             if isinstance(body, HomeRequest):
+                aside = None if isinstance(body, Host) else self._aside(body.app, user)
                 with self._saying_still_at_it(node, ask.call):
-                    done = await self._home.answer(body, asker=node, user=user)
+                    done = aside or await self._home.answer(body, asker=node, user=user)
                 reply(done, last=True)
                 return
             host = self._applications.find(body.app, user=user)
             if host is None or self._answerer is None:
-                reply(Refusal(NOT_HERE, ""), last=True)
+                reply(self.known_of(body.app, user) or Refusal(NOT_HERE, ""), last=True)
                 return
             with self._saying_still_at_it(node, ask.call):
                 async with aclosing(self._answerer(body, host)) as replies:
                     async for each in replies:
                         reply(each, last=False)
             reply(Done(), last=True)
+        except ElsewhereError as error:  # it was here when the question came
+            reply(error.said, last=True)
         except RequestError as error:
             reply(Refusal(error.kind, str(error)), last=True)
         except RemoteProtocolError as error:
@@ -303,6 +339,14 @@ class Elsewhere:
         except Exception as error:  # a bug in answering one question is no reason to fail all else
             log.exception("a bug in answering a node", node=node)
             reply(Refusal("invalid", f"internal error: {error!r}"), last=True)
+
+    def is_here(self, app: AppId, user: str) -> bool:
+        """Whether an application of that user is hosted here."""
+        host = self._applications.get(app)
+        return host is not None and host.machine.state.header.user == user
+
+    def _aside(self, app: AppId, user: str) -> Aside | None:
+        return None if self._applications.get(app) is not None else self.known_of(app, user)
 
     @contextmanager
     def _saying_still_at_it(self, node: NodeId, call: int) -> Iterator[None]:

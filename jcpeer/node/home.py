@@ -21,6 +21,7 @@ from jcpeer.errors import GraphError, JcpeerError, MembershipError, RequestError
 from jcpeer.ids import Digest, NodeId, digest_of
 from jcpeer.membership.signed import open_signed
 from jcpeer.node.applications import Applications
+from jcpeer.node.aside import NOT_HERE
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
 from jcpeer.node.safety import caveat
@@ -57,8 +58,6 @@ KEPT_MAX = 10_000
 kept here. Each costs memory and disk for days."""
 FETCHED_MAX = 10_000
 """Blobs that are asked for at once."""
-NOT_HERE = "not here"
-"""The kind of refusal that says nothing but that the application is not hosted there."""
 NOT_TAKEN = "not taken"
 """The kind of refusal after which the application is not hosted there, either: it may be placed elsewhere."""
 

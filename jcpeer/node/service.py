@@ -21,6 +21,7 @@ from jcpeer.discovery.directory import Directory
 from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import AppId, NodeId, TaskId
 from jcpeer.node.applications import Applications
+from jcpeer.node.aside import ElsewhereError, forgotten
 from jcpeer.node.elsewhere import AboutApplication
 from jcpeer.node.home import Home
 from jcpeer.node.hosting import ApplicationHost
@@ -39,6 +40,7 @@ from jcpeer.wire.requests import (
     Cancel,
     Done,
     Forget,
+    Forgotten,
     GetBlob,
     GetLog,
     GetResults,
@@ -50,6 +52,7 @@ from jcpeer.wire.requests import (
     ListNodes,
     Missing,
     MissingBlobs,
+    Moved,
     Nodes,
     Opened,
     Piece,
@@ -69,6 +72,8 @@ from jcpeer.work.transfer import Transfer
 log = structlog.get_logger()
 
 PROGRESS_S = 0.2
+MOVED_S = 0.05
+"""Between two looks for an application whose coordinator changes."""
 NODES_POLL_S = 0.5
 PIECE_BYTES = 256 * 1024
 REPLY_BYTES_MAX = 1024 * 1024
@@ -116,10 +121,7 @@ class Service:
             JcpeerError: the request is refused; the text says why.
         """
         if isinstance(body, AboutApplication):
-            body = evolve(body, app=await self._meant(body.app))
-            host = self._applications.find(body.app, user=self._user, local=True)
-            replies = self.answer(body, host) if host else self._whereabouts.about(body)
-            async with aclosing(replies):
+            async with aclosing(self._about(evolve(body, app=await self._meant(body.app)))) as replies:
                 async for reply in replies:
                     yield reply
         elif isinstance(body, GetBlob):
@@ -132,6 +134,25 @@ class Service:
                     yield nodes
         else:
             yield await self._answer_once(body)
+
+    async def _about(self, body: AboutApplication) -> AsyncGenerator[ReplyBody, None]:
+        """The replies from here or from elsewhere: where the application moves while it is watched, from both."""
+        while True:
+            host = self._applications.find(body.app, user=self._user, local=True)
+            try:
+                async with aclosing(self.answer(body, host) if host else self._whereabouts.about(body)) as replies:
+                    async for reply in replies:
+                        if isinstance(reply, Moved):
+                            raise ElsewhereError(reply)
+                        if isinstance(body, Watch) and isinstance(reply, Happened):
+                            body = evolve(body, after_index=reply.index, after_epoch=reply.epoch)
+                        yield reply
+                return
+            except ElsewhereError as error:
+                if isinstance(error.said, Forgotten):
+                    raise forgotten(error.said.tombstone) from error
+                body = evolve(body, app=error.said.app)
+                await trio.sleep(MOVED_S)
 
     async def _answer_once(self, body: RequestBody) -> ReplyBody:
         match body:
@@ -275,23 +296,34 @@ class Service:
         return tuple(filled)
 
     async def _watch(self, body: Watch, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
-        index = body.after_index
+        index = self._resumed(body, host)
         while True:
             for entry in host.entries_after(index):
                 index = entry.index
                 event = happened(entry, self._name_of)
                 if event is not None:
+                    event = evolve(event, epoch=entry.epoch.counter)
                     yield self._with_values(event, host) if body.values else _without_values(event)
                 if isinstance(entry.fact, Ended):
                     return
             if host.fault is not None:
                 raise RequestError(f"{host.machine.state.header.name} is stalled: {host.fault}")
+            if self._applications.get(host.app) is not host:
+                raise ElsewhereError(self._whereabouts.said_of(host.app) or Moved(host.app, host.machine.epoch.counter))
             with trio.move_on_after(PROGRESS_S if body.progress else float("inf")):
                 if index >= host.told_index:
                     await host.news()
             if body.progress:
                 yield self._views(host).progress()
                 await self._pause_between_views(host, index)
+
+    def _resumed(self, body: Watch, host: ApplicationHost) -> int:
+        """After which index the watch goes on. What came in a higher epoch than its last event came instead of what was
+        shown, if both have the same index: then two coordinators had gone on, each without the other."""
+        if not body.after_epoch:
+            return body.after_index
+        later = [first for first, epoch in self._parts.journal.shape(host.app) if epoch.counter > body.after_epoch]
+        return min([body.after_index, *(first - 1 for first in later)])
 
     async def _pause_between_views(self, host: ApplicationHost, index: int) -> None:
         """A screen needs no more than a few views a second, however much happens; only the end is not kept waiting."""

@@ -8,7 +8,7 @@ first, and the home fetches them while further ones come.
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing, asynccontextmanager
 from typing import TypeVar
 
@@ -24,10 +24,11 @@ from jcpeer.membership.certificates import TO_SUBMIT, grants
 from jcpeer.membership.signed import sign
 from jcpeer.node.applications import Applications
 from jcpeer.node.arrivals import Arrivals
+from jcpeer.node.aside import NOT_HERE, ElsewhereError, forgotten
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.finder import Finder, Nearest
-from jcpeer.node.home import NOT_HERE, NOT_TAKEN, Home, check_header, check_named
+from jcpeer.node.home import NOT_TAKEN, Home, check_header, check_named
 from jcpeer.node.parts import Parts
 from jcpeer.node.safety import inputs_stay
 from jcpeer.node.whereabouts import LOOK_UP_S, Whereabouts
@@ -38,12 +39,15 @@ from jcpeer.wire.requests import (
     Accepted,
     AddTasks,
     Done,
+    Forgotten,
     GetPlacement,
     HomeRequest,
     Host,
     Hosted,
     Missing,
     MissingBlobs,
+    Moved,
+    NodeName,
     PutBlob,
     ReplyBody,
     TakeBatch,
@@ -52,12 +56,14 @@ from jcpeer.wire.requests import (
 )
 
 R = TypeVar("R", bound=ReplyBody)
+T = TypeVar("T")
 
 log = structlog.get_logger()
 
 HAND_OVER_S = 10.0
 """A home that does not answer is tried again for so long: it may be starting anew."""
 RETRY_S = 1.0
+MOVED_S = 0.05
 SMALL_BYTES_AT_ONCE = 1024 * 1024
 
 
@@ -207,6 +213,9 @@ class Submissions:
         await self._decisions.keep(signed)
         try:
             hosted = await self._to_home(home, app, Host(signed), Hosted)
+        except ElsewhereError:  # handed over before; those that have it answer for the node that is gone
+            self._taken.add(app)
+            return
         except RequestError as error:
             if error.kind != NOT_TAKEN:
                 raise
@@ -220,12 +229,15 @@ class Submissions:
 
     async def missing(self, app: AppId, digests: tuple[Digest, ...]) -> tuple[Digest, ...]:
         """Those that the client has to put: neither here nor, where that is elsewhere, at the application's home."""
-        home = self._decisions.home(app)
-        if home is None or self._applications.get(app) is not None:
-            return self._home.missing(digests)
-        there = (await self._to_home(home, app, MissingBlobs(app, digests), Missing)).digests
-        self._parts.store.pin(_staged(app), there)
-        return self._home.missing(there)
+
+        async def step() -> tuple[Digest, ...]:
+            if self._applications.get(app) is not None or not self._is_elsewhere(app):
+                return self._home.missing(digests)
+            there = (await self._to_home(self._where(app), app, MissingBlobs(app, digests), Missing)).digests
+            self._parts.store.pin(_staged(app), there)
+            return self._home.missing(there)
+
+        return await self._wherever(step)
 
     async def put(self, request: PutBlob) -> None:
         """One piece of a blob.
@@ -252,6 +264,9 @@ class Submissions:
         Raises:
             RequestError: the tasks are no graph, or blobs that they read are not here.
         """
+        await self._wherever(lambda: self._add(request))
+
+    async def _add(self, request: AddTasks) -> None:
         batch = Batch(request.app, request.number, request.tasks, request.blobs)
         host, home = self._applications.get(request.app), self._where(request.app)
         if host is not None:
@@ -285,6 +300,9 @@ class Submissions:
         Raises:
             RequestError: batches are missing.
         """
+        return await self._wherever(lambda: self._seal(app, batches))
+
+    async def _seal(self, app: AppId, batches: int) -> Accepted:
         host, home, seal = self._applications.get(app), self._where(app), Seal(app, batches)
         if host is not None:
             accepted = await self._home.take_seal(host, seal, vouched=lambda: self._signed(seal))
@@ -311,30 +329,65 @@ class Submissions:
 
     def _where(self, app: AppId) -> NodeId:
         """Raises: RequestError: the application was not opened here."""
-        home = self._decisions.home(app)
         if self._applications.get(app) is not None:
             return self._parts.identity.node
+        home = self._whereabouts.coordinator(app)
         if home is None:
             raise RequestError(f"no application {app[:12]} was opened here; submit it again", kind="unknown")
         return home
 
+    def _is_elsewhere(self, app: AppId) -> bool:
+        return self._whereabouts.coordinator(app) is not None
+
+    async def _wherever(self, step: Callable[[], Awaitable[T]]) -> T:
+        """What comes of this step, which is taken again where the application moves from or to this node meanwhile.
+
+        Raises:
+            RequestError: it was forgotten.
+        """
+        while True:
+            try:
+                return await step()
+            except ElsewhereError as error:
+                if isinstance(error.said, Forgotten):
+                    raise forgotten(error.said.tombstone) from error
+                await trio.sleep(MOVED_S)
+
     async def _to_home(self, home: NodeId, app: AppId, request: HomeRequest, kind: type[R]) -> R:
-        """The home's reply. Everything may be said twice, so a home that is away for a moment is asked again.
+        """The reply of its home, or of whoever coordinates it by now. Everything may be said twice, so a home that is
+        away for a moment is asked again; while those that keep copies say that nobody coordinates it, that is awaited.
 
         Raises:
             RequestError: it says no.
+            ElsewhereError: it is coordinated here since; or it was to be opened, and others have it already.
             UnreachableError: it does not answer; the text names it, and says what stands.
         """
         why, given_up_s = "", math.inf
         while trio.current_time() < given_up_s:
+            if self._applications.get(app) is not None:
+                raise ElsewhereError(Moved(app, 0))
             began_s = trio.current_time()
             try:
                 reply = await self._elsewhere.request(home, request)
             except UnreachableError as error:
+                found, kept = await self._home_now(app, besides=home, widely=given_up_s == math.inf)
+                if kept and isinstance(request, Host):
+                    raise ElsewhereError(Moved(app, 0)) from error
+                home = found or home
                 why, failed_s = str(error), trio.current_time()
-                if given_up_s == math.inf or failed_s - began_s > HAND_OVER_S:  # it was at it for long, then gone
+                if kept:
+                    given_up_s = math.inf
+                elif given_up_s == math.inf or failed_s - began_s > HAND_OVER_S:  # it was at it for long, then gone
                     given_up_s = failed_s + HAND_OVER_S
-                await trio.sleep(RETRY_S)
+                await trio.sleep(MOVED_S if found else RETRY_S)
+                continue
+            except ElsewhereError as error:
+                named = error.said.coordinator if isinstance(error.said, Moved) else None
+                found, kept = await self._home_now(app, besides=home, named=named)
+                if not kept:
+                    raise
+                home, given_up_s = found or home, math.inf
+                await trio.sleep(MOVED_S if found else RETRY_S)
                 continue
             except RequestError as error:
                 if error.kind == NOT_HERE:
@@ -347,6 +400,22 @@ class Submissions:
             f"application {app[:12]} is to live on node {self._whereabouts.called(home)}, which does not answer"
             f"{f' ({why})' if why else ''}: tried again it goes to that same node, a new run is placed anew"
         )
+
+    async def _home_now(
+        self, app: AppId, *, besides: NodeId, named: NodeName | None = None, widely: bool = True
+    ) -> tuple[NodeId | None, bool]:
+        """Who coordinates it by now, if somebody does, and whether it is kept anywhere in reach.
+
+        Raises:
+            ElsewhereError: it was forgotten.
+        """
+        try:
+            found = await self._whereabouts.successor(app, besides=besides, named=named, widely=widely)
+        except ElsewhereError as error:
+            if isinstance(error.said, Forgotten):
+                raise
+            return None, True
+        return found, found is not None
 
 
 def _staged(app: AppId) -> AppId:

@@ -131,6 +131,7 @@ class Views:
             rate=rate,
             left_s=left / rate if rate and left else None,
             missing=self._missing,
+            copies=tuple(self._named(each.node) for each in self._safety.seats if each.state == "copy"),
         )
 
     def results(self, task: TaskId | None) -> Results:

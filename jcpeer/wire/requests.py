@@ -16,6 +16,7 @@ from attrs import field, frozen
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.ids import AppId, Digest, NodeId, TaskId
+from jcpeer.wire.facts import Tombstone
 from jcpeer.wire.messages import NodeRecord, Output, Signed
 
 TaskStateName = Literal["waiting", "ready", "assigned", "running", "finished", "failed", "cancelled", "skipped"]
@@ -98,13 +99,15 @@ class GetStatus:
 class Watch:
     """Answered by `Happened` for each committed event after `after_index`, then as they come, until the end.
 
-    `progress` adds `Progress` a few times a second; `values` adds small outputs to `Happened`.
+    `progress` adds `Progress` a few times a second; `values` adds small outputs to `Happened`. `after_epoch` is that of
+    the event at `after_index`: a journal that has a higher one in its place is told of from there on.
     """
 
     app: str
     after_index: int = 0
     progress: bool = False
     values: bool = False
+    after_epoch: int = 0
 
 
 @frozen
@@ -305,6 +308,25 @@ class Hosted:
 
 
 @frozen
+class Moved:
+    """I have a copy of this application's journal, and do not coordinate it. `coordinator`: who does, as far as I know;
+    None while there is none, `missing` then being the replicas for which a takeover waits. `replicas` may know more."""
+
+    app: AppId
+    epoch: int
+    coordinator: NodeName | None = None
+    replicas: tuple[NodeId, ...] = ()
+    missing: tuple[NodeName, ...] = ()
+
+
+@frozen
+class Forgotten:
+    """The application ended and was forgotten."""
+
+    tombstone: Tombstone
+
+
+@frozen
 class Holders:
     """Best first."""
 
@@ -406,18 +428,22 @@ class Happened:
     final: bool = False
     """No later event changes this task's state, barring `output_lost`."""
     outputs: tuple[Output, ...] = ()
+    epoch: int = 0
+    """The counter of its entry's epoch; 0 where that is not told."""
 
 
 @frozen
 class Progress:
     """How it stands: tasks by state; busy attempts by node; tasks finished a second of late; seconds left, if known.
-    `missing`: the replicas for which it waits, where it is stalled; without tasks, since nobody coordinates it then."""
+    `missing`: the replicas for which it waits, where it is stalled. `copies`: who else could go on with it. Without
+    tasks where nobody coordinates it, so that nobody counts."""
 
     tasks: Mapping[str, int]
     running: Mapping[str, int]
     rate: float
     left_s: float | None
     missing: tuple[NodeName, ...] = ()
+    copies: tuple[NodeName, ...] = ()
 
 
 @frozen
@@ -514,6 +540,8 @@ ReplyBody = (
     | Reasons
     | Hosted
     | Holders
+    | Moved
+    | Forgotten
 )
 
 
