@@ -154,6 +154,6 @@ def test_a_cancelled_application_ends_when_nothing_of_it_runs() -> None:
     world.post(CancelRequested(None))
     world.post(Quiet())
     assert not any(isinstance(entry.fact, Ended) for entry in world.journal)
-    world.post(NodeLost(runner, "power"))
+    world.post(NodeLost(runner, "power", "refused"))
     world.post(Quiet())
     assert world.journal[-1].fact == Ended("cancelled")

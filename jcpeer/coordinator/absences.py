@@ -10,12 +10,23 @@ from __future__ import annotations
 import math
 from collections.abc import Collection
 
+from attrs import frozen
+
 from jcpeer.coordinator.room import Participant
 from jcpeer.ids import AttemptName, NodeId
+from jcpeer.net.events import Proof
 
 EXCUSED_S = 10.0
 """After this node was held up it waits so long for others to be in reach again before it counts them as lost, with all
 that they run and hold."""
+
+
+@frozen
+class Missed:
+    """Why a node counts for lost if it does not come back, and by what proof."""
+
+    why: str
+    proof: Proof
 
 
 class Absences:
@@ -23,24 +34,24 @@ class Absences:
 
     def __init__(self) -> None:
         self._excused_until_s = -math.inf
-        self._missed: dict[NodeId, str] = {}
+        self._missed: dict[NodeId, Missed] = {}
         self._to_compare: dict[NodeId, set[AttemptName]] = {}
 
     def woke(self, *, now_s: float) -> None:
         self._excused_until_s = now_s + EXCUSED_S
 
-    def excuse(self, node: NodeId, why: str, *, now_s: float) -> bool:
+    def excuse(self, node: NodeId, missed: Missed, *, now_s: float) -> bool:
         """Whether a node that left the directory may yet be back at once; then it is noted, and due later."""
         if now_s >= self._excused_until_s:
             return False
-        self._missed[node] = why
+        self._missed[node] = missed
         return True
 
-    def end(self, node: NodeId) -> str | None:
+    def end(self, node: NodeId) -> Missed | None:
         """The node is seen; returns why it had been missed, if it was."""
         return self._missed.pop(node, None)
 
-    def due(self, *, now_s: float) -> dict[NodeId, str]:
+    def due(self, *, now_s: float) -> dict[NodeId, Missed]:
         """Who did not come back in time, and why it was missed; each once."""
         if not self._missed or now_s < self._excused_until_s:
             return {}

@@ -6,13 +6,15 @@ that was given it; a runnable task is under way, ready or held back.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 
 from jcpeer.coordinator.ready import ReadyQueues
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, mean_run_s
 from jcpeer.coordinator.state import ApplicationState
+from jcpeer.coordinator.underway import UnderwayNews
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
+from jcpeer.wire.replication import UnderwayAttempt
 
 NUMBER_MAX = 2**31
 """Of an attempt, as a participant has it."""
@@ -25,6 +27,7 @@ class Attempts:
         self.ready = ReadyQueues(self.is_ready)
         self.mean_run_s: float | None = None
         """How long the attempts ran of late."""
+        self.news = UnderwayNews()
         self._state = state
         self._roster = roster
         self._under_way: dict[TaskId, dict[AttemptName, NodeId]] = {}
@@ -75,6 +78,13 @@ class Attempts:
     def held_back(self, task: TaskId) -> bool:
         return task in self._held_back
 
+    def all(self) -> Iterator[UnderwayAttempt]:
+        """Everything under way, and where; what has ended without that being committed included."""
+        for participant in self._roster.participants.values():
+            for name in participant.assigned:
+                yield UnderwayAttempt(name, participant.record.node, participant.slots)
+        yield from self.news.ending()
+
     def shun(self, task: TaskId, node: NodeId) -> None:
         self._shunned.setdefault(task, set()).add(node)
 
@@ -102,6 +112,7 @@ class Attempts:
 
     def give(self, participant: Participant, attempt: Assigned) -> None:
         self._roster.give(participant, attempt)
+        self.news.given(UnderwayAttempt(attempt.name, participant.record.node, participant.slots))
         self._under_way.setdefault(attempt.name.task, {})[attempt.name] = participant.record.node
 
     def forget(self, name: AttemptName) -> Assigned | None:
@@ -111,6 +122,8 @@ class Attempts:
         if attempts is not None and not attempts:
             del self._under_way[name.task]
         participant = self._roster.participants.get(node) if node else None
+        if node is not None:
+            self.news.ended(UnderwayAttempt(name, node, participant.slots if participant else 0))
         return self._roster.take_back(participant, name) if participant else None
 
     def free(self, name: AttemptName) -> None:

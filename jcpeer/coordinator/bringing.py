@@ -47,6 +47,10 @@ class Bringing:
                 self._attempts.hold_back(task)
         return effects
 
+    def waits(self, task: TaskId) -> bool:
+        """For a blob on its way here. For people: it looks through all that are on their way."""
+        return any(task in tasks for tasks in self._waiting.values())
+
     def ended(self, digest: Digest) -> tuple[TaskId, ...]:
         """The blob is here, or cannot be had: nobody waits for it any longer. Returns who did."""
         tasks = tuple(self._waiting.pop(digest, ()))

@@ -7,7 +7,8 @@ from attrs import frozen
 from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef
 from jcpeer.ids import Digest, NodeId, TaskId
-from jcpeer.wire.facts import Entry
+from jcpeer.net.events import Proof
+from jcpeer.wire.facts import Entry, ReplicasChanged
 from jcpeer.wire.messages import (
     AttemptOrder,
     Confirm,
@@ -22,6 +23,7 @@ from jcpeer.wire.messages import (
     Take,
 )
 from jcpeer.wire.peer import PeerMessage
+from jcpeer.wire.replication import Underway
 
 # --- events
 
@@ -49,10 +51,11 @@ class NodeSeen:
 
 @frozen
 class NodeLost:
-    """A node left the directory, with what it ran and what it held."""
+    """A node left the directory, with what it ran and what it held. `proof` as in `PeerDown`: silence is a guess."""
 
     node: NodeId
     why: str
+    proof: Proof
 
 
 @frozen
@@ -93,6 +96,20 @@ class CancelRequested:
 
 
 @frozen
+class SetChanged:
+    """The next replica set is to be recorded."""
+
+    fact: ReplicasChanged
+
+
+@frozen
+class FtcChanged:
+    """This replica supervises participants from now on, beside us; None: nobody does."""
+
+    node: NodeId | None
+
+
+@frozen
 class Woke:
     """This node was held up for a while: whom it now hears to be gone, it may itself have been silent to."""
 
@@ -117,6 +134,8 @@ Event = (
     | Collected
     | CollectFailed
     | CancelRequested
+    | SetChanged
+    | FtcChanged
     | Woke
     | Tick
     | Quiet
@@ -165,10 +184,17 @@ class Collect:
 
 
 @frozen
+class TellReplicas:
+    """Where attempts are, and are no longer, to the other nodes of the replica set; it may get lost."""
+
+    underway: Underway
+
+
+@frozen
 class Over:
     """The application has ended, and that is committed."""
 
     status: str
 
 
-Effect = Record | Send | SendOrders | Tell | Collect | Over
+Effect = Record | Send | SendOrders | Tell | Collect | TellReplicas | Over

@@ -21,7 +21,7 @@ from typing import assert_never
 
 from attrs import evolve
 
-from jcpeer.coordinator.absences import Absences
+from jcpeer.coordinator.absences import Absences, Missed
 from jcpeer.coordinator.attempts import NUMBER_MAX, Attempts
 from jcpeer.coordinator.bringing import Bringing
 from jcpeer.coordinator.dispatch import POLICIES, Policy
@@ -33,6 +33,7 @@ from jcpeer.coordinator.events import (
     Committed,
     Effect,
     Event,
+    FtcChanged,
     Heard,
     NodeLost,
     NodeSeen,
@@ -40,18 +41,24 @@ from jcpeer.coordinator.events import (
     Quiet,
     SealReceived,
     Send,
+    SetChanged,
+    TellReplicas,
     Tick,
     Woke,
 )
 from jcpeer.coordinator.hands import Hands
+from jcpeer.coordinator.inherited import SETTLE_S, Inherited
+from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX, Losses
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Acknowledgement, Recorder
 from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, beyond_room, slots_of
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
+from jcpeer.coordinator.underway import whole
 from jcpeer.coordinator.yielding import Yielding
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.net.events import Proof
 from jcpeer.wire.facts import (
     AttemptLost,
     Cancelled,
@@ -63,6 +70,7 @@ from jcpeer.wire.facts import (
     TasksAdded,
     TookOver,
 )
+from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import (
     Confirm,
     Decline,
@@ -77,13 +85,11 @@ from jcpeer.wire.messages import (
     Started,
     Take,
 )
+from jcpeer.wire.replication import Underway, UnderwayAttempt
 
-LOST_ATTEMPTS_MAX = 3
-"""A task whose attempts went with their nodes this often has probably felled them: it fails instead of going on."""
 ACKNOWLEDGE_AFTER_S = 0.1
 """Outcomes of short attempts are acknowledged many at a time."""
-SETTLE_S = 2.0
-"""After a takeover, time for participants to say what they still run before it is given to others."""
+GONE = Missed("its node was gone when another coordinator took over", "silent")
 UNLIKE_THE_TASK = Failure("missing_output", "its node reports other outputs than the task declares", "update that node")
 
 
@@ -109,11 +115,22 @@ class Coordinator:
         self._results = Results(self._recorder, me=me)
         self._bringing = Bringing(state, self._attempts, self._results.holdings, me=me)
         self._absences = Absences()
+        self._ftc: NodeId | None = None
         self._orders = Orders(self._recorder, self.roster, self._attempts, self._results, me=me)
         self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
         self._policy = self._chosen_policy()
         self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
-        self._dispatch_from_s = -math.inf
+        self._inherited = Inherited(state, self._attempts)
+        self._losses = Losses()
+        self._predecessor: NodeId | None = None
+        """Who coordinated before, as long as it has not been looked for."""
+        self._to_meet: dict[NodeId, None] = {}
+        """Nodes that worked for the application before a takeover, and do not know of it yet."""
+        self._met: dict[NodeId, None] = {}
+        """Those that do now."""
+        self._early: dict[TaskId, tuple[NodeId, NodeId, Outcome]] = {}
+        """Outcomes that came before those of their parents came again: sender, where it ran, outcome."""
+        self._dispatch_from_s = self._settled_s = -math.inf
         self._acknowledge_s = math.inf
         self._now_s = now_s
 
@@ -124,24 +141,50 @@ class Coordinator:
         effects = self._recorder.record(submitted, now_s=now_s)
         self.roster.header = self.state.header
         self._policy = self._chosen_policy()
-        return effects
+        return [*effects, *self._tell_replicas_all()]
 
     def _chosen_policy(self) -> Policy:
         return POLICIES[self.state.header.dispatch](self._recorder, self.roster, self._attempts, self._orders)
 
-    def take_over(self, *, now_s: float, absent: Collection[Digest] = ()) -> list[Effect]:
-        """Go on with an application whose journal was read: a new epoch, and a pause in which participants report.
+    def take_over(
+        self,
+        *,
+        now_s: float,
+        epoch: Epoch,
+        mandate: Mandate | None = None,
+        predecessor: NodeId | None = None,
+        after_s: float = 0.0,
+        underway: Collection[UnderwayAttempt] | None = None,
+        fallen: Collection[AttemptName] = (),
+        absent: Collection[Digest] = (),
+    ) -> list[Effect]:
+        """Go on with an application whose journal was read, in a new epoch.
 
-        `absent` are outputs that this node held before, and that did not outlive its last run.
+        All who are in the directory are to be named by `NodeSeen` before the first `Quiet`.
+
+        Args:
+            predecessor: Who coordinated before, `after_s` ago.
+            underway: Which attempts were at which participants, as far as the predecessor told; they are taken to be
+                there until those speak, and all else is dispatched at once. None where nothing is known of it: then
+                nothing is dispatched before participants had time to say what they have.
+            fallen: Attempts that ran on this very node in its last run, and went with that.
+            absent: Outputs that this node held before, and that did not outlive its last run.
         """
-        self._recorder.epoch = Epoch(self.epoch.counter + 1, self._me)
-        effects = self._recorder.record(TookOver(self.epoch), now_s=now_s)
-        self._dispatch_from_s = now_s + SETTLE_S
+        self._recorder.epoch = epoch
+        effects = self._recorder.record(TookOver(epoch, mandate, predecessor, after_s), now_s=now_s)
+        self._settled_s = now_s + SETTLE_S
+        self._dispatch_from_s = now_s if underway is not None else self._settled_s
+        self._inherited.take(underway or (), now_s=now_s)
+        self._predecessor = predecessor
+        self._to_meet = dict.fromkeys(self.state.shares)
         for record in self.state.tasks.values():
             self._attempts.note_number(record.spec.id, record.last_number)
-            if record.runnable:
-                self._attempts.make_ready(record.spec.id)
-        return effects + self._results.learn_again(absent=absent, now_s=now_s)
+            self._attempts.requeue(record.spec.id)
+        for name in fallen:
+            if name.task in self.state.tasks:
+                effects += self._lose_attempt(self._me, name, "its node was started anew", now_s=now_s)
+        effects += self._results.learn_again(absent=absent, now_s=now_s)
+        return [*effects, *self._tell_replicas_all()]
 
     @property
     def app(self) -> AppId:
@@ -167,9 +210,10 @@ class Coordinator:
             case NodeSeen():
                 return self._see_node(event.record, now_s=now_s)
             case NodeLost():
-                if self._absences.excuse(event.node, event.why, now_s=now_s):
+                missed = Missed(event.why, event.proof)
+                if self._absences.excuse(event.node, missed, now_s=now_s):
                     return []
-                return self._lose_node(event.node, event.why, now_s=now_s)
+                return self._lose_node(event.node, missed, now_s=now_s)
             case Heard():
                 return self._hear(event, now_s=now_s)
             case Committed():
@@ -182,6 +226,11 @@ class Coordinator:
                 return self._not_collected(event, now_s=now_s)
             case CancelRequested():
                 return self._cancel(event.task, now_s=now_s)
+            case SetChanged():
+                return [] if self.over else self._recorder.record(event.fact, now_s=now_s)
+            case FtcChanged():
+                self._ftc = event.node
+                return []
             case Woke():
                 self._absences.woke(now_s=now_s)
                 return []
@@ -195,9 +244,11 @@ class Coordinator:
                 elif self._acknowledge_s == math.inf:
                     self._acknowledge_s = now_s + ACKNOWLEDGE_AFTER_S
                 return [
+                    *self._look_for_predecessor(now_s=now_s),
                     *self._call_up(now_s=now_s),
                     *(self._place(now_s=now_s) if self._may_dispatch(now_s) else ()),
                     *self._end_if_complete(now_s=now_s),
+                    *self._tell_replicas(),
                 ]
             case _:
                 assert_never(event)
@@ -227,8 +278,14 @@ class Coordinator:
 
     def _tick(self, *, now_s: float) -> list[Effect]:
         effects = []
-        for node, why in self._absences.due(now_s=now_s).items():
-            effects += self._lose_node(node, why, now_s=now_s)
+        for node, missed in self._absences.due(now_s=now_s).items():
+            effects += self._lose_node(node, missed, now_s=now_s)
+        for node in self._inherited.due(now_s=now_s):
+            effects += self._not_heard_from(node, now_s=now_s)
+        if self._early and now_s >= self._settled_s:
+            early, self._early = self._early, {}
+            for each in early.values():
+                effects += self._take_outcome(*each, now_s=now_s)
         if now_s >= self._acknowledge_s:
             effects += self._recorder.acknowledge()
         return effects + self._policy.look(now_s=now_s) if self._may_dispatch(now_s) else effects
@@ -243,7 +300,8 @@ class Coordinator:
             self.roster.wake_s(),
             self._policy.wake_s(),
             self._yielding.wake_s(),
-            self._dispatch_from_s if self._dispatch_from_s > self._now_s else math.inf,
+            self._inherited.wake_s(),
+            self._settled_s if self._settled_s > self._now_s or self._early else math.inf,
         )
 
     def _may_dispatch(self, now_s: float) -> bool:
@@ -273,15 +331,19 @@ class Coordinator:
     # --- participants
 
     def _call_up(self, *, now_s: float) -> list[Effect]:
-        if self.over or self.state.counts["pending"] == 0:
+        if self.over:
             return []
+        effects = self._meet_again(now_s=now_s) if self._to_meet or self._inherited else []
+        if self.state.counts["pending"] == 0:
+            return effects
         # Slots that wait for tasks that wait for others would be kept from those who could use them. After a takeover
         # all are asked who may still run something.
-        if now_s < self._dispatch_from_s:
+        if now_s < self._settled_s:
             wanted, ready = self.state.counts["pending"], None
         else:
             wanted, ready = self.state.runnable, [self.state.tasks[each].spec for each in self._policy.heads()]
-        return self._orders.recruit(self.roster.call_up(slots_wanted=wanted, now_s=now_s, ready=ready))
+        asked = self.roster.call_up(slots_wanted=wanted, now_s=now_s, ready=ready)
+        return [*effects, *self._orders.recruit(asked)]
 
     def _confirm(self, node: NodeId, message: Confirm, *, now_s: float) -> list[Effect]:
         if message.epoch != self.epoch:
@@ -302,8 +364,20 @@ class Coordinator:
                 stale.append(name)  # its outcome, if it is kept there, comes as a report and is acknowledged
                 continue
             self._attempts.note_number(name.task, name.number)
+            effects += self._take_back_for(name.task)
             self._attempts.give(participant, Assigned(name, slots_of(record.spec.needs), given_s=0.0, state="running"))
+        self._inherited.spoke(node)
         return [*effects, *self._orders.stop(node, stale)]
+
+    def _take_back_for(self, task: TaskId) -> list[Effect]:
+        """An attempt of this task was met that nobody knew of: what was ordered since and has not begun is in vain."""
+        effects: list[Effect] = []
+        for name, node in self._attempts.of(task).items():
+            attempt = self.roster.participants[node].assigned[name]
+            if attempt.state == "assigned":
+                attempt.state = "withdrawing"
+                effects += self._orders.withdraw(node, [name])
+        return effects
 
     def _engage(self, node: NodeId, message: Engaged, *, now_s: float) -> list[Effect]:
         """It was handed attempts by another participant."""
@@ -327,10 +401,10 @@ class Coordinator:
     def _see_node(self, record: NodeRecord, *, now_s: float) -> list[Effect]:
         node = record.node
         effects: list[Effect] = []
-        if (why := self._absences.end(node)) is not None:
+        if (missed := self._absences.end(node)) is not None:
             candidate = self.roster.candidates.get(node)
             if candidate is not None and candidate.record.incarnation != record.incarnation:
-                effects = self._lose_node(node, why, now_s=now_s)
+                effects = self._lose_node(node, missed, now_s=now_s)
             elif (participant := self.roster.participants.get(node)) is not None:
                 # The same process as before. What we sent last may be lost, which its answer will show.
                 self._orders.forget_sent(node)
@@ -360,10 +434,11 @@ class Coordinator:
         participant = self.roster.refuse(node, message, now_s=now_s)
         for name in list(participant.assigned) if participant else ():
             self._attempts.free(name)
+        self._inherited.spoke(node)
         return []
 
-    def _lose_node(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
-        effects: list[Effect] = []
+    def _lose_node(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
+        effects = self._lose_inherited(node, missed, now_s=now_s)
         self._orders.forget_sent(node)
         self._policy.lost(node)
         participant = self.roster.lose(node)
@@ -372,20 +447,20 @@ class Coordinator:
             attempts = list(participant.assigned.values())
             for attempt in attempts:
                 self._attempts.forget(attempt.name)
-            counted: set[TaskId] = (
-                set()
-            )  # one death is one loss of a task, whatever number of attempts it was said to run
+            counted: set[TaskId] = set()  # one death is one loss of a task, however many attempts it was said to run
             for attempt in attempts:  # none is under way there any more, so that giving up finds nothing to cancel
                 suspect = attempt.name in suspects and attempt.state != "cancelling"
                 if suspect and attempt.name.task not in counted:
                     counted.add(attempt.name.task)
-                    effects += self._lose_attempt(node, attempt.name, why, now_s=now_s)
+                    effects += self._lose_attempt(node, attempt.name, missed.why, missed.proof, now_s=now_s)
                 else:
                     self._attempts.close(attempt.name)
                     self._attempts.requeue(attempt.name.task)
-        return effects + self._results.lose_holder(node, why, now_s=now_s)
+        return effects + self._results.lose_holder(node, missed.why, now_s=now_s)
 
-    def _lose_attempt(self, node: NodeId, name: AttemptName, why: str, *, now_s: float) -> list[Effect]:
+    def _lose_attempt(
+        self, node: NodeId, name: AttemptName, why: str, proof: Proof = "refused", *, now_s: float
+    ) -> list[Effect]:
         record = self.state.tasks[name.task]
         if record.standing != "pending":
             return []
@@ -393,9 +468,62 @@ class Coordinator:
             # It came back after a break, and is lost once more: one attempt, which felled one node at most.
             self._attempts.requeue(name.task)
             return []
-        final = record.losses + 1 >= LOST_ATTEMPTS_MAX
-        effects = self._recorder.record(AttemptLost(node, name, why, final), now_s=now_s)
+        counts = self._losses.counts(name.task, proof, now_s=now_s)
+        final = counts and record.losses + 1 >= LOST_ATTEMPTS_MAX
+        effects = self._recorder.record(AttemptLost(node, name, why, final, counts), now_s=now_s)
         return [*effects, *self._after_giving_up(record.spec.id)] if final else effects
+
+    # --- after a takeover
+
+    def _meet_again(self, *, now_s: float) -> list[Effect]:
+        """Call up who worked for the application before, or may still: they are to know who coordinates it now."""
+        nodes = [each for each in (*self._inherited.nodes, *self._to_meet) if each in self.roster.candidates]
+        for node in nodes:
+            self._to_meet.pop(node, None)
+            self._met[node] = None
+        if now_s >= self._settled_s:
+            self._to_meet.clear()
+        return self._orders.recruit(self.roster.ask(list(dict.fromkeys(nodes)), now_s=now_s))
+
+    def _look_for_predecessor(self, *, now_s: float) -> list[Effect]:
+        """What ran on its node has gone with it, unless it is still there. What it held others may have by now: that
+        is seen to when they have spoken."""
+        node, self._predecessor = self._predecessor, None
+        if node is None or node == self._me or node in self.roster.candidates:
+            return []
+        return self._lose_inherited(node, GONE, now_s=now_s)
+
+    def _not_heard_from(self, node: NodeId, *, now_s: float) -> list[Effect]:
+        """It said nothing of what it was given in an earlier epoch."""
+        if node not in self.roster.candidates:
+            return self._lose_inherited(node, GONE, now_s=now_s)
+        self._inherited.spoke(node)
+        return []
+
+    def _lose_inherited(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for name in self._inherited.lost(node) if self._inherited else ():
+            effects += self._lose_attempt(node, name, missed.why, missed.proof, now_s=now_s)
+        return effects
+
+    @property
+    def _alone(self) -> bool:
+        return len(self.state.replica_set.seats) < 2
+
+    def _tell_replicas_all(self) -> list[Effect]:
+        return [] if self._alone else [TellReplicas(each) for each in self.whole_underway()]
+
+    def _tell_replicas(self) -> list[Effect]:
+        if self._alone:
+            self._attempts.news.drop()
+            return []
+        index, committed = self.state.last_index, self._recorder.committed
+        news = self._attempts.news.take(self.app, self.epoch, last_index=index, committed=committed)
+        return [TellReplicas(each) for each in news]
+
+    def whole_underway(self) -> list[Underway]:
+        """All that is under way, in as many messages as needed: for a replica whose connection is new."""
+        return whole(self.app, self.epoch, (*self._inherited.all(), *self._attempts.all()))
 
     # --- attempts
 
@@ -418,6 +546,8 @@ class Coordinator:
             mine = self._attempts.node_of(name) == node
             attempt = self._attempts.forget(name) if mine else None
             if attempt is None:
+                if self._inherited.ended(name, node) and message.lost:
+                    effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
                 continue
             tasks.append(name.task)
             if message.lost and attempt.state != "cancelling":
@@ -466,6 +596,12 @@ class Coordinator:
         acknowledge = Acknowledgement(sender, outcome.attempt)
         if not 0 < outcome.number <= NUMBER_MAX:
             return self._recorder.promise(acknowledge)  # nobody was given such an attempt: forget it
+        if self._inherited:
+            self._inherited.ended(outcome.attempt, node)
+        if record.missing and record.standing == "pending" and now_s < self._settled_s:
+            # Its parents' outcomes were with the coordinator before, and are told again by whoever has them.
+            self._early[outcome.task] = (sender, node, outcome)
+            return []
         self._attempts.forget(outcome.attempt)
         if record.standing != "pending":
             return self._recorder.promise(acknowledge)  # it, or another end, stands already: forget it
@@ -491,6 +627,10 @@ class Coordinator:
         effects = self._recorder.record(Finished(node, outcome), now_s=now_s)
         effects += self._orders.cancel(outcome.task)
         effects += self._results.finished(record)
+        if self._early:
+            for child in record.children:
+                if child in self._early and not self.state.tasks[child].missing:
+                    effects += self._take_outcome(*self._early.pop(child), now_s=now_s)
         return effects
 
     def _fail(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
@@ -528,7 +668,7 @@ class Coordinator:
         return [
             *effects,
             *self._recorder.promise(
-                *(Send(node, release) for node in self.roster.participants),
+                *(Send(node, release) for node in {**self.roster.participants, **self._met}),
                 Over(status),
             ),
         ]
@@ -555,7 +695,7 @@ class Coordinator:
 
     def input_on_its_way(self, task: TaskId) -> bool:
         """The task waits because an input of it is being brought here, for a participant that could not reach it."""
-        return self._attempts.held_back(task)
+        return self._bringing.waits(task)
 
     def counts(self) -> dict[str, int]:
         """Tasks by state: those that are pending, divided by what is under way."""

@@ -38,7 +38,7 @@ class Recorder:
         self.epoch = epoch
         self._clock_offset_s = clock_offset_s
         self._runnable = runnable
-        self._committed = state.last_index
+        self.committed = state.last_index
         self._promises: deque[tuple[int, Effect | Acknowledgement]] = deque()
         self._acknowledgements: dict[NodeId, list[AttemptName]] = {}
 
@@ -56,13 +56,13 @@ class Recorder:
     def promise(self, *promises: Effect | Acknowledgement) -> list[Effect]:
         """Perform these once everything recorded so far is committed."""
         self._promises.extend((self.state.last_index, each) for each in promises)
-        return self.keep_promises(self._committed)
+        return self.keep_promises(self.committed)
 
     def keep_promises(self, index: int) -> list[Effect]:
         """Everything up to this index is committed."""
-        self._committed = max(self._committed, index)
+        self.committed = max(self.committed, index)
         kept: list[Effect] = []
-        while self._promises and self._promises[0][0] <= self._committed:
+        while self._promises and self._promises[0][0] <= self.committed:
             promise = self._promises.popleft()[1]
             if isinstance(promise, Acknowledgement):
                 self._acknowledgements.setdefault(promise.node, []).append(promise.attempt)
@@ -87,4 +87,4 @@ class Recorder:
     def check(self) -> None:
         """Assert what holds after each event."""
         self.state.check()
-        assert all(index > self._committed for index, _ in self._promises)
+        assert all(index > self.committed for index, _ in self._promises)

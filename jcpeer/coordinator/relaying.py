@@ -42,7 +42,12 @@ class Relaying(Assigning):
         while waiting:
             for child in self._recorder.state.tasks[waiting.popleft()].children:
                 record = self._recorder.state.tasks[child]
-                if record.standing != "pending" or self._attempts.of(child) or role_of(record.spec) != "isolated":
+                if (
+                    record.standing != "pending"
+                    or self._attempts.of(child)
+                    or self._attempts.held_back(child)
+                    or role_of(record.spec) != "isolated"
+                ):
                     continue
                 if len(rights) == RIGHTS_MAX:
                     return tuple(rights)
@@ -84,6 +89,8 @@ class Relaying(Assigning):
             return f"it is {record.standing}"
         if self._attempts.of(task):
             return "already started"
+        if self._attempts.held_back(task):
+            return "it waits"
         if record.missing:
             return "a friend is still running"
         if participant is None or node in self._attempts.to_avoid(task):

@@ -310,7 +310,7 @@ class ApplicationState:
 
     def _lose(self, fact: AttemptLost) -> list[TaskId]:
         record = self.tasks[fact.attempt.task]
-        record.losses += 1
+        record.losses += fact.counts
         self._remember(record, PastAttempt(fact.attempt.number, fact.attempt.epoch, fact.node, None, fact.reason))
         self.shares.setdefault(fact.node, NodeShare()).lost += 1
         self.attempts += 1

@@ -14,7 +14,8 @@ from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.errors import MembershipError, RequestError
 from jcpeer.ft.journal import Written
-from jcpeer.ids import AppId, Digest, NodeId
+from jcpeer.ids import AppId, Digest, Epoch, NodeId
+from jcpeer.net.events import Proof
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import ambiguous
 from jcpeer.node.parts import Parts
@@ -92,7 +93,12 @@ class Applications:
             self._parts.store.pin(app, _blobs_of(state))
             if state.ended is None:
                 log.info("application goes on", app=app, name=state.header.name)
-                effects = host.machine.take_over(now_s=trio.current_time(), absent=self._absent_outputs(state))
+                effects = host.machine.take_over(
+                    now_s=trio.current_time(),
+                    epoch=Epoch(host.machine.epoch.counter + 1, self._parts.identity.node),
+                    predecessor=self._parts.identity.node,
+                    absent=self._absent_outputs(state),
+                )
                 self._start(host, effects)
             if self._is_of_this_grid(state.placed):
                 self._appeared(host)
@@ -250,9 +256,9 @@ class Applications:
             self.note_pause()
             self._post_all(NodeSeen(record))
 
-    def node_lost(self, node: NodeId, why: str) -> None:
+    def node_lost(self, node: NodeId, why: str, proof: Proof) -> None:
         self.note_pause()
-        self._post_all(NodeLost(node, why))
+        self._post_all(NodeLost(node, why, proof))
 
     def note_pause(self) -> None:
         """The clock on the wall runs on while the process is stopped, and while the machine is suspended. That it can

@@ -23,6 +23,7 @@ from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
 from jcpeer.errors import MembershipError, RequestError
 from jcpeer.ids import NodeId
+from jcpeer.net.events import Proof
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.applications import LOOK_S, Applications
 from jcpeer.node.calling import Calling
@@ -315,9 +316,9 @@ class Node:
             self.finding.seen(Contact(record.node, record.addresses))
         self.applications.node_seen(record)
 
-    def _lose(self, node: NodeId, why: str) -> None:
+    def _lose(self, node: NodeId, why: str, proof: Proof) -> None:
         self.finding.gone(node)
-        self.applications.node_lost(node, why)
+        self.applications.node_lost(node, why, proof)
 
     def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
         match message:

@@ -28,6 +28,7 @@ from jcpeer.coordinator.events import (
     Send,
     SendOrders,
     Tell,
+    TellReplicas,
     Tick,
 )
 from jcpeer.coordinator.machine import Coordinator
@@ -174,6 +175,10 @@ class ApplicationHost:
                     self._note_told(effect.entry)
                 case Collect():
                     nursery.start_soon(self._collect, effect.blob, effect.holders)
+                case TellReplicas():
+                    for node in self.machine.state.replica_set.nodes:
+                        if node != self._parts.identity.node:
+                            self._parts.network.send(node, effect.underway)
                 case Over():
                     over = True
         if entries:

@@ -18,6 +18,7 @@ from jcpeer.discovery.news import news_of, read_news
 from jcpeer.discovery.other_grids import OtherGrids
 from jcpeer.discovery.sighting import Discovery, Farewell, Sighting
 from jcpeer.ids import NodeId, short
+from jcpeer.net.events import Proof
 from jcpeer.net.network import PeerUp
 from jcpeer.node.alarm import Alarm
 from jcpeer.node.parts import Parts
@@ -28,8 +29,8 @@ log = structlog.get_logger()
 
 
 class Sight:
-    """Owns the directory machine. `known` is told of each record that is new in it, `left` who is gone, and why, and
-    `published` when this node's own news are new."""
+    """Owns the directory machine. `known` is told of each record that is new in it, `left` who is gone, why and by what
+    proof, and `published` when this node's own news are new."""
 
     def __init__(
         self,
@@ -38,7 +39,7 @@ class Sight:
         me: NodeRecord,
         *,
         known: Callable[[NodeRecord], None],
-        left: Callable[[NodeId, str], None],
+        left: Callable[[NodeId, str, Proof], None],
         published: Callable[[], None],
     ) -> None:
         self._parts = parts
@@ -142,7 +143,7 @@ class Sight:
             case found.Left():
                 log.info("node left", node=self.name_of(effect.node), id=short(effect.node), why=effect.why)
                 self._reach.lost_sight(effect.node)
-                self._left(effect.node, effect.why)
+                self._left(effect.node, effect.why, effect.proof)
             case found.Neighbours():
                 self._reach.hold("neighbours", effect.nodes)
             case found.Disconnect():

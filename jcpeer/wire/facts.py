@@ -55,12 +55,14 @@ class Failed:
 
 @frozen
 class AttemptLost:
-    """A started attempt went with its participant. `final`: as often as the limit allows."""
+    """A started attempt went with its participant. `final`: as often as the limit allows, to which this one `counts`
+    unless another one of the same outage does."""
 
     node: NodeId
     attempt: AttemptName
     reason: str
     final: bool
+    counts: bool = True
 
 
 @frozen

@@ -127,8 +127,11 @@ class WantEntries:
 
 @frozen
 class UnderwayAttempt:
+    """Where an attempt was given to; so many `slots` the application had there then."""
+
     attempt: AttemptName
     node: NodeId
+    slots: int = 0
 
 
 @frozen

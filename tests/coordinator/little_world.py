@@ -18,6 +18,7 @@ from jcpeer.coordinator import events as coordinator_events
 from jcpeer.coordinator.events import BatchAdded, Committed, Heard, NodeLost, NodeSeen, Quiet, SealReceived, Tick
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
+from jcpeer.coordinator.underway import UnderwayMemory
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId, digest_of
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Entry, Finished, Submitted
@@ -38,6 +39,7 @@ from jcpeer.wire.messages import (
     Taken,
 )
 from jcpeer.wire.peer import PeerMessage
+from jcpeer.wire.replication import Underway, UnderwayAttempt
 from jcpeer.work import events as work
 from jcpeer.work.participant import ParticipantMachine
 
@@ -73,6 +75,9 @@ class Node:
 
     def __init__(self, node: NodeId, *, slots: int) -> None:
         self.id = node
+        self.slots = slots
+        self.highest = Epoch(0, node)
+        """Of the orders that it was given."""
         self.machine = ParticipantMachine(user="user", slots=slots, memory_bytes=2**30, trust_grid=False)
         self.blobs: set[Digest] = set()
         self.finding: deque[work.Find] = deque()
@@ -97,25 +102,36 @@ class LittleWorld:
         self.random = random.Random(seed)
         self.large = large
         self.now_s = 0.0
+        self.step_s = 0.05
         self.journal: list[Entry] = []
         self.uncommitted: deque[int] = deque()
         self.told: list[Entry] = []
         self._is_quiet = False
         self.over: str | None = None
         self.nodes: dict[NodeId, Node] = {}
-        self.to_node: dict[NodeId, deque[PeerMessage]] = {}
-        self.to_coordinator: dict[NodeId, deque[PeerMessage]] = {}
+        self.to_node: dict[NodeId, deque[tuple[NodeId, PeerMessage]]] = {}
+        """With the coordinator that said it."""
+        self.to_coordinator: dict[NodeId, deque[tuple[NodeId, PeerMessage]]] = {}
+        """With the coordinator to which it is said."""
+        self.me = ME
+        """Who coordinates."""
+        self.stream: deque[Underway] = deque()
+        self.memory = UnderwayMemory()
+        """What a replica was told of attempts under way."""
         self.between: dict[tuple[NodeId, NodeId], deque[PeerMessage]] = {}
         """From participant to participant."""
         self.collecting: list[coordinator_events.Collect] = []
         self.executions: dict[TaskId, int] = {}
         self.started: dict[AttemptName, NodeId] = {}
         """Where each attempt started."""
+        self.killed: list[AttemptName] = []
+        """Attempts that were stopped though they ran."""
         self.failing: dict[TaskId, int] = {}
         self.cancelled: set[TaskId] = set()
         self.header = evolve(HEADER, on_failure=on_failure, dispatch=dispatch)
         self.machine = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
-        placed = unsigned(Placed(APP, self.header, (Seat(ME, ""),)))
+        seats = tuple(Seat(each, "") for each in (ME, NodeId(f"{ME}1"), NodeId(f"{ME}2")))
+        placed = unsigned(Placed(APP, self.header, seats))
         self._perform(self.machine.open(Submitted(placed), now_s=0.0))
         for index in range(nodes):
             self.join(NodeId(f"node{index}"), slots=slots)
@@ -159,17 +175,25 @@ class LittleWorld:
                     self.uncommitted.append(effect.entry.index)
                 case coordinator_events.Send():
                     if effect.node in self.to_node:
-                        self.to_node[effect.node].append(effect.message)
+                        self.to_node[effect.node].append((self.me, effect.message))
                 case coordinator_events.SendOrders():
                     assign = Assign(APP, self.machine.epoch, effect.orders)
                     if effect.node in self.to_node:
-                        self.to_node[effect.node].append(assign)
+                        self.to_node[effect.node].append((self.me, assign))
                 case coordinator_events.Tell():
                     self.told.append(effect.entry)
                 case coordinator_events.Collect():
                     self.collecting.append(effect)
+                case coordinator_events.TellReplicas():
+                    self.stream.append(effect.underway)
                 case coordinator_events.Over():
                     self.over = effect.status
+
+    def _clear_ways(self) -> None:
+        for queue in self.to_node.values():
+            queue.clear()
+        for answers in self.to_coordinator.values():
+            answers.clear()
 
     def restart_coordinator(self) -> None:
         """What was committed is there again, everything else is gone; the participants never noticed."""
@@ -180,15 +204,40 @@ class LittleWorld:
         state = ApplicationState()
         for entry in self.journal:
             state.apply(entry)
-        for queue in (*self.to_node.values(), *self.to_coordinator.values()):
-            queue.clear()
+        self._clear_ways()
         self.machine = Coordinator(state, me=ME, now_s=self.now_s, clock_s=0.0)
         if state.ended is not None:
             self.over = state.ended
             return
-        self._perform(self.machine.take_over(now_s=self.now_s))
+        self._succeed(Epoch(self.machine.epoch.counter + 1, ME), predecessor=ME)
+
+    def take_over(self, *, lost: int, underway: Sequence[UnderwayAttempt] | None, dies: NodeId | None = None) -> None:
+        """Another node coordinates from now on, without the last `lost` of the entries that were not committed; what
+        the former one has said is still on its way. `dies`: a participant on whose node that one was."""
+        self.me = NodeId(f"{ME}{self.machine.epoch.counter + 1}")
+        lost = min(lost, len(self.uncommitted))
+        del self.journal[len(self.journal) - lost :]
+        self.uncommitted = deque(list(self.uncommitted)[: len(self.uncommitted) - lost])
+        self.collecting.clear()
+        state = ApplicationState()
+        for entry in self.journal:
+            state.apply(entry)
+        if dies is not None:
+            self._fell(dies)
+        predecessor, epoch = dies or self.machine.epoch.node, Epoch(self.machine.epoch.counter + 1, self.me)
+        self.machine = Coordinator(state, me=self.me, now_s=self.now_s, clock_s=0.0)
+        if state.ended is not None:
+            self.over = state.ended
+            return
+        self._succeed(epoch, predecessor=predecessor, underway=underway)
+
+    def _succeed(self, epoch: Epoch, *, predecessor: NodeId, underway: Sequence[UnderwayAttempt] | None = None) -> None:
+        self.stream.clear()
+        took_over = self.machine.take_over(now_s=self.now_s, epoch=epoch, predecessor=predecessor, underway=underway)
+        self._perform(took_over)
+        self._is_quiet = False
         for node in self.nodes.values():
-            self.post(NodeSeen(record_of(node.id)))
+            self.post(NodeSeen(record_of(node.id, slots=node.slots)))
 
     # --- participants
 
@@ -197,19 +246,27 @@ class LittleWorld:
         self.to_node[node], self.to_coordinator[node] = deque(), deque()
         self.post(NodeSeen(record_of(node, slots=slots)))
 
-    def crash(self, node: NodeId) -> None:
+    def _fell(self, node: NodeId) -> None:
         del self.nodes[node], self.to_node[node], self.to_coordinator[node]
         for ends in [each for each in self.between if node in each]:
             del self.between[ends]
-        self.post(NodeLost(node, "its process is gone"))
+
+    def crash(self, node: NodeId) -> None:
+        self._fell(node)
+        self.post(NodeLost(node, "its process is gone", "refused"))
 
     def leave(self, node: NodeId) -> None:
         """It stops of its own will; what it says before is heard."""
         self.refuse(node)
         while self.to_coordinator[node]:
-            self.post(Heard(node, self.to_coordinator[node].popleft()))  # type: ignore[arg-type]
+            self._answer(node)
             self.post(Quiet())
         self.crash(node)
+
+    def _answer(self, node: NodeId) -> None:
+        to, message = self.to_coordinator[node].popleft()
+        if to == self.me:
+            self.post(Heard(node, message))  # type: ignore[arg-type]
 
     def refuse(self, node: NodeId) -> None:
         """It takes nothing any more, and hands back what it has."""
@@ -225,9 +282,9 @@ class LittleWorld:
         """Both ways lose what was on its way, and the coordinator takes the node for dead, then sees it again."""
         self.to_node[node].clear()
         self.to_coordinator[node].clear()
-        self.post(NodeLost(node, "silent"))
-        self.post(NodeSeen(record_of(node)))
-        self._tell(self.nodes[node], work.Reunited(ME))
+        self.post(NodeLost(node, "silent", "silent"))
+        self.post(NodeSeen(record_of(node, slots=self.nodes[node].slots)))
+        self._tell(self.nodes[node], work.Reunited(self.me))
 
     def part(self, one: NodeId, other: NodeId) -> None:
         """Two participants lose what is on its way between them, and may hear of it."""
@@ -263,15 +320,21 @@ class LittleWorld:
                 absent[AttemptName(order.task, epoch.counter, order.number)] = missing
         return absent
 
-    def _deliver(self, node: Node, message: PeerMessage) -> None:
+    def _deliver(self, node: Node, sender: NodeId, message: PeerMessage) -> None:
+        epoch: Epoch = message.epoch  # type: ignore[union-attr]
+        before = len(node.fetching), len(node.running)
         match message:
             case Recruit():
-                self._tell(node, work.CalledUp(ME, message, self.header))
+                self._tell(node, work.CalledUp(sender, message, self.header))
             case Assign():
                 absent = self._absent(node, message.orders, message.epoch)
-                self._tell(node, work.Assigned(ME, message, absent))
+                self._tell(node, work.Assigned(sender, message, absent))
             case _:
-                self._tell(node, work.Ordered(ME, message))  # type: ignore[arg-type]
+                self._tell(node, work.Ordered(sender, message))  # type: ignore[arg-type]
+        if epoch < node.highest:
+            assert (len(node.fetching), len(node.running)) == before, "an order of a lower epoch changes nothing"
+        elif isinstance(message, Recruit):
+            node.highest = epoch
 
     def _tell(self, node: Node, event: work.Event) -> None:
         effects = node.machine.handle(event, now_s=self.now_s)
@@ -280,8 +343,9 @@ class LittleWorld:
             node.machine.check()
         for effect in effects:
             match effect:
-                case work.Send(to, message) if to == ME:
-                    self.to_coordinator[node.id].append(message)
+                case work.Send(to, message) if to.startswith(ME):
+                    if node.id in self.to_coordinator:
+                        self.to_coordinator[node.id].append((to, message))
                 case work.Send(to, message):
                     self._send_between(node.id, to, message)
                 case work.SendHand(to, hand):
@@ -296,6 +360,7 @@ class LittleWorld:
                     node.running[effect.key] = effect
                 case work.Kill():
                     if node.fetching.pop(effect.key, None) is None and node.running.pop(effect.key, None) is not None:
+                        self.killed.append(effect.key.name)
                         self._tell(node, work.Killed(effect.key))
                 case work.DropBlobs():
                     pass
@@ -358,15 +423,15 @@ class LittleWorld:
 
     def step(self) -> None:
         """One thing happens somewhere."""
-        self.now_s += 0.05
-        match self.random.randrange(8):
+        self.now_s += self.step_s
+        match self.random.randrange(9):
             case 0 if self.uncommitted:
                 index = self.uncommitted.popleft()
                 self.post(Committed(index))
             case 1 if node := self._any(lambda each: self.to_node[each.id]):
-                self._deliver(node, self.to_node[node.id].popleft())
+                self._deliver(node, *self.to_node[node.id].popleft())
             case 2 if node := self._any(lambda each: self.to_coordinator[each.id]):
-                self.post(Heard(node.id, self.to_coordinator[node.id].popleft()))  # type: ignore[arg-type]
+                self._answer(node.id)
             case 3 if node := self._any(lambda each: each.fetching):
                 self._finish_fetch(node)
             case 4 if node := self._any(lambda each: each.running):
@@ -377,6 +442,8 @@ class LittleWorld:
                 self._find(node)
             case 7 if any(self.between.values()):
                 self._deliver_between()
+            case 8 if self.stream:
+                self.memory.heard(self.stream.popleft())
             case _:
                 self._tick()
                 for each in list(self.nodes.values()):

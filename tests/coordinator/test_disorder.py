@@ -107,7 +107,7 @@ def test_a_failure_told_again_after_a_break_costs_one_retry() -> None:
     application.join(ADA)
     failed = outcome(only, failure=EXIT)
     application.report(ADA, failed)
-    application.hear(NodeLost(ADA, "silent"))
+    application.hear(NodeLost(ADA, "silent", "silent"))
     application.join(ADA, known=(failed.attempt,))
     application.report(ADA, failed)
     assert len(application.of_kind(Failed)) == 1
@@ -119,7 +119,7 @@ def test_one_attempt_is_lost_once_however_often_its_node_is_out_of_reach() -> No
     application.join(ADA)
     (name,) = application.under_way("only")
     for _ in range(5):
-        application.hear(NodeLost(ADA, "silent"))
+        application.hear(NodeLost(ADA, "silent", "silent"))
         application.join(ADA, known=(name,))
     assert len(application.of_kind(AttemptLost)) == 1
     assert application.under_way("only") == [name]
@@ -130,7 +130,7 @@ def test_a_node_that_goes_with_many_attempts_may_be_what_stops_the_application()
     application = Application(*tasks, header=STOP)
     for node in ("ada", "ben", "cora"):
         application.join(NodeId(node))
-        application.hear(NodeLost(NodeId(node), "its process is gone"))
+        application.hear(NodeLost(NodeId(node), "its process is gone", "refused"))
     assert application.coordinator.state.ended == "failed"
     assert [each.final for each in application.of_kind(AttemptLost) if isinstance(each, AttemptLost)][-1]
 
@@ -143,7 +143,7 @@ def test_an_output_that_is_lost_after_a_cancel_is_not_made_again() -> None:
     owner = application.coordinator.under_way(first.id)[AttemptName(first.id, 1, 1)][0]
     application.report(owner, outcome(first))
     application.hear(CancelRequested(None))
-    application.hear(NodeLost(owner, "its process is gone"))
+    application.hear(NodeLost(owner, "its process is gone", "refused"))
     assert not application.of_kind(OutputLost)
 
 
@@ -167,10 +167,10 @@ def test_a_task_whose_parent_came_to_nothing_in_the_second_run_is_skipped_and_no
     holder = application.coordinator.under_way(child.id)
     (name,) = holder
     application.report(BEN, outcome(child, number=name.number))
-    application.hear(NodeLost(ADA, "its process is gone"))  # with it the output of parent, which other still needs
+    application.hear(NodeLost(ADA, "its process is gone", "refused"))  # with it parent's output, which other needs
     (again,) = application.under_way("parent")
     application.report(BEN, outcome(parent, number=again.number, failure=EXIT))
-    application.hear(NodeLost(BEN, "its process is gone"))
+    application.hear(NodeLost(BEN, "its process is gone", "refused"))
     assert application.coordinator.state.counts["pending"] == 0
     assert application.coordinator.state.ended == "failed"
 
@@ -183,7 +183,7 @@ def test_a_chain_of_any_length_is_made_again() -> None:
     application.coordinator.handle(Heard(ADA, Confirm(APP, FIRST, 4)), now_s=0.0)
     for each in tasks[:-1]:
         application.coordinator.handle(Heard(ADA, Report(APP, (outcome(each),))), now_s=0.0)
-    effects = application.hear(NodeLost(ADA, "its process is gone"))
+    effects = application.hear(NodeLost(ADA, "its process is gone", "refused"))
     lost = [each for each in effects if isinstance(each, Record) and isinstance(each.entry.fact, OutputLost)]
     assert len(lost) == length - 1
 
@@ -232,7 +232,9 @@ def test_an_output_that_its_own_node_lost_with_its_memory_is_made_again_after_a_
     application.report(ME, evolve(outcome(first), outputs=(apart,)))
     restarted = Coordinator(application.coordinator.state, me=ME, now_s=0.0, clock_s=0.0)
     facts = [
-        each.entry.fact for each in restarted.take_over(now_s=0.0, absent={digest("first")}) if isinstance(each, Record)
+        each.entry.fact
+        for each in restarted.take_over(now_s=0.0, epoch=Epoch(2, ME), absent={digest("first")})
+        if isinstance(each, Record)
     ]
     assert [each.task for each in facts if isinstance(each, OutputLost)] == ["first"]
     restarted.check()

@@ -23,7 +23,7 @@ from jcpeer.coordinator.events import (
     SendOrders,
     Tick,
 )
-from jcpeer.coordinator.machine import SETTLE_S
+from jcpeer.coordinator.inherited import SETTLE_S
 from jcpeer.ids import AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.node.soundness import sound_report
 from jcpeer.wire.codec import encode, pack
@@ -159,7 +159,8 @@ class Liar:
             case 6:
                 return Heard(sender, Fetched(APP, self.digests()))
             case 7:
-                return self.draw.choice((NodeLost(sender, "gone"), NodeSeen(record_of(EVIL, slots=self.number()))))
+                seen = NodeSeen(record_of(EVIL, slots=self.number()))
+                return self.draw.choice((NodeLost(sender, "gone", "refused"), NodeLost(sender, "gone", "silent"), seen))
             case 8:
                 return Tick()
             case _:
@@ -201,10 +202,10 @@ def test_numbers_that_no_attempt_has_get_nowhere() -> None:
 def test_a_number_from_an_earlier_epoch_leaves_room_for_further_ones() -> None:
     only = task("only", retries=3)
     application = Attacked(only)
-    application.coordinator.take_over(now_s=0.0)
+    application.coordinator.take_over(now_s=0.0, epoch=Epoch(2, ME))
     application.now_s = SETTLE_S
     application.join(EVIL, known=tuple(AttemptName(only.id, 1, number) for number in (2**31, *NUMBERS)))
-    application.hear(NodeLost(EVIL, "gone"))
+    application.hear(NodeLost(EVIL, "gone", "refused"))
     application.join(HONEST)
     (name,) = application.under_way("only")
     assert 2**31 < name.number < 2**32, "its order was packed"

@@ -202,7 +202,7 @@ def test_an_order_names_a_few_of_many_holders_and_others_to_each_node() -> None:
     told: dict[TaskId, tuple[NodeId, ...]] = {}
     while len(told) < 12:
         world.step()
-        frames = [each for queue in world.to_node.values() for each in queue if isinstance(each, Assign)]
+        frames = [each for queue in world.to_node.values() for _, each in queue if isinstance(each, Assign)]
         told |= {order.task: order.inputs[0].holders for each in frames for order in each.orders if order.inputs}
     assert {len(each) for each in told.values()} == {4}
     assert len({holder for each in told.values() for holder in each}) >= 10
@@ -234,12 +234,10 @@ def test_orders_of_one_burst_share_a_frame() -> None:
     frames: list[SendOrders] = []
     while not frames:
         if world.to_node[NodeId("node0")]:
-            world._deliver(world.nodes[NodeId("node0")], world.to_node[NodeId("node0")].popleft())
+            world._deliver(world.nodes[NodeId("node0")], *world.to_node[NodeId("node0")].popleft())
         while world.to_coordinator[NodeId("node0")]:
-            world.machine.handle(
-                Heard(NodeId("node0"), world.to_coordinator[NodeId("node0")].popleft()),  # type: ignore[arg-type]
-                now_s=world.now_s,
-            )
+            _, answer = world.to_coordinator[NodeId("node0")].popleft()
+            world.machine.handle(Heard(NodeId("node0"), answer), now_s=world.now_s)  # type: ignore[arg-type]
         effects = world.machine.handle(Quiet(), now_s=world.now_s)
         world._perform([each for each in effects if not isinstance(each, SendOrders)])
         frames = [each for each in effects if isinstance(each, SendOrders)]

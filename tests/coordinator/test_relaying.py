@@ -161,7 +161,7 @@ def test_an_attempt_that_may_come_of_a_right_has_a_name_of_its_own() -> None:
     application = Application(task("root"), task("a", "root"), header=RELAY)
     application.join(ADA)
     assert [each.number for each in order_of(application, "root").rights] == [1]
-    application.hear(NodeLost(ADA, "silent"))
+    application.hear(NodeLost(ADA, "silent", "silent"))
     application.effects.clear()
     application.join(BEN)
     assert [each.number for each in order_of(application, "root").rights] == [2]
@@ -192,7 +192,7 @@ def test_a_successor_in_hand_is_not_given_to_anybody_else() -> None:
 def test_a_finisher_that_dies_takes_what_it_had_in_hand_with_it_and_it_is_placed_again() -> None:
     application = after_root("kept")
     application.hear(Heard(ADA, Report(APP, (evolve_small(done("root")),), in_hand=(InHand(name("kept")),))))
-    effects = application.hear(NodeLost(ADA, "its process is gone"))
+    effects = application.hear(NodeLost(ADA, "its process is gone", "refused"))
     assert orders(effects) == {"kept": BEN}
 
 
@@ -226,7 +226,7 @@ def test_what_only_another_says_is_asked_after() -> None:
 def test_the_outcome_of_a_dead_finisher_comes_with_the_report_of_whom_it_handed_the_next_to() -> None:
     application = after_root("handed")
     application.hear(Heard(BEN, Engaged(APP, FIRST, 1, (name("handed"),))))
-    application.hear(NodeLost(ADA, "its process is gone"))
+    application.hear(NodeLost(ADA, "its process is gone", "refused"))
     report = Report(APP, (evolve_small(done("root")), done("handed", "root")), ran_by=(ADA, None))
     application.hear(Heard(BEN, report))
     assert finished(application) == ["root", "handed"]
@@ -263,7 +263,7 @@ def test_the_end_of_a_cancelled_application_waits_for_what_runs_by_right() -> No
 
 def test_rights_of_an_earlier_epoch_have_ended_and_outcomes_count() -> None:
     application = after_root("child")
-    application.coordinator.take_over(now_s=0.0)
+    application.coordinator.take_over(now_s=0.0, epoch=Epoch(2, FIRST.node))
     second = application.coordinator.epoch
     assert second == Epoch(2, FIRST.node)
     for node in (ADA, BEN):

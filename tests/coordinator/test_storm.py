@@ -12,7 +12,7 @@ import pytest
 from jcpeer.application.manifest import POLICIES, Dispatch, OnFailure
 from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
 from jcpeer.coordinator.events import CancelRequested, Collect, Collected, CollectFailed
-from jcpeer.coordinator.machine import LOST_ATTEMPTS_MAX
+from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX
 from jcpeer.ids import AttemptName, Digest, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Cancelled, Failed, Finished, OutputLost
 from jcpeer.work import events as work
@@ -92,7 +92,7 @@ class Storm(LittleWorld):
     def fault(self) -> None:
         nodes = list(self.nodes)
         one = self.random.choice(nodes)
-        match self.random.randrange(10):
+        match self.random.randrange(11):
             case 0 if len(nodes) > 1:
                 self.crash(one)
             case 1:
@@ -119,6 +119,14 @@ class Storm(LittleWorld):
                 self._tell(self.nodes[one], work.Killed(key))
             case 9:
                 self.part(one, self.random.choice(nodes))
+            case 10 if self.restarts and self.machine.state.sealed:
+                if not self.uncommitted or self.uncommitted[0] > 4:
+                    known = self.random.choice([True, True, True, False])
+                    self.take_over(
+                        lost=self.random.choice([0, 0, 1, 5, 100]),
+                        underway=self.memory.known() if known else None,
+                        dies=one if len(nodes) > 1 and self.random.random() < 0.3 else None,
+                    )
             case _:
                 pass
 
@@ -128,7 +136,10 @@ class Storm(LittleWorld):
         finished: set[TaskId] = set()
         failures: Counter[AttemptName] = Counter()
         losses: Counter[AttemptName] = Counter()
+        counted: Counter[TaskId] = Counter()
         cancelled = False
+        epochs = [each.epoch for each in self.journal]
+        assert epochs == sorted(epochs)
         for entry in self.journal:
             match entry.fact:
                 case Finished(_, outcome):
@@ -140,15 +151,16 @@ class Storm(LittleWorld):
                     finished.remove(task)
                 case Failed(_, outcome, _):
                     failures[outcome.attempt] += 1
-                case AttemptLost(_, attempt, _, _):
+                case AttemptLost(_, attempt, _, _, counts):
                     losses[attempt] += 1
+                    counted[attempt.task] += counts
                 case Cancelled(None):
                     cancelled = True
         assert set((failures + losses).values()) <= {1, 2}  # lost, then back, and failed
         assert set(failures.values()) | set(losses.values()) <= {1}
         for task, count in Counter(each.task for each in failures).items():
             assert count <= retries[task] + 1
-        assert max(Counter(each.task for each in losses).values(), default=0) <= LOST_ATTEMPTS_MAX
+        assert max(counted.values(), default=0) <= LOST_ATTEMPTS_MAX
 
 
 @pytest.mark.parametrize("dispatch", POLICIES["dispatch"])

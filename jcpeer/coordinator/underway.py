@@ -1,0 +1,94 @@
+"""The two ends of the stream that tells replicas which attempts are at which participants: soft knowledge, never
+journalled nor acknowledged, by which a successor knows what it need not begin anew.
+
+What gets lost of it is missing, no more: an attempt that nobody knew of is met in its participant's `Confirm`.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterable, Iterator
+
+from jcpeer.ids import AppId, AttemptName, Epoch
+from jcpeer.wire.replication import Underway, UnderwayAttempt
+
+ATTEMPTS_PER_FRAME_MAX = 5000
+
+
+class UnderwayNews:
+    """The coordinator's end: what has changed since the replicas were last told.
+
+    An attempt has ended for them when what became of it is committed: before, it may be told again by whoever ran it.
+    """
+
+    def __init__(self) -> None:
+        self._given: dict[AttemptName, UnderwayAttempt] = {}
+        self._ended: dict[AttemptName, UnderwayAttempt] = {}
+        self._ending: deque[tuple[int, dict[AttemptName, UnderwayAttempt]]] = deque()
+        """What ended, with the index of the entry that tells of it at the latest."""
+
+    def given(self, attempt: UnderwayAttempt) -> None:
+        self._ended.pop(attempt.attempt, None)  # it has moved
+        self._given[attempt.attempt] = attempt
+
+    def ended(self, attempt: UnderwayAttempt) -> None:
+        self._ended[attempt.attempt] = attempt
+
+    def take(self, app: AppId, epoch: Epoch, *, last_index: int, committed: int) -> list[Underway]:
+        """What is to be told now; it counts as told."""
+        if self._ended:
+            self._ending.append((last_index, self._ended))
+            self._ended = {}
+        given, self._given = self._given, {}
+        ended: list[AttemptName] = []
+        while self._ending and self._ending[0][0] <= committed:
+            ended += self._ending.popleft()[1]
+        return list(_frames(app, epoch, given.values(), ended, whole=False)) if given or ended else []
+
+    def ending(self) -> Iterator[UnderwayAttempt]:
+        """What has ended without its end being committed."""
+        return (each for _, part in (*self._ending, (0, self._ended)) for each in part.values())
+
+    def drop(self) -> None:
+        """Nobody is to be told."""
+        self._given.clear()
+        self._ended.clear()
+        self._ending.clear()
+
+
+def whole(app: AppId, epoch: Epoch, attempts: Iterable[UnderwayAttempt]) -> list[Underway]:
+    """All that is under way, for a replica that knows nothing of it, or what is past."""
+    return list(_frames(app, epoch, attempts, (), whole=True)) or [Underway(app, epoch, whole=True)]
+
+
+def _frames(
+    app: AppId, epoch: Epoch, given: Iterable[UnderwayAttempt], ended: Iterable[AttemptName], *, whole: bool
+) -> Iterator[Underway]:
+    given, ended = tuple(given), tuple(ended)
+    for start in range(0, max(len(given), len(ended)), ATTEMPTS_PER_FRAME_MAX):
+        end = start + ATTEMPTS_PER_FRAME_MAX
+        yield Underway(app, epoch, given[start:end], ended[start:end], whole=whole and start == 0)
+
+
+class UnderwayMemory:
+    """A replica's end: what it was told last."""
+
+    def __init__(self) -> None:
+        self._epoch: Epoch | None = None
+        self._given: dict[AttemptName, UnderwayAttempt] = {}
+
+    def heard(self, message: Underway) -> None:
+        """From the coordinator of that epoch. What it says before all of it was told once is of no use."""
+        if message.whole:
+            self._epoch = message.epoch
+            self._given.clear()
+        if message.epoch != self._epoch:
+            return
+        for each in message.given:
+            self._given[each.attempt] = each
+        for name in message.ended:
+            self._given.pop(name, None)
+
+    def known(self) -> tuple[UnderwayAttempt, ...] | None:
+        """What is under way where, as far as was told; None where nothing is known."""
+        return tuple(self._given.values()) if self._epoch is not None else None
