@@ -2,12 +2,13 @@
 # make test     everything that is tested
 # make check    the fast part, before each commit
 # make bench    tasks a second, beside concurrent.futures in the same run
+# make mutants  deliberate mistakes in the safety code, each of which a test must notice
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check bench clean
+.PHONY: demo test check bench mutants clean
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	@./.ci/setup $(PYTHON) $(VENV)
@@ -27,6 +28,9 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready
 	@$(BIN)/python -m benchmarks
+
+mutants: $(VENV)/ready
+	@$(BIN)/python -m tests.mutants
 
 clean:
 	rm -rf $(VENV) build *.egg-info

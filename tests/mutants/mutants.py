@@ -1,0 +1,228 @@
+"""The safety of what was promised, broken on purpose: each mutant is one change of text, and some test must notice it.
+
+A mutant whose text is no longer there has to be written anew for the code as it is; it is never left out in silence.
+"""
+
+from __future__ import annotations
+
+from attrs import frozen
+
+
+@frozen
+class Mutant:
+    """`old`, which occurs once in the file, becomes `new`. `tests` are tried first: files, or parts of them."""
+
+    name: str
+    file: str
+    old: str
+    new: str
+    tests: tuple[str, ...] = ()
+
+
+PARTICIPANT = "jcpeer/work/participant.py"
+COORDINATOR = "jcpeer/coordinator/machine.py"
+RECORDER = "jcpeer/coordinator/recorder.py"
+JOURNAL = "jcpeer/ft/journal.py"
+MANIFEST = "jcpeer/application/manifest.py"
+JUDGE = "jcpeer/rdv/mandate.py"
+PROOFS = "jcpeer/ft/mandate.py"
+
+MUTANTS = (
+    # --- the fence on orders
+    Mutant(
+        "a call-up of a lower epoch is obeyed",
+        PARTICIPANT,
+        "if highest is not None and epoch < highest:",
+        "if False:",
+        ("tests/work/test_participant.py",),
+    ),
+    Mutant(
+        "orders of a lower epoch are obeyed",
+        PARTICIPANT,
+        "if engagement is None or epoch != engagement.epoch or node != engagement.coordinator:",
+        "if engagement is None:",
+        ("tests/work/test_participant.py",),
+    ),
+    Mutant(
+        "a release of a lower epoch is obeyed",
+        PARTICIPANT,
+        "if engagement is None or node != engagement.coordinator or message.epoch < engagement.epoch:",
+        "if engagement is None:",
+        ("tests/work/test_participant.py",),
+    ),
+    Mutant(
+        "after a release, nothing is known of the epoch any more",
+        PARTICIPANT,
+        "self._fenced[message.app] = message.epoch",
+        "pass",
+        ("tests/work/test_participant.py",),
+    ),
+    Mutant(
+        "what other participants hand over is taken in any epoch",
+        PARTICIPANT,
+        "if engagement is not None and engagement.epoch != epoch:",
+        "if False:",
+        ("tests/work/test_relaying.py",),
+    ),
+    Mutant(
+        "a confirmation of another epoch counts",
+        COORDINATOR,
+        "        if message.epoch != self.epoch:\n            return []\n        if self.over:",
+        "        if self.over:",
+        ("tests/coordinator/test_machine.py",),
+    ),
+    # --- outcomes
+    Mutant(
+        "an outcome with other inputs is taken",
+        COORDINATOR,
+        "if record.missing or self.state.consumed(outcome.task) != outcome.consumed:",
+        "if record.missing:",
+        ("tests/coordinator/test_machine.py",),
+    ),
+    Mutant(
+        "an outcome before those of its parents is taken",
+        COORDINATOR,
+        "if record.missing or self.state.consumed(outcome.task) != outcome.consumed:",
+        "if self.state.consumed(outcome.task) not in (None, outcome.consumed):",
+        ("tests/coordinator/test_machine.py",),
+    ),
+    Mutant(
+        "a second outcome of a task is taken",
+        COORDINATOR,
+        'if record.standing != "pending":\n            return self._recorder.promise(acknowledge)',
+        'if record.standing not in ("pending", "finished"):\n            return self._recorder.promise(acknowledge)',
+        ("tests/coordinator/test_machine.py",),
+    ),
+    Mutant(
+        "what is told is not committed yet",
+        RECORDER,
+        "while self._promises and self._promises[0][0] <= self._committed:",
+        "while self._promises:",
+        ("tests/coordinator/test_machine.py",),
+    ),
+    Mutant(
+        "an attempt that is lost does not count",
+        "jcpeer/coordinator/state.py",
+        "record.losses += 1",
+        "pass",
+        ("tests/coordinator",),
+    ),
+    # --- the journal
+    Mutant(
+        "a promise need not outlive the machine",
+        "jcpeer/ft/disk.py",
+        "return isinstance(write, Promise) or (isinstance(write, Append) and write.synced)",
+        "return isinstance(write, Append) and write.synced",
+    ),
+    Mutant(
+        "a set change need not outlive the machine",
+        "jcpeer/ft/disk.py",
+        "return isinstance(write, Promise) or (isinstance(write, Append) and write.synced)",
+        "return isinstance(write, Promise)",
+    ),
+    Mutant(
+        "a promise is not kept",
+        JOURNAL,
+        "held.promised = epoch\n        self._write(Promise(app, epoch))",
+        "held.promised = epoch\n        self._news.set()",
+    ),
+    Mutant(
+        "a promise can be lowered",
+        JOURNAL,
+        "if held.promised is not None and epoch < held.promised:",
+        "if False:",
+    ),
+    Mutant(
+        "an entry of a lower epoch follows",
+        JOURNAL,
+        "if held.runs and entry.epoch < held.runs[-1][1]:",
+        "if False:",
+    ),
+    Mutant(
+        "what is committed can be taken back",
+        JOURNAL,
+        "if after_index < (0 if even_committed else held.committed):",
+        "if after_index < 0:",
+    ),
+    Mutant(
+        "it is reported before the disk has it",
+        JOURNAL,
+        "            await self._disk.commit(group)\n        for each in awaiting:",
+        "            pass\n        for each in awaiting:",
+    ),
+    Mutant(
+        "what is taken back while it is written counts as written",
+        JOURNAL,
+        "self._written[app] = Written(min(index, self._cuts.get(app, index)), promised or before.promised)",
+        "self._written[app] = Written(index, promised or before.promised)",
+    ),
+    Mutant(
+        "a copied file keeps its name",
+        "jcpeer/ft/sqlite_disk.py",
+        "if known_file != file:",
+        "if False:",
+    ),
+    Mutant(
+        "after a reboot everything is sure",
+        "jcpeer/ft/sqlite_disk.py",
+        "elif self._unsynced_boot not in (None, self._boot):",
+        "elif False:",
+    ),
+    # --- who may coordinate
+    Mutant(
+        "half of the seats are a majority",
+        MANIFEST,
+        "return len(self.seats) // 2 + 1 if self.quorum else 1",
+        "return (len(self.seats) + 1) // 2 if self.quorum else 1",
+        ("tests/rdv/test_mandate.py",),
+    ),
+    Mutant(
+        "one vote too few is believed",
+        JUDGE,
+        "if counted < of.enough:",
+        "if counted < of.enough - 1:",
+        ("tests/rdv/test_mandate.py",),
+    ),
+    Mutant(
+        "a vote that comes twice counts twice",
+        JUDGE,
+        "counted = len(set(seats))",
+        "counted = len(list(seats))",
+        ("tests/rdv/test_mandate.py",),
+    ),
+    Mutant(
+        "the name of a voter's journal is ignored",
+        JUDGE,
+        "if held.journal != seat.journal:",
+        "if False:",
+        ("tests/rdv/test_mandate.py",),
+    ),
+    Mutant(
+        "a vote is good for every epoch",
+        JUDGE,
+        "if vote.epoch != epoch:",
+        "if False:",
+        ("tests/rdv/test_mandate.py",),
+    ),
+    Mutant(
+        "a set may differ by two seats",
+        JUDGE,
+        "if len(differing) != 1 or",
+        "if len(differing) > 2 or",
+        ("tests/rdv/test_mandate.py",),
+    ),
+    Mutant(
+        "who has no seat may coordinate",
+        JUDGE,
+        "if proven.seat_of(mandate.epoch.node) is None:",
+        "if False:",
+        ("tests/rdv/test_mandate.py",),
+    ),
+    Mutant(
+        "a statement is good for every set of its number",
+        JUDGE,
+        "if seated.replica_set != link.replica_set:",
+        "if seated.replica_set.number != link.replica_set.number:",
+        ("tests/rdv/test_mandate.py",),
+    ),
+)
