@@ -238,3 +238,34 @@ def test_an_output_that_its_own_node_lost_with_its_memory_is_made_again_after_a_
     ]
     assert [each.task for each in facts if isinstance(each, OutputLost)] == ["first"]
     restarted.check()
+
+
+def test_an_outcome_from_another_result_of_its_parent_than_stands_is_not_taken() -> None:
+    """The parent's output was lost and made anew, and is other bytes; somebody still has the child of the old ones."""
+    parent, child = task("parent"), task("child", "parent")
+    application = Application(parent, child)
+    application.join(ADA)
+    application.report(ADA, outcome(parent))
+    old = outcome(child)
+    application.hear(NodeLost(ADA, "its process is gone"))
+    application.join(BEN)
+    application.report(BEN, old)
+    assert application.coordinator.state.tasks[child.id].standing == "pending"
+    (name,) = application.under_way("parent")
+    anew = outcome(parent, number=name.number)
+    application.report(BEN, evolve(anew, outputs=(evolve(anew.outputs[0], blob=BlobRef(digest("anew"), LARGE)),)))
+    application.join(ADA)
+    application.report(ADA, old)
+    assert application.coordinator.state.tasks[child.id].standing == "pending"
+    (name,) = application.under_way("child")
+    application.report(BEN, evolve(outcome(child, number=name.number), consumed=(digest("anew"),)))
+    assert application.coordinator.state.tasks[child.id].standing == "finished"
+
+
+def test_who_confirms_for_another_epoch_gets_no_work() -> None:
+    application = Application(task("only"))
+    application.hear(NodeSeen(record_of(ADA)))
+    application.hear(Heard(ADA, Confirm(APP, Epoch(2, BEN), 4)))
+    assert not application.under_way("only")
+    application.hear(Heard(ADA, Confirm(APP, FIRST, 4)))
+    assert application.under_way("only")

@@ -23,7 +23,7 @@ from tests.mutants.mutants import MUTANTS, Mutant
 
 ROOT = Path(__file__).parents[2]
 COPIED = ("jcpeer", "simulations", "tests", "spec", "setup.cfg", "pyproject.toml")
-PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not real and not root")
+PYTEST = ("-m", "pytest", "-x", "-q", "-p", "no:cacheprovider", "-m", "not real and not root and not model")
 CHAOS = ("-m", "simulations.chaos", "--seeds", "0..149")
 AFTERWARDS = (
     (*PYTEST, "tests/ft"),

@@ -69,7 +69,7 @@ MUTANTS = (
         COORDINATOR,
         "        if message.epoch != self.epoch:\n            return []\n        if self.over:",
         "        if self.over:",
-        ("tests/coordinator/test_machine.py",),
+        ("tests/coordinator/test_disorder.py",),
     ),
     # --- outcomes
     Mutant(
@@ -77,14 +77,14 @@ MUTANTS = (
         COORDINATOR,
         "if record.missing or self.state.consumed(outcome.task) != outcome.consumed:",
         "if record.missing:",
-        ("tests/coordinator/test_machine.py",),
+        ("tests/coordinator/test_disorder.py",),
     ),
     Mutant(
         "an outcome before those of its parents is taken",
         COORDINATOR,
         "if record.missing or self.state.consumed(outcome.task) != outcome.consumed:",
         "if self.state.consumed(outcome.task) not in (None, outcome.consumed):",
-        ("tests/coordinator/test_machine.py",),
+        ("tests/coordinator/test_disorder.py",),
     ),
     Mutant(
         "a second outcome of a task is taken",

@@ -277,6 +277,15 @@ def test_a_released_application_leaves_nothing_behind() -> None:
     assert drive.machine.idle
 
 
+def test_who_was_released_by_a_successor_does_not_follow_its_predecessor_again() -> None:
+    drive = Driver()
+    drive(called(), called(epoch=SECOND))
+    drive(work.Ordered(SUCCESSOR, Release(APP, SECOND, ended=False)))
+    (message,) = messages(drive(called()))
+    assert isinstance(message, Decline)
+    assert messages(drive(called(epoch=SECOND))) == [Confirm(APP, SECOND, 2)]
+
+
 def test_only_what_lasts_is_announced_as_started() -> None:
     drive = Driver(slots=1)
     drive(called())
