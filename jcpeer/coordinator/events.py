@@ -23,7 +23,7 @@ from jcpeer.wire.messages import (
     Take,
 )
 from jcpeer.wire.peer import PeerMessage
-from jcpeer.wire.replication import Underway
+from jcpeer.wire.replication import CannotKeep, Underway
 
 # --- events
 
@@ -60,10 +60,10 @@ class NodeLost:
 
 @frozen
 class Heard:
-    """A participant's answer."""
+    """A participant's answer, or a replica's."""
 
     node: NodeId
-    message: Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched
+    message: Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched | CannotKeep
 
 
 @frozen
@@ -184,6 +184,11 @@ class Collect:
 
 
 @frozen
+class InputsKept:
+    """All large inputs that have been added are on enough nodes: `Coordinator.inputs_kept`."""
+
+
+@frozen
 class TellReplicas:
     """Where attempts are, and are no longer, to the other nodes of the replica set; it may get lost."""
 
@@ -197,4 +202,4 @@ class Over:
     status: str
 
 
-Effect = Record | Send | SendOrders | Tell | Collect | TellReplicas | Over
+Effect = Record | Send | SendOrders | Tell | Collect | InputsKept | TellReplicas | Over

@@ -40,6 +40,10 @@ class Holdings:
     def remove(self, nodes: Iterable[NodeId], digest: Digest) -> None:
         self._holders.get(digest, set()).difference_update(nodes)
 
+    def remove_each(self, node: NodeId, digests: Iterable[Digest]) -> None:
+        for digest in digests:
+            self.remove((node,), digest)
+
     def lose(self, node: NodeId) -> frozenset[Digest]:
         """A node is gone; returns what it held. A death is rare, so it may look at every blob."""
         lost = frozenset(digest for digest, holders in self._holders.items() if node in holders)

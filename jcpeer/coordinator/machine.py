@@ -65,6 +65,7 @@ from jcpeer.wire.facts import (
     Ended,
     Failed,
     Finished,
+    ReplicasChanged,
     Sealed,
     Submitted,
     TasksAdded,
@@ -85,7 +86,7 @@ from jcpeer.wire.messages import (
     Started,
     Take,
 )
-from jcpeer.wire.replication import Underway, UnderwayAttempt
+from jcpeer.wire.replication import CannotKeep, Underway, UnderwayAttempt
 
 ACKNOWLEDGE_AFTER_S = 0.1
 """Outcomes of short attempts are acknowledged many at a time."""
@@ -96,10 +97,13 @@ UNLIKE_THE_TASK = Failure("missing_output", "its node reports other outputs than
 class Coordinator:
     """Feed every event to `handle`, in order, and perform the effects in order. Invariants: see `check`."""
 
-    def __init__(self, state: ApplicationState, *, me: NodeId, now_s: float, clock_s: float) -> None:
+    def __init__(
+        self, state: ApplicationState, *, me: NodeId, now_s: float, clock_s: float, submitter: NodeId | None = None
+    ) -> None:
         """Of an application that `state` knows (empty where `open` follows).
 
         Args:
+            submitter: Whose node signed the submission, if it was another one.
             clock_s: Seconds since 1970 when `now_s` was read; entries bear such times, for showing only.
         """
         self.state = state
@@ -112,7 +116,7 @@ class Coordinator:
             clock_offset_s=clock_s - now_s,
             runnable=self._attempts.make_ready,
         )
-        self._results = Results(self._recorder, me=me)
+        self._results = Results(self._recorder, me=me, submitter=submitter or me)
         self._bringing = Bringing(state, self._attempts, self._results.holdings, me=me)
         self._absences = Absences()
         self._ftc: NodeId | None = None
@@ -227,7 +231,7 @@ class Coordinator:
             case CancelRequested():
                 return self._cancel(event.task, now_s=now_s)
             case SetChanged():
-                return [] if self.over else self._recorder.record(event.fact, now_s=now_s)
+                return self._change_set(event.fact, now_s=now_s)
             case FtcChanged():
                 self._ftc = event.node
                 return []
@@ -247,6 +251,7 @@ class Coordinator:
                     *self._look_for_predecessor(now_s=now_s),
                     *self._call_up(now_s=now_s),
                     *(self._place(now_s=now_s) if self._may_dispatch(now_s) else ()),
+                    *(() if self.over else self._results.copies.look(now_s=now_s)),
                     *self._end_if_complete(now_s=now_s),
                     *self._tell_replicas(),
                 ]
@@ -272,6 +277,11 @@ class Coordinator:
                 return self._take_back(event.node, message, now_s=now_s)
             case Fetched():
                 self._results.holdings.add_if_known(event.node, message.blobs)
+                self._results.copies.fetched(event.node, message.blobs, now_s=now_s)
+                return []
+            case CannotKeep():
+                self._results.holdings.remove_each(event.node, message.blobs)
+                self._results.copies.refused(event.node, message.blobs, message.why, now_s=now_s)
                 return []
             case _:
                 assert_never(message)
@@ -301,6 +311,7 @@ class Coordinator:
             self._policy.wake_s(),
             self._yielding.wake_s(),
             self._inherited.wake_s(),
+            self._results.copies.wake_s(),
             self._settled_s if self._settled_s > self._now_s or self._early else math.inf,
         )
 
@@ -313,14 +324,20 @@ class Coordinator:
 
     # --- submission
 
+    def _change_set(self, fact: ReplicasChanged, *, now_s: float) -> list[Effect]:
+        if self.over:
+            return []
+        effects = self._recorder.record(fact, now_s=now_s)
+        self._results.copies.seats_changed()
+        return effects
+
     def _add_batch(self, event: BatchAdded, *, now_s: float) -> list[Effect]:
         batch = event.batch
         if batch.number in self.state.batches or self.state.sealed or self.over:
             return []
         if any(task.id in self.state.tasks for task in batch.tasks):
             return []  # of two batches that were checked at once the first stands
-        for blob in batch.blobs:
-            self._results.holdings.add(self._me, blob.digest)
+        self._results.add_inputs(batch.blobs)
         return self._recorder.record(TasksAdded(batch.number, event.signed), now_s=now_s, batch=batch)
 
     def _seal(self, event: SealReceived, *, now_s: float) -> list[Effect]:
@@ -411,6 +428,7 @@ class Coordinator:
                 self._absences.doubt(participant, participant.assigned)
                 effects = self._orders.recruit([node])
         self.roster.see(record)
+        self._results.copies.seen(node)
         return effects
 
     def _compare(self, participant: Participant, message: Confirm) -> list[Effect]:
@@ -456,7 +474,9 @@ class Coordinator:
                 else:
                     self._attempts.close(attempt.name)
                     self._attempts.requeue(attempt.name.task)
-        return effects + self._results.lose_holder(node, missed.why, now_s=now_s)
+        effects += self._results.lose_holder(node, missed.why, now_s=now_s)
+        self._results.copies.lost(node)
+        return effects
 
     def _lose_attempt(
         self, node: NodeId, name: AttemptName, why: str, proof: Proof = "refused", *, now_s: float
@@ -565,6 +585,7 @@ class Coordinator:
 
     def _not_collected(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
         tasks = self._bringing.ended(event.digest)
+        self._results.copies.not_collected(event.digest)
         if self._results.collects(event.digest) or not tasks:
             return self._results.collect_elsewhere(event, now_s=now_s)
         return self._results.doubt(event.digest, tasks, "its holder gave it neither to others nor to us", now_s=now_s)
@@ -663,6 +684,8 @@ class Coordinator:
         if self._attempts:
             return []  # what was cancelled still runs; the end says that nothing does
         status = self.state.verdict()
+        if status == "ok" and not self._results.copies.results_kept(now_s=now_s):
+            return []
         effects = self._recorder.record(Ended(status), now_s=now_s)
         release = Release(self.app, self.epoch, ended=True)
         return [
@@ -692,6 +715,15 @@ class Coordinator:
 
     def holders(self, digest: Digest) -> frozenset[NodeId]:
         return self._results.holdings.of(digest)
+
+    @property
+    def inputs_kept(self) -> bool:
+        """All large inputs that were added are on enough nodes of the replica set, as far as that is promised."""
+        return self._results.copies.inputs_kept
+
+    def shortage(self) -> tuple[int, dict[NodeId, str]]:
+        """How many blobs are on fewer nodes than promised, and which nodes cannot keep them, and why."""
+        return self._results.copies.shortage()
 
     def input_on_its_way(self, task: TaskId) -> bool:
         """The task waits because an input of it is being brought here, for a participant that could not reach it."""

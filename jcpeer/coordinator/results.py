@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable
 
 from jcpeer.application.task import BlobRef, OutputOf
+from jcpeer.coordinator.copies import Copies
 from jcpeer.coordinator.events import Collect, CollectFailed, Effect
 from jcpeer.coordinator.holdings import Holdings
 from jcpeer.coordinator.recorder import Recorder
@@ -21,8 +22,11 @@ from jcpeer.wire.facts import Finished, OutputLost
 class Results:
     """Blobs of one application, as far as its coordinator has to care for them."""
 
-    def __init__(self, recorder: Recorder, *, me: NodeId) -> None:
+    def __init__(self, recorder: Recorder, *, me: NodeId, submitter: NodeId) -> None:
+        """`submitter`: the node whose inputs stay there, where they do."""
         self.holdings = Holdings(me=me)
+        self.copies = Copies(recorder, self.holdings, me=me)
+        self._submitter = submitter
         self._recorder = recorder
         self._state = recorder.state
         self._me = me
@@ -36,15 +40,15 @@ class Results:
         return bool(self._collecting)
 
     def learn_again(self, *, absent: Collection[Digest], now_s: float) -> list[Effect]:
-        """Of an application whose journal was read. `absent` are outputs that this node held and does not any more."""
+        """Of an application whose journal was read. `absent` are blobs that this node has not, as others of the set may
+        be taken to have."""
         finished = []
         for record in self._state.tasks.values():
-            for each in record.spec.inputs:
-                if isinstance(each.source, BlobRef):
-                    self.holdings.add(self._me, each.source.digest)
+            self.add_inputs(each.source for each in record.spec.inputs if isinstance(each.source, BlobRef))
             if record.result is not None:
                 self._note_holders(record.result)
                 finished.append(record)
+        self.assume_copies()
         for digest in absent:
             self.holdings.remove((self._me,), digest)
         effects: list[Effect] = []
@@ -55,6 +59,22 @@ class Results:
         for record in finished:
             effects += self._collect_if_final(record)
         return effects
+
+    def add_inputs(self, blobs: Iterable[BlobRef]) -> None:
+        """What no task makes. Small ones are in the journal, and so with whoever has that."""
+        stay = self._state.header.inputs_stay
+        for blob in blobs:
+            self.holdings.add(self._submitter if stay and not blob.small else self._me, blob.digest)
+            if not stay and not blob.small:
+                self.copies.want(blob, "input")
+
+    def assume_copies(self) -> None:
+        """After a takeover: that those of the set have the inputs, and else the submitter's node. Who finds none there
+        says so."""
+        for blob in self.copies.inputs:
+            for node in (*self._state.replica_set.nodes, self._submitter):
+                if node != self._me:
+                    self.holdings.add(node, blob.digest)
 
     def finished(self, record: TaskRecord) -> list[Effect]:
         """This task has just got its result."""
@@ -106,6 +126,7 @@ class Results:
                 continue
             for each in gone:
                 self._collecting.pop(each.blob.digest, None)
+                self.copies.forget(each.blob.digest)
             effects += self._recorder.record(OutputLost(record.spec.id, why), now_s=now_s)
             doubtful += reversed(record.spec.parents())
         return effects
@@ -134,7 +155,10 @@ class Results:
             return []
         effects: list[Effect] = []
         for output in record.result.outcome.outputs:
-            if output.carried or output.blob.digest in self._collecting:
+            if output.carried:
+                continue
+            self.copies.want(output.blob, "result")
+            if output.blob.digest in self._collecting:
                 continue
             holders = self.holdings.of(output.blob.digest)
             if self._me not in holders:
@@ -144,6 +168,7 @@ class Results:
 
     def collected(self, digest: Digest) -> None:
         self.holdings.add(self._me, digest)
+        self.copies.held((digest,))
         self._collecting.pop(digest, None)
 
     def collects(self, digest: Digest) -> bool:

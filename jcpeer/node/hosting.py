@@ -21,6 +21,7 @@ from jcpeer.coordinator.events import (
     Effect,
     Event,
     Heard,
+    InputsKept,
     NodeLost,
     Over,
     Quiet,
@@ -175,6 +176,8 @@ class ApplicationHost:
                     self._note_told(effect.entry)
                 case Collect():
                     nursery.start_soon(self._collect, effect.blob, effect.holders)
+                case InputsKept():
+                    told = True
                 case TellReplicas():
                     for node in self.machine.state.replica_set.nodes:
                         if node != self._parts.identity.node:

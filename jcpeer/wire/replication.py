@@ -165,12 +165,22 @@ class GiveUpSeat:
 
 @frozen
 class KeepBlobs:
-    """Fetch these and keep them until the application needs them no more. Answered by `Fetched`, in parts."""
+    """Fetch these and keep them until the application needs them no more. Answered by `Fetched`, in parts, of what is
+    here already at once, or by `CannotKeep`. It may come again."""
 
     app: AppId
     epoch: Epoch
     blobs: tuple[BlobRef, ...]
     holders: tuple[NodeId, ...]
+
+
+@frozen
+class CannotKeep:
+    """There is no room for these, or nobody gave them: why, in words for a person."""
+
+    app: AppId
+    blobs: tuple[Digest, ...]
+    why: str
 
 
 @frozen
@@ -223,6 +233,7 @@ ReplicaMessage = (
     | Retired
     | GiveUpSeat
     | KeepBlobs
+    | CannotKeep
     | Diverged
     | DivergedTaken
     | Buried

@@ -26,6 +26,7 @@ from jcpeer.wire.messages import (
     Assign,
     AttemptOrder,
     Failure,
+    Fetched,
     Hand,
     NodeRecord,
     NotNeeded,
@@ -39,7 +40,7 @@ from jcpeer.wire.messages import (
     Taken,
 )
 from jcpeer.wire.peer import PeerMessage
-from jcpeer.wire.replication import Underway, UnderwayAttempt
+from jcpeer.wire.replication import CannotKeep, KeepBlobs, Underway, UnderwayAttempt
 from jcpeer.work import events as work
 from jcpeer.work.participant import ParticipantMachine
 
@@ -116,11 +117,14 @@ class LittleWorld:
         self.me = ME
         """Who coordinates."""
         self.stream: deque[Underway] = deque()
+        self.keeping: deque[tuple[NodeId, NodeId, KeepBlobs]] = deque()
+        """Of replicas: who said so to which."""
         self.memory = UnderwayMemory()
         """What a replica was told of attempts under way."""
         self.between: dict[tuple[NodeId, NodeId], deque[PeerMessage]] = {}
         """From participant to participant."""
         self.collecting: list[coordinator_events.Collect] = []
+        self.kept_by: dict[NodeId, set[Digest]] = {}
         self.executions: dict[TaskId, int] = {}
         self.started: dict[AttemptName, NodeId] = {}
         """Where each attempt started."""
@@ -173,6 +177,8 @@ class LittleWorld:
                     assert effect.entry.index == len(self.journal) + 1
                     self.journal.append(effect.entry)
                     self.uncommitted.append(effect.entry.index)
+                case coordinator_events.Send(node, KeepBlobs() as keep) if node.startswith(ME):
+                    self.keeping.append((self.me, node, keep))
                 case coordinator_events.Send():
                     if effect.node in self.to_node:
                         self.to_node[effect.node].append((self.me, effect.message))
@@ -424,7 +430,7 @@ class LittleWorld:
     def step(self) -> None:
         """One thing happens somewhere."""
         self.now_s += self.step_s
-        match self.random.randrange(9):
+        match self.random.randrange(8):
             case 0 if self.uncommitted:
                 index = self.uncommitted.popleft()
                 self.post(Committed(index))
@@ -442,13 +448,29 @@ class LittleWorld:
                 self._find(node)
             case 7 if any(self.between.values()):
                 self._deliver_between()
-            case 8 if self.stream:
+            case 6 | 7 if self.stream:
                 self.memory.heard(self.stream.popleft())
+            case 5 if self.keeping:
+                self._keep(*self.keeping.popleft())
             case _:
                 self._tick()
                 for each in list(self.nodes.values()):
                     self._tell(each, work.Tick())
         self.post(Quiet())
+
+    def _keep(self, to: NodeId, replica: NodeId, keep: KeepBlobs) -> None:
+        """Each replica has a large disk, and refuses now and then."""
+        if to != self.me:
+            return
+        digests = tuple(each.digest for each in keep.blobs)
+        here = [each in self.kept_by.setdefault(replica, set()) for each in digests]
+        holders = [self.nodes[each].blobs for each in keep.holders if each in self.nodes]
+        found = self.me in keep.holders or all(any(each in blobs for blobs in holders) for each in digests)
+        if all(here) or (found and self.random.random() < 0.9):
+            self.kept_by[replica].update(digests)
+            self.post(Heard(replica, Fetched(APP, digests)))
+        else:
+            self.post(Heard(replica, CannotKeep(APP, digests, "its disk is full")))
 
     def _any(self, has: Callable[[Node], Collection[object]]) -> Node | None:
         """One of the nodes that have some."""

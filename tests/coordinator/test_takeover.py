@@ -195,8 +195,8 @@ def test_whoever_worked_for_the_application_hears_of_its_end_from_the_successor(
     application.report(ADA, outcome(RAN))
     state = application.coordinator.state
     assert state.complete
-    successor = Coordinator(state, me=NEXT, now_s=0.0, clock_s=0.0)
-    effects = successor.take_over(now_s=0.0, epoch=SECOND, predecessor=ME, underway=())
+    successor = Coordinator(state, me=ME, now_s=0.0, clock_s=0.0)
+    effects = successor.take_over(now_s=0.0, epoch=Epoch(2, ME), predecessor=ME, underway=())
     successor.handle(NodeSeen(record_of(ADA)), now_s=0.0)
     successor.handle(Collected(outcome(RAN).outputs[0].blob.digest), now_s=0.0)
     effects += successor.handle(Quiet(), now_s=0.0)
