@@ -14,6 +14,7 @@ from jcpeer.wire.requests import (
     Happened,
     NodeName,
     Nodes,
+    RecoveryPlan,
     SeenNode,
     Share,
     Status,
@@ -111,6 +112,19 @@ def of_status(status: Status) -> Data:
         "sealed": status.sealed,
         "shares": [of_share(each) for each in status.shares],
         "failures": list(status.failures),
+    }
+
+
+def of_plan(plan: RecoveryPlan) -> Data:
+    return {
+        "application": plan.app,
+        "name": plan.name,
+        "node": of_node_name(plan.node),
+        "entries": plan.entries,
+        "committed": plan.committed,
+        "finished": plan.finished,
+        "tasks": plan.tasks,
+        "others": [{**of_node_name(each.node), "ago_s": each.ago_s} for each in plan.others],
     }
 
 

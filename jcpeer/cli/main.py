@@ -31,6 +31,7 @@ COMMANDS: Mapping[str, Mapping[str, tuple[str, str]]] = {
         "wait": ("applications:wait", "wait for an application to end"),
         "result": ("results:result", "show or bring what an application left"),
         "cancel": ("applications:cancel", "cancel an application or a task"),
+        "recover": ("recovery:recover", "go on without lost replicas"),
         "forget": ("applications:forget", "drop an ended application"),
     },
     "Tasks": {

@@ -92,6 +92,14 @@ def node(
     config: Annotated[
         Path | None, typer.Option(metavar="FILE", help="Settings in TOML.  [node.toml in the configuration directory]")
     ] = None,
+    drain: Annotated[
+        bool,
+        typer.Option(
+            "--drain",
+            help="Have the running node of that name take nothing new, and leave when what runs there has ended.",
+            show_default=False,
+        ),
+    ] = False,
     verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log more.", show_default=False)] = False,
     quiet: Annotated[bool, typer.Option("--quiet", "-q", help="Log warnings only.", show_default=False)] = False,
     log_json: Annotated[bool, typer.Option("--log-json", help="Log as JSON lines.", show_default=False)] = False,
@@ -101,7 +109,8 @@ def node(
     """Run a node on this machine.
 
     It needs nothing: on its first start it makes an identity and a grid of your own, finds the other nodes of the
-    grid, works for them, and takes applications from `jcpeer run`. Ctrl-C ends it: tasks under way are handed back.
+    grid, works for them, and takes applications from `jcpeer run`. Ctrl-C ends it: tasks under way are handed back, and
+    run elsewhere from their beginning. --drain ends a running node without that, as soon as they are done.
 
     Each option can also stand in a TOML file (slots = 4) and in the environment (JCPEER_SLOTS=4). Options win over
     the environment, which wins over the file. With --json, one object on stdout says when the node listens.
@@ -111,7 +120,13 @@ def node(
       jcpeer node
       jcpeer node --name second --slots 2 --memory 4GiB
       jcpeer node --label gpu=a100 --bootstrap 192.0.2.7:4001 --no-mdns
+      jcpeer node --name second --drain
     """
+    if drain:
+        from jcpeer.cli.draining import drain_node
+
+        drain_node(name, as_json=as_json)
+        return
     from jcpeer.config import load_config
 
     flags: dict[str, Any] = {

@@ -321,6 +321,24 @@ class Session:
         """Drop an ended application's results and journal."""
         await ask(self._link, requests.Forget(app), Done)
 
+    async def recovery(self, app: str) -> requests.RecoveryPlan:
+        """What `recover` would go on with, and what it may lose.
+
+        Raises:
+            RequestError: the node keeps no copy, or the application is not stalled.
+        """
+        return await self._once(requests.Recover(app), requests.RecoveryPlan, app)
+
+    async def recover(self, app: str) -> None:
+        """Have the node go on with a stalled application from its own copy alone, whatever the others had."""
+        await ask(self._link, requests.Recover(app, confirmed=True), Done)
+
+    async def drain(self) -> AsyncGenerator[requests.Draining, None]:
+        """Have the node take nothing new, and leave when what runs has ended: how far that is, at each change."""
+        async with aclosing(self._link.call(requests.Drain())) as replies:
+            async for reply in replies:
+                yield expect(reply, requests.Draining)
+
     async def join_grid(self, token: str) -> requests.Self:
         """Move the node into the grid of this token."""
         return await ask(self._link, requests.JoinGrid(token), requests.Self)

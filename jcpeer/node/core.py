@@ -28,6 +28,7 @@ from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Recei
 from jcpeer.node.applications import LOOK_S, Applications
 from jcpeer.node.calling import Calling
 from jcpeer.node.decisions import Decisions
+from jcpeer.node.draining import Drain
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.finder import Finder, NetworkFinder, candidate_of, judge_of
 from jcpeer.node.finding import Finding
@@ -107,7 +108,14 @@ LEAVE_S = 3.0
 class Node:
     """One running node. Opened by `open_core`, or with real parts by `node.opening`."""
 
-    def __init__(self, parts: Parts, nursery: trio.Nursery, *, join_grid: Callable[[str], Awaitable[None]]) -> None:
+    def __init__(
+        self,
+        parts: Parts,
+        nursery: trio.Nursery,
+        *,
+        join_grid: Callable[[str], Awaitable[None]],
+        drained: Callable[[], None] = lambda: None,
+    ) -> None:
         self.reach = Reach(
             parts.network,
             undelivered=self._undelivered,
@@ -171,6 +179,7 @@ class Node:
             appeared=self._publishing.show,
             forgotten=self._publishing.hide,
         )
+        self.drain = Drain(self.participation, self._own, nursery, coordinated=self._coordinated, drained=drained)
         home = Home(parts, self.applications, self.transfer, me=self._candidate)
         self.decisions = Decisions(parts.journal, parts.clock_s)
         self.elsewhere = Elsewhere(parts, self.applications, home, nursery, holding=self.reach.holding)
@@ -200,6 +209,7 @@ class Node:
             name_of=self.sight.name_of,
             notices=self.sight.notices,
             join_grid=join_grid,
+            drain=self.drain.watch,
         )
         self.elsewhere.answer_with(self.service.answer, self.service.summaries)
 
@@ -359,7 +369,7 @@ class Node:
 
     def _candidate(self) -> Candidate:
         """This node, as the home of what it is handed by its own clients."""
-        record = evolve(self.record, coordinates=self.parts.config.coordinate)
+        record = evolve(self.record, coordinates=self.parts.config.coordinate and not self.drain.begun)
         return Candidate(record, self.parts.standing.membership.certificate)
 
     def _own_candidate(self) -> Candidate:
@@ -413,9 +423,13 @@ class Node:
         with trio.move_on_after(LEAVE_S, shield=True):
             await self.participation.leave(reason)
 
+    def _coordinated(self) -> list[str]:
+        """Names of the applications that run here."""
+        return [each.machine.state.header.name for each in self.applications if not each.machine.over]
+
     def refuse_to_move(self) -> None:
         """Raises: RequestError: applications run here that another grid's members would not work for."""
-        running = [each.machine.state.header.name for each in self.applications if not each.machine.over]
+        running = self._coordinated()
         if running:
             raise RequestError(
                 f"this node coordinates {', '.join(running)}; wait for the end, or cancel, before it joins another grid"
@@ -428,11 +442,15 @@ async def _no_other_grid(token: str) -> None:
 
 @asynccontextmanager
 async def open_core(
-    parts: Parts, *, join_grid: Callable[[str], Awaitable[None]] = _no_other_grid
+    parts: Parts,
+    *,
+    join_grid: Callable[[str], Awaitable[None]] = _no_other_grid,
+    drained: Callable[[], None] = lambda: None,
 ) -> AsyncIterator[Node]:
-    """A running node of these parts; leaving the block hands its attempts back and stops every child."""
+    """A running node of these parts; leaving the block hands its attempts back and stops every child. `drained` is
+    called when a client had asked the node to leave, and nothing runs any more."""
     async with trio.open_nursery() as hosts:
-        node = Node(parts, hosts, join_grid=join_grid)
+        node = Node(parts, hosts, join_grid=join_grid, drained=drained)
         async with trio.open_nursery() as nursery:
             await nursery.start(node.run)
             try:

@@ -93,12 +93,13 @@ async def open_node(config: Config) -> AsyncIterator[OpenedNode]:
         MembershipError: the grid's keys or this node's certificate do not hold.
         StorageError: the disk is full or damaged; also later, when the journal can no longer be written.
     """
-    async with _open_once(config, trio.Event()) as opened:
+    async with _open_once(config, trio.Event(), trio.Event()) as opened:
         yield opened
 
 
 async def run_node(config: Config, *, on_ready: Callable[[NodeReady], None], passing: bool = False) -> None:
-    """A node as a program of its own, until SIGTERM or Ctrl-C; one that joins another grid starts anew in it.
+    """A node as a program of its own, until SIGTERM or Ctrl-C, or until it is drained; one that joins another grid
+    starts anew in it.
 
     Args:
         on_ready: Called when it listens.
@@ -109,16 +110,16 @@ async def run_node(config: Config, *, on_ready: Callable[[NodeReady], None], pas
     """
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         while True:
-            moved = trio.Event()
-            async with _open_once(config, moved, passing=passing) as opened:
+            moved, drained = trio.Event(), trio.Event()
+            async with _open_once(config, moved, drained, passing=passing) as opened:
                 on_ready(opened.ready)
-                if await _until_signal_or(moved, signals):
+                if await _until_signal_or(moved, drained, signals):
                     return
             log.info("moving to another grid")
 
 
-async def _until_signal_or(moved: trio.Event, signals: AsyncIterator[int]) -> bool:
-    """True at a signal, after which a second one ends the program at once."""
+async def _until_signal_or(moved: trio.Event, drained: trio.Event, signals: AsyncIterator[int]) -> bool:
+    """True at a signal, after which a second one ends the program at once, and where the node is drained."""
     stopped = False
 
     async with trio.open_nursery() as nursery:
@@ -131,14 +132,23 @@ async def _until_signal_or(moved: trio.Event, signals: AsyncIterator[int]) -> bo
                 nursery.cancel_scope.cancel()
                 return
 
+        async def wait_for_drain() -> None:
+            nonlocal stopped
+            await drained.wait()
+            stopped = True
+            nursery.cancel_scope.cancel()
+
         nursery.start_soon(wait_for_signal)
+        nursery.start_soon(wait_for_drain)
         await moved.wait()
         nursery.cancel_scope.cancel()
     return stopped
 
 
 @asynccontextmanager
-async def _open_once(config: Config, moved: trio.Event, *, passing: bool = False) -> AsyncIterator[OpenedNode]:
+async def _open_once(
+    config: Config, moved: trio.Event, drained: trio.Event, *, passing: bool = False
+) -> AsyncIterator[OpenedNode]:
     name = places.check_node_name(config.name or places.default_node_name())
     state = config.state_dir or places.state_dir(name)
     with _state_directory(state, name):
@@ -193,7 +203,7 @@ async def _open_once(config: Config, moved: trio.Event, *, passing: bool = False
                 )
                 moved.set()
 
-            node = await stack.enter_async_context(open_core(parts, join_grid=join_grid))
+            node = await stack.enter_async_context(open_core(parts, join_grid=join_grid, drained=drained.set))
             store.trim()
             path = places.socket_path(name)
             await stack.enter_async_context(_served_locally(path, node))

@@ -75,6 +75,12 @@ class OwnRecord:
             self._due_s = trio.current_time() + self._interval_s()
             self._alarm.look()
 
+    def close(self, reason: str) -> None:
+        """Take nothing new from now on, neither attempts nor applications."""
+        self._rules.close(reason)
+        self._next = evolve(self._next, policy=self._look_at_the_clock().policy, coordinates=False)
+        self.refresh()
+
     def found_dialable(self, dialable: bool) -> None:
         """Whether others can connect to this node."""
         log.info("others can connect to this node" if dialable else "no other machine can connect to this node")

@@ -47,6 +47,7 @@ from jcpeer.work.events import (
     AttemptKey,
     CalledUp,
     DiskMeasured,
+    Drain,
     DropBlobs,
     Effect,
     Event,
@@ -330,6 +331,15 @@ class Participation:
         await trio.lowlevel.checkpoint()
         while self._under_way:
             await trio.sleep(0.01)
+
+    def drain(self, reason: str) -> None:
+        """Take nothing new, and give back what does not run yet."""
+        self.post(Drain(reason))
+
+    @property
+    def under_way(self) -> int:
+        """Attempts that run, or fetch what they read."""
+        return len(self._under_way)
 
     # --- successors
 

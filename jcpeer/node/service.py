@@ -39,6 +39,8 @@ from jcpeer.wire.requests import (
     AddTasks,
     Cancel,
     Done,
+    Drain,
+    Draining,
     Forget,
     Forgotten,
     GetBlob,
@@ -57,6 +59,8 @@ from jcpeer.wire.requests import (
     Opened,
     Piece,
     PutBlob,
+    Recover,
+    RecoveryPlan,
     ReplyBody,
     RequestBody,
     SealApplication,
@@ -81,6 +85,18 @@ OUTPUT_BYTES = 256
 """What the description of an output takes, roughly, beside its data."""
 
 
+Recovery = Callable[[str, str, bool], Awaitable[RecoveryPlan | None]]
+"""Of an application of this user, by id, beginning of it, or name: the plan, or None once it was confirmed and done."""
+
+
+async def no_copy_here(wanted: str, user: str, confirmed: bool) -> RecoveryPlan | None:
+    """A node without copies can recover nothing."""
+    raise RequestError(
+        f"this node keeps no copy of application {wanted[:40]!r} to go on from; `jcpeer status` shows who does",
+        kind="unknown",
+    )
+
+
 class Service:
     """One node's answers. `handle` is what `net.local` serves, and what a client in the same process calls."""
 
@@ -98,9 +114,12 @@ class Service:
         name_of: Callable[[NodeId], str],
         notices: Callable[[], tuple[str, ...]],
         join_grid: Callable[[str], Awaitable[None]],
+        drain: Callable[[], AsyncGenerator[Draining, None]],
         safety_of: Callable[[AppId], Safety | None] = lambda app: None,
+        recover: Recovery = no_copy_here,
     ) -> None:
-        """`safety_of`: how the copies of an application stand that is hosted here; None where ours is the only one."""
+        """`safety_of`: how the copies of an application stand that is hosted here; None where ours is the only one.
+        `recover`: what to go on from a copy here would mean, or once that is confirmed, do so."""
         self._parts = parts
         self._applications = applications
         self._participation = participation
@@ -112,7 +131,9 @@ class Service:
         self._name_of = name_of
         self._notices = notices
         self._join_grid = join_grid
+        self._drain = drain
         self._safety_of = safety_of
+        self._recover = recover
 
     async def handle(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
         """The replies to one request, in order.
@@ -128,6 +149,10 @@ class Service:
             async with aclosing(self._blob(body)) as pieces:
                 async for piece in pieces:
                     yield piece
+        elif isinstance(body, Drain):
+            async with aclosing(self._drain()) as steps:
+                async for step in steps:
+                    yield step
         elif isinstance(body, ListNodes) and body.watch:
             async with aclosing(self._watch_nodes()) as changes:
                 async for nodes in changes:
@@ -174,6 +199,9 @@ class Service:
                 return await self._submissions.seal(body.app, body.batches)
             case ListApplications():
                 return await self._all_applications()
+            case Recover():
+                plan = await self._recover(await self._meant(body.app), self._user, body.confirmed)
+                return plan or Done()
             case JoinGrid():
                 await self._join_grid(body.token)
                 return self._self()

@@ -176,6 +176,21 @@ class JoinGrid:
     token: str
 
 
+@frozen
+class Recover:
+    """Have this node go on with an application of which too many replicas are lost, from its own copy and as a new
+    replica set. Unless `confirmed` nothing is done, and the answer is a `RecoveryPlan`; else `Done` once it
+    coordinates."""
+
+    app: str
+    confirmed: bool = False
+
+
+@frozen
+class Drain:
+    """Take nothing new, and leave when what runs has ended. Answered by `Draining` at each change, until it leaves."""
+
+
 # --- requests of one node to another: the submitter's node to the application's home, and who looks for either
 
 
@@ -499,6 +514,40 @@ class Reasons:
     reasons: tuple[str, ...]
 
 
+@frozen
+class LastWord:
+    """A replica, and how long ago it was heard of last; None: not since this node began."""
+
+    node: NodeName
+    ago_s: float | None
+
+
+@frozen
+class RecoveryPlan:
+    """What a recovery would go on with, and what it may lose.
+
+    `entries` are in this node's copy of the journal, `committed` of them are known to be acknowledged; what the
+    `others` had beyond those is lost. `finished` of `tasks` are done by this copy.
+    """
+
+    app: AppId
+    name: str
+    node: NodeName
+    entries: int
+    committed: int
+    finished: int
+    tasks: int
+    others: tuple[LastWord, ...]
+
+
+@frozen
+class Draining:
+    """Attempts that still run here, and the applications that this node coordinates and will hand over."""
+
+    running: int
+    coordinates: tuple[str, ...]
+
+
 RequestBody = (
     WhoAreYou
     | ListNodes
@@ -518,6 +567,8 @@ RequestBody = (
     | Why
     | Forget
     | JoinGrid
+    | Recover
+    | Drain
 )
 
 HomeRequest = Host | GetPlacement | MissingBlobs | TakeBlobs | TakeBatch | TakeSeal | GetHolders
@@ -542,6 +593,8 @@ ReplyBody = (
     | Holders
     | Moved
     | Forgotten
+    | RecoveryPlan
+    | Draining
 )
 
 
@@ -570,4 +623,6 @@ ClientMessage = Request | Abandon
 
 def answered_by_many(body: RequestBody) -> bool:
     """Whether any number of replies follows, and then a `Done` as the last; if not, the only reply is the last."""
-    return isinstance(body, Watch | GetBlob | GetLog | GetResults) or (isinstance(body, ListNodes) and body.watch)
+    return isinstance(body, Watch | GetBlob | GetLog | GetResults | Drain) or (
+        isinstance(body, ListNodes) and body.watch
+    )

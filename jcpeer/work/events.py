@@ -141,6 +141,13 @@ class Leave:
 
 
 @frozen
+class Drain:
+    """The node is to leave when what runs has ended: give back the rest, and take nothing new."""
+
+    reason: str
+
+
+@frozen
 class DiskMeasured:
     """So much is free for tasks."""
 
@@ -187,6 +194,7 @@ Event = (
     | Handed
     | NotReached
     | Leave
+    | Drain
     | DiskMeasured
     | PolicyChanged
     | Tick

@@ -49,6 +49,7 @@ from jcpeer.work.events import (
     AttemptKey,
     CalledUp,
     DiskMeasured,
+    Drain,
     DropBlobs,
     Effect,
     Event,
@@ -197,6 +198,8 @@ class ParticipantMachine:
                 return self._relaying.not_reached(event.node, now_s=now_s)
             case Leave():
                 return self._leave(event.reason, now_s=now_s)
+            case Drain():
+                return self._drain(event.reason, now_s=now_s)
             case DiskMeasured():
                 self._room.disk_bytes_free = event.free_bytes
                 return []
@@ -421,6 +424,19 @@ class ParticipantMachine:
                 effects.append(Send(engagement.coordinator, GivenBack(app, names, reason)))
             # Or it would go on sending orders until the goodbye, and count those on their way as lost.
             effects.append(Send(engagement.coordinator, Decline(app, engagement.epoch, reason)))
+        return effects
+
+    def _drain(self, reason: str, *, now_s: float) -> list[Effect]:
+        self._follow_policy(PolicyChanged(evolve(self._policy, closed=reason)), now_s=now_s)
+        effects: list[Effect] = []
+        for app, engagement in self._engagements.items():
+            waiting = [name for name, each in engagement.attempts.items() if each.state not in ("running", "stopping")]
+            for name in waiting:
+                effects += self._abandon(engagement, app, name, now_s=now_s)
+            self._relaying.end(app, tell=True, now_s=now_s)
+            self._grabbing.end(app)
+            if waiting:
+                effects.append(Send(engagement.coordinator, GivenBack(app, tuple(waiting), reason)))
         return effects
 
     # --- other participants

@@ -22,8 +22,8 @@ class Opening:
 
     @property
     def opens_in_s(self) -> float | None:
-        """None while the node takes new attempts."""
-        return self.changes_in_s if self.policy.closed else None
+        """None while the node takes new attempts, and where it never will again."""
+        return self.changes_in_s if self.policy.closed and self.changes_in_s < float("inf") else None
 
 
 class HouseRules:
@@ -31,10 +31,17 @@ class HouseRules:
 
     def __init__(self, config: Config) -> None:
         self._policy = Policy(config.only_users, config.refuse_users, config.only_labels, config.refuse_labels)
+        self._closed = ""
         self._hours: Hours | None = parse_hours(config.hours) if config.hours else None
+
+    def close(self, reason: str) -> None:
+        """From now on nothing new is taken, at whatever time."""
+        self._closed = reason
 
     def at(self, local_s: float) -> Opening:
         """What holds at this local time, in seconds since 1970."""
+        if self._closed:
+            return Opening(evolve(self._policy, closed=self._closed), float("inf"))
         if self._hours is None:
             return Opening(self._policy, float("inf"))
         second = second_of_week(local_s)

@@ -162,6 +162,17 @@ class FakeGrid:
             case ask.Why(app, name):
                 found = self._find(app)
                 yield ask.Reasons(found.states[self._task(found, name)], ("because",))
+            case ask.Recover(app, confirmed):
+                found = self._find(app)
+                others = (ask.LastWord(ask.NodeName(NodeId("2"), "two"), 75.0), ask.LastWord(ME, None))
+                yield (
+                    ask.Done()
+                    if confirmed
+                    else ask.RecoveryPlan(found.id, found.header.name, ME, 1200, 1180, 1, 2, others)
+                )
+            case ask.Drain():
+                yield ask.Draining(2, ("letters",))
+                yield ask.Draining(0, ())
             case ask.ListNodes():
                 yield ask.Nodes((ask.SeenNode(RECORD, 0.0, "", myself=True),))
             case ask.WhoAreYou():

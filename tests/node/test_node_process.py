@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -45,6 +46,23 @@ def test_a_signal_ends_a_node_whose_tasks_will_not_end_and_others_run_them(world
     assert status.summary.state == "ok"
     assert (status.attempts, status.failures) == (9, ())
     assert {each.node.name for each in status.shares} == {"a"}
+
+
+def test_a_drained_node_lets_its_attempts_end_and_leaves_by_itself(world: RealGrid, gate: Gate) -> None:
+    a, b = world.ensure("a", "b", slots=2)
+    with a.connect() as grid, ThreadPoolExecutor() as pool:
+        handle = grid.run(gate.application("gentle", tasks=8))
+        eventually(lambda: all(len(each.attempts()) == 2 for each in (a, b)), within_s=10, what="all slots are taken")
+        drained = pool.submit(world.command, "node", "--name", "b", "--drain", machine="b")
+        eventually(lambda: a.seen()["b"].record.policy.closed, within_s=10, what="it says that it takes nothing new")
+        assert len(b.attempts()) == 2
+        gate.open()
+        said = drained.result(20)
+        status = handle.wait(timeout=20)
+    assert (said.returncode, said.stdout) == (0, "Node b has left.\n"), said.stderr
+    assert b.process.wait(1) == 0
+    assert (status.summary.state, status.attempts, status.failures) == ("ok", 8, ())
+    assert next(each.finished for each in status.shares if each.node.name == "b") == 2
 
 
 def test_a_coordinator_that_is_told_to_stop_goes_on_when_it_is_back(world: RealGrid, gate: Gate) -> None:

@@ -313,6 +313,21 @@ def test_a_leaving_node_reports_what_is_done_hands_back_the_rest_and_wants_no_mo
     assert declined == Decline(OTHER, FIRST, "the node is leaving")
 
 
+def test_a_drained_node_hands_back_what_does_not_run_yet_and_lets_the_rest_end() -> None:
+    drive = Driver(slots=1)
+    drive(called())
+    drive.settle(assigned(order("running"), order("queued")))
+    effects = drive(work.Drain("drains"))
+    assert not [each for each in effects if isinstance(each, Kill)]
+    assert messages(effects) == [GivenBack(APP, (name("queued"),), "drains")]
+    assert GivenBack(APP, (name("more"),), "drains") in messages(drive.settle(assigned(order("more"))))
+    (declined,) = messages(drive(called(OTHER)))
+    assert declined == Decline(OTHER, FIRST, "drains")
+    done = ran("running")
+    assert Report(APP, (done.outcome,)) in messages(drive.settle(done))
+    assert drive.machine.slots_used == 0
+
+
 def test_after_a_break_the_coordinator_is_told_again_what_runs_and_what_has_come_out() -> None:
     drive = Driver(slots=2)
     drive(called())
