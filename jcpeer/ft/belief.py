@@ -101,7 +101,8 @@ class Belief:
         """From when on this copy may ask to coordinate; infinite while the coordinator lives."""
         state = self._state
         if not state.others:
-            return inf if self.alive else -inf  # there is nobody to wait for
+            # Alone in its set it has nobody to wait for; beside its own lost journal it has nobody to ask.
+            return -inf if state.seated and not self.alive else inf
         if state.log.latest.quorum or self.alive:
             return self.stand_s
         return max(self.stand_s, *[self._silent_until_s(node) for node in state.others])

@@ -66,6 +66,9 @@ class Candidacy:
         if node not in self._asked:
             return []
         self._answers[node] = answer
+        if answer.hears is not None and answer.hears not in (self._state.me.node, *self._asked):
+            # A coordinator of which this copy knows nothing: asked, it will say that it coordinates.
+            return [self._question(answer.hears)]
         return self._go_on(now_s) if self.phase in ("asking", "electing") else []
 
     def up(self, node: NodeId) -> list[Effect]:
@@ -127,7 +130,7 @@ class Candidacy:
     def time_passed(self, *, now_s: float) -> list[Effect]:
         if now_s < self.until_s:
             return []
-        if self.phase == "asking" and self._enough() and not self._somebody_hears():
+        if self.phase == "asking" and self._enough() and not self._somebody_hears() and not self._state.unsure:
             return self._promise(now_s)
         if self.phase == "electing" and self._enough():
             return self._adopt(now_s)
@@ -159,8 +162,8 @@ class Candidacy:
         return self._adopt(now_s) if self.phase == "electing" else []
 
     def _promise(self, now_s: float) -> list[Effect]:
-        if self._state.unsure or not self._state.seated:
-            return []  # asking was only to be heard of by whoever coordinates
+        if self._state.unsure:
+            return []  # it only asks to be heard of by whoever coordinates
         if self._state.promised is not None and self._state.promised >= self.epoch:
             self.fail("somebody else was promised a higher epoch")
             return []
@@ -217,7 +220,8 @@ class Candidacy:
     def _question(self, node: NodeId) -> Effect:
         self._asked.add(node)
         pre = self.phase == "asking"
-        return Send(node, AskVote(self._state.app, self.epoch, pre, self._state.placed))
+        state = self._state
+        return Send(node, AskVote(state.app, self.epoch, pre, state.placed, state.log.latest.number))
 
     # --- counting
 

@@ -79,11 +79,16 @@ class Following:
         if self._agreed is None or not state.holds(self.epoch):
             return []
         kept = min(self._agreed, state.log.written)
-        effects: list[Effect] = [Send(self.coordinator, Kept(state.app, self.epoch, state.me.journal, kept))]
+        answer = Kept(state.app, self.epoch, state.me.journal, kept, invited=self.invited)
+        effects: list[Effect] = [Send(self.coordinator, answer)]
         if state.unsure and self._goal is not None and kept >= self._goal:
             state.unsure = False
             effects.append(Sure())
         return effects + self._leave()
+
+    def hear_again(self, *, invited: bool) -> None:
+        """The coordinator speaks of its reign once more: what it has now is what to catch up with."""
+        self.invited, self._goal = invited, None
 
     def remind(self) -> list[Effect]:
         """The connection parted for want of use: have it again."""
@@ -138,7 +143,7 @@ class Following:
         seat = state.log.latest.seat_of(state.me.node)
         if self.invited or seat is None or seat == state.me:
             return []
-        return [SeatEmpty(), Send(self.coordinator, NoSeat(state.app, self.epoch, seat.journal))]
+        return [SeatEmpty(), Send(self.coordinator, NoSeat(state.app, self.epoch, state.me.journal))]
 
     def _leave(self) -> list[Effect]:
         """Without a seat in a set that is settled, and with no prospect of one, there is nothing to keep."""

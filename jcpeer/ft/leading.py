@@ -5,6 +5,7 @@
 - Only entries of the own epoch are committed by counting; what is before them follows (Ongaro 2014, section 3.6.2).
 - An entry counts in the set that was in force when it was recorded: a change in the set before it (section 4.1). One
   that makes `quorum` binds nobody before all seats of the new set have it: until then one of them might go on alone.
+  Only who is long lost, or empty, is not waited for; see `Replica._outlived`.
 - A copy counts under the name of its journal. This node's own counts once it is on the disk.
 """
 
@@ -26,7 +27,11 @@ TELL_S = 0.1
 """What is committed is told along with entries, or after so long alone."""
 ASK_AGAIN_S = 2.0
 """A copy that does not say where it stands is told of the reign again."""
+NO_PROGRESS_S = 5.0
+"""So is one that has got entries, and does not say that it has them."""
 STALLED_S = 5.0
+DEAD_S = 10.0
+"""Whoever is out of reach for so long is replaced."""
 HAND_OVER_S = 1.0
 HOLD_S = 1.0
 """After a sleep, where one's own journal would suffice: a later reign may be about to tell of itself."""
@@ -51,6 +56,8 @@ class Peer:
     goal: int = 0
     """What the journal had when this copy was told of the reign: it has caught up with that."""
     ask_again_s: float = inf
+    accepted: bool = False
+    """It knows that it was invited; otherwise it may be about to drop its copy."""
     reported: bool = False
     """It has said how far its journal goes, since it came up."""
 
@@ -69,6 +76,7 @@ class Leading:
         self.stalled: tuple[NodeId, ...] = ()
         self.alone: ReplicaSet | None = None
         """By the user's word this copy goes on alone: what counts until the set says so."""
+        self._now_s = now_s
         self._short_since_s = inf
         self._tell_s = inf
         self._hold_until_s = -inf
@@ -88,6 +96,7 @@ class Leading:
         """After anything that may change who is in reach, or who has a seat."""
         effects: list[Effect] = []
         wanted = self._wanted()
+        self.empty &= set(self._state.log.latest.seats)
         for node in [each for each, peer in self.peers.items() if each not in wanted and not peer.visitor]:
             peer = self.peers[node]
             # Whoever has lost its seat is to hear of it; that is soon, or not at all.
@@ -149,14 +158,20 @@ class Leading:
         peer = self.peers.get(node)
         if peer is None or message.epoch != self.epoch or message.index > self._state.log.last_index:
             return []
+        self.empty.discard(Seat(node, message.journal))
         if peer.journal != message.journal:
             peer.journal, peer.match = message.journal, 0
         peer.match = max(peer.match, message.index)
         peer.reported = True
+        peer.accepted = message.invited
         if peer.probe is not None or message.index >= peer.next_index:
             peer.probe, peer.ask_again_s = None, inf
             peer.next_index = message.index + 1
-        return self.commit(now_s=now_s) + self._ship(peer, now_s) + self._take_leave(peer)
+        effects = self.commit(now_s=now_s) + self._ship(peer, now_s)
+        if peer.probe is None:
+            peer.ask_again_s = now_s + NO_PROGRESS_S if peer.match < peer.next_index - 1 else inf
+        self._take_leave(peer)
+        return effects
 
     def differs(self, node: NodeId, message: Differs, *, now_s: float) -> list[Effect]:
         peer = self.peers.get(node)
@@ -172,18 +187,22 @@ class Leading:
             return
         if self.invited is not None and self.invited.node == node:
             self.uninvite()
-        self.empty.add(Seat(node, message.journal))
+        peer = self.peers.get(node)
+        if peer is not None and peer.visitor:
+            del self.peers[node]
+        self.empty |= {seat for seat in self._state.log.latest.seats if seat.node == node}
 
     def has_caught_up(self, seat: Seat) -> bool:
         """It has all that the journal had when it was told of the reign, and nearly all of the present."""
         peer = self.peers.get(seat.node)
-        if peer is None or not peer.reported or peer.journal != seat.journal:
+        if peer is None or not peer.accepted or peer.journal != seat.journal:
             return False
         return peer.match >= peer.goal and self._state.log.last_index - peer.match < IN_FLIGHT_MAX
 
     def commit(self, *, now_s: float) -> list[Effect]:
         """Count."""
         log = self._state.log
+        self._now_s = now_s
         reached = self._committable()
         if reached <= log.committed or log.epoch_at(reached) != self.epoch or not self._state.holds(self.epoch):
             return []
@@ -214,7 +233,7 @@ class Leading:
         for peer in list(self.peers.values()):
             if now_s >= peer.ask_again_s:
                 effects += self._introduce(peer.node, now_s=now_s, visitor=peer.visitor)
-        effects += self._judge_reach(now_s)
+        effects += self.commit(now_s=now_s) + self._judge_reach(now_s)
         if now_s >= self._retire_by_s:
             effects += self._hand_over()
         return effects
@@ -266,9 +285,15 @@ class Leading:
                 reached = max(reached, kept)
         for change, before in log.uncommitted_changes():
             makes_quorum = change.replica_set.quorum and not before.quorum
-            if makes_quorum and any(self._match(seat) < change.index for seat in change.replica_set.seats):
+            awaited = [seat for seat in change.replica_set.seats if not self._hopeless(seat)]
+            if makes_quorum and any(self._match(seat) < change.index for seat in awaited):
                 reached = min(reached, change.index - 1)
         return reached
+
+    def _hopeless(self, seat: Seat) -> bool:
+        """Its journal is no more, or has been out of reach for long."""
+        lost = self._state.reach.lost(seat.node)
+        return seat in self.empty or (lost is not None and self._now_s >= lost.since_s + DEAD_S)
 
     def _kept_by_enough(self, counted: ReplicaSet) -> int:
         matches = sorted((self._match(seat) for seat in counted.seats), reverse=True)
@@ -343,6 +368,7 @@ class Leading:
                 self._tell_s = min(self._tell_s, now_s + TELL_S)
             return []
         after, peer.next_index = peer.next_index - 1, last + 1
+        peer.ask_again_s = min(peer.ask_again_s, now_s + NO_PROGRESS_S)
         return [self._frame(peer, after, last)]
 
     def _frame(self, peer: Peer, after: int, last: int) -> Effect:
@@ -350,11 +376,11 @@ class Leading:
         peer.told = min(log.committed, last)
         return Ship(peer.node, self.epoch, after, log.epoch_at(after), last, log.committed)
 
-    def _take_leave(self, peer: Peer) -> list[Effect]:
+    def _take_leave(self, peer: Peer) -> None:
+        """A visitor that knows what it came for is not kept up to date."""
         log = self._state.log
         if peer.visitor and peer.match >= log.changed_at and peer.told >= log.changed_at <= log.committed:
-            del self.peers[peer.node]
-        return []
+            self.peers.pop(peer.node, None)
 
     def check(self) -> None:
         """Assert what holds after each event."""

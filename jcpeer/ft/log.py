@@ -112,6 +112,13 @@ class Log:
         """There was a time when nobody was needed for a promise but the coordinator."""
         return any(not each.replica_set.quorum for each in self._sets)
 
+    def quorum_since(self) -> Epoch | None:
+        """The epoch in which the committed journal came to need a quorum, where it did not from the beginning."""
+        for change in self._sets[1:]:
+            if change.replica_set.quorum and change.index <= self.committed:
+                return self.epoch_at(change.index)
+        return None
+
     def sets_in_force(self) -> Iterator[tuple[int, int, ReplicaSet]]:
         """The uncommitted entries by the set in which they count: those after the first index, up to the second."""
         first = self.committed

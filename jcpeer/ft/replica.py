@@ -299,6 +299,8 @@ class Replica:
             return []
         if leading is not None and epoch < leading.epoch:
             return leading.visit(node, now_s=now_s)
+        if self._outlived(epoch, event.proven) and not event.recovered:
+            return self._outdo(epoch, now_s)
         if belief.reign is not None and epoch < belief.reign:
             return [self._voting.refuse(node, epoch)]
         effects: list[Effect] = self._abdicate(f"{short(node)} coordinates, in epoch {epoch.counter}")
@@ -313,9 +315,23 @@ class Replica:
         if following is None or following.epoch != epoch:
             following = Following(state, node, epoch, invited=event.invited, recovered=event.recovered)
             self._following = following
-        elif event.invited:
-            following.invited = True
+        else:
+            following.hear_again(invited=event.invited)
         return effects + following.look_for_seat()
+
+    def _outlived(self, epoch: Epoch, proven: ReplicaSet) -> bool:
+        """Votes of a set in which one sufficed count no more once a later one is known to need a quorum: whoever was
+        away meanwhile may have gone on alone, and must not take back what was promised since."""
+        since = self._state.log.quorum_since()
+        return since is not None and not proven.quorum and epoch > since
+
+    def _outdo(self, rival: Epoch, now_s: float) -> list[Effect]:
+        following = self._following
+        if self._leading is not None:
+            return self._abdicate("somebody who was away reigns in a higher epoch") + self._stand(now_s)
+        if following is None or not self._belief.alive or rival < following.epoch:
+            return []
+        return [self._voting.report(following.coordinator, following.epoch, rival)]
 
     def _append(self, node: NodeId, message: AppendEntries, now_s: float) -> list[Effect]:
         state, candidacy, following = self._state, self._candidacy, self._following

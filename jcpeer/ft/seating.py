@@ -12,12 +12,10 @@ from math import inf
 
 from jcpeer.application.manifest import QUORUM_SEATS_MIN, ReplicaSet, Seat
 from jcpeer.ft.events import ChangeSet, Effect
-from jcpeer.ft.leading import Leading
+from jcpeer.ft.leading import DEAD_S, Leading
 from jcpeer.ft.state import CopyState
 from jcpeer.ids import NodeId
 
-DEAD_S = 10.0
-"""Whoever is out of reach for so long is replaced."""
 CATCH_UP_S = 10.0
 """A newcomer that has not moved on for so long is given up, for another."""
 AGAIN_S = 30.0
@@ -35,6 +33,7 @@ class Seating:
         self._given_up: dict[NodeId, float] = {}
         self._progress = (-1, inf)
         """Of the newcomer: how far it was, and since when."""
+        self._looked_s = -inf
         self._ordered: int | None = None
         """The number of the set that the coordinator was told to record."""
 
@@ -48,11 +47,12 @@ class Seating:
         log, reach = self._state.log, self._state.reach
         dead = [lost.since_s + DEAD_S for node in log.latest.nodes if (lost := reach.lost(node)) is not None]
         times = [self._progress[1] + CATCH_UP_S] if self._leading.invited is not None else []
-        return min([*dead, *self._given_up.values(), *times], default=inf)
+        return min([at_s for at_s in (*dead, *self._given_up.values(), *times) if at_s > self._looked_s], default=inf)
 
     def go_on(self, *, now_s: float) -> list[Effect]:
         """After each event: is there something to change?"""
         log, leading = self._state.log, self._leading
+        self._looked_s = now_s
         self._given_up = {node: until_s for node, until_s in self._given_up.items() if until_s > now_s}
         if log.latest.number >= (self._ordered or 0):
             self._ordered = None
@@ -134,8 +134,9 @@ class Seating:
     def _invite(self, now_s: float) -> list[Effect]:
         for seat in self._newcomers:
             taken = seat.node in self._state.log.latest.nodes or seat in self._leading.empty
-            if taken or seat.node in self._given_up or seat.node in self._leaving:
-                continue
+            peer = self._leading.peers.get(seat.node)
+            if taken or seat.node in self._given_up or seat.node in self._leaving or (peer and peer.visitor):
+                continue  # a visitor is about to drop its copy
             if self._state.reach.lost(seat.node) is not None:
                 continue
             self._leading.invited = seat

@@ -61,6 +61,13 @@ class Voting:
         """What comes with this epoch is not obeyed here any more."""
         return self._answer(node, epoch, pre=False, why="has promised a higher epoch")
 
+    def report(self, coordinator: NodeId, epoch: Epoch, rival: Epoch) -> Effect:
+        """Somebody reigns in a higher epoch by a right that has been outlived: only a still higher one ends that."""
+        answer = VoteAnswer(
+            self._state.app, epoch, False, False, self._state.me.journal, highest=rival, why="has heard of a rival"
+        )
+        return Send(coordinator, answer)
+
     def send_entries(self, node: NodeId, wanted: WantEntries) -> list[Effect]:
         """To a candidate that has this copy's promise; nobody can have changed the journal since."""
         state, log = self._state, self._state.log
@@ -82,7 +89,8 @@ class Voting:
             return "may have lost something, and has not caught up yet"
         if state.promised is not None and epoch < state.promised:
             return f"has promised epoch {state.promised.counter} to {short(state.promised.node)}"
-        if node not in state.log.latest.nodes:
+        latest = state.log.latest
+        if latest.number > question.set_number and node not in latest.nodes:
             return "knows a later set, in which you have no seat"
         if self._belief.alive and self._belief.coordinator != node:
             return f"hears the coordinator {short(self._belief.coordinator or '')}"

@@ -62,6 +62,8 @@ class Kept:
     journal: str
     index: int
     seated: tuple[Signed, ...] = ()
+    invited: bool = False
+    """The sender knows that it is to get a seat, and keeps its copy for that."""
 
 
 @frozen
@@ -76,7 +78,8 @@ class Differs:
 
 @frozen
 class NoSeat:
-    """I have no journal of that name: the seat that you take for mine is empty."""
+    """I have no copy of that application, or not in the journal that you take for mine: my seat is empty. `journal` is
+    the one that I have."""
 
     app: AppId
     epoch: Epoch
@@ -91,6 +94,8 @@ class AskVote:
     epoch: Epoch
     pre: bool
     placed: Signed
+    set_number: int = 0
+    """Of the latest set that the sender knows of."""
 
 
 @frozen

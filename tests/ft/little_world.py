@@ -122,7 +122,7 @@ class World:
         self.acknowledged: set[TaskId] = set()
         self.strict = self.placed.first_set.quorum
         """What is promised holds; otherwise both sides of a split go on."""
-        self.trace: deque[str] = deque(maxlen=400)
+        self.trace: deque[tuple[float, NodeId, object]] = deque(maxlen=1000)
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._links: dict[frozenset[NodeId], Link] = {}
@@ -229,7 +229,8 @@ class World:
         self._cuts.add((source, target))
         if both:
             self._cuts.add((target, source))
-        self.after(LEASE_S + self.random.random(), lambda: self._notice_cut(source, target))
+        link = self._links.get(frozenset((source, target)))
+        self.after(LEASE_S + self.random.random(), lambda: self._notice_cut(source, target, link))
 
     def heal(self) -> None:
         self._log(NodeId("*"), "all cuts healed")
@@ -248,6 +249,8 @@ class World:
         """Losing what this node has not synced, or all of it, is within what was promised: of each set that may still
         count, enough seats have never lost anything."""
         sets = [node.replica.replica_set for node in self.nodes.values() if node.replica is not None]
+        if not self.strict:
+            return False
         for each in [self.settled, *sets]:
             if each.number < self.settled.number:
                 continue
@@ -265,7 +268,7 @@ class World:
     def propose(self, number: int = 1) -> None:
         for _ in range(number):
             self.wanted[TaskId(f"t{next(self._tasks)}")] = None
-        self._record_wanted()
+        self.retry()
 
     def offer_newcomers(self) -> None:
         """Each coordinator hears who else there is."""
@@ -283,7 +286,10 @@ class World:
     def coordinators(self) -> list[Node]:
         return [each for each in self.nodes.values() if each.alive and each.reign is not None]
 
-    def _record_wanted(self) -> None:
+    def retry(self) -> None:
+        """Whatever was proposed and is in no coordinator's journal gets there."""
+        if self.acknowledged.issuperset(self.wanted):
+            return
         for node in self.coordinators():
             if node.paused or node.busy:
                 continue
@@ -362,9 +368,8 @@ class World:
             return
         name = NodeId(sender)
         if node.replica is None and not self._make_copy(node, message):
-            seat = isinstance(message, Reign) and message.proven.seat_of(node.id)
-            if isinstance(message, Reign) and seat:
-                self._send(node, name, NoSeat(APP, message.epoch, seat.journal))
+            if isinstance(message, Reign):
+                self._send(node, name, NoSeat(APP, message.epoch, node.disk.journal))
             return
         if isinstance(message, Reign):
             self._step(node, ft.ReignHeard(name, message.epoch, message.proven, message.invited, message.recovered))
@@ -375,7 +380,7 @@ class World:
         replica = node.replica
         assert replica is not None
         before = replica.shape().promised
-        self._log(node.id, f"<- {event}")
+        self._log(node.id, event)
         self._perform(node, replica.handle(event, now_s=self.now_s))  # type: ignore[arg-type]
         if node.replica is not replica:
             return
@@ -384,7 +389,7 @@ class World:
     def _perform(self, node: Node, effects: list[ft.Effect]) -> None:
         self.steps += 1
         for effect in effects:
-            self._log(node.id, f"   -> {effect}")
+            self._log(node.id, effect)
             self._perform_one(node, effect)
             if node.replica is None:
                 return
@@ -404,7 +409,7 @@ class World:
         if node.replica.wake_s() <= self.now_s:
             self._post(node.id, ft.Tick())
             if node.replica is not None and not node.paused:
-                assert node.replica.wake_s() > self.now_s or node.replica is None, "it would spin"
+                assert node.replica.wake_s() > self.now_s, f"it would spin: {node.replica.wake_s()}"
         else:
             self._perform(node, [])
 
@@ -431,7 +436,7 @@ class World:
                 self._order_disk(node, effect)
             case ft.Truncate(after_index, even_committed):
                 self.seen["a tail was taken back"] += 1
-                assert not (self.strict and even_committed)
+                assert not even_committed or not self._bound(node)
                 del node.entries[after_index:]
                 node.checked = min(node.checked, after_index)
                 self._order_disk(node, effect)
@@ -484,7 +489,7 @@ class World:
             assert self._promise_kept(node) >= epoch
             assert node.disk.entries == node.entries, "it reigns with what its disk does not have"
             self.seen["takeovers"] += 1
-            if self.strict:
+            if self._bound(node):
                 assert len(node.entries) >= len(self.chosen), "a later coordinator lacks what was committed"
                 assert all(ours is theirs for ours, theirs in zip(node.entries, self.chosen, strict=False))
             if replica.replica_set.number > self.settled.number:
@@ -500,7 +505,7 @@ class World:
                     self.after(0.1, built)
                     return
                 self._record(node, [TookOver(epoch)])
-                self._record_wanted()
+                self.retry()
 
         self.after(self.random.choice((0.0, 0.0, 0.05)), built)
 
@@ -521,25 +526,38 @@ class World:
         self.claims[key] = max(self.claims.get(key, 0), kept.index)
 
     def _note_committed(self, node: Node, index: int) -> None:
-        assert index > node.committed or not self.strict
         assert index <= len(node.entries)
         node.committed = index
         if node.reign is not None:
             self._check_count(node, node.reign.epoch, index)
             node.disk.committed = max(node.disk.committed, 0)
-        if not self.strict:
+        changes = [each.fact.replica_set for each in node.entries[:index] if isinstance(each.fact, ReplicasChanged)]
+        if node.reign is not None and changes and changes[-1].quorum and not self.strict:
+            self.strict, self.chosen = True, node.entries[:index]
+            self.seen["a quorum was made"] += 1
+        if not self._bound(node):
+            if node.reign is not None:
+                self._acknowledge(node.entries[:index])
             return
         for at in range(min(len(self.chosen), index)):
             assert node.entries[at] is self.chosen[at], f"two histories at {at + 1}"
         for entry in node.entries[len(self.chosen) : index]:
             assert node.reign is not None, "a follower knows more than was ever committed"
             self.chosen.append(entry)
+        self._acknowledge(node.entries[:index])
+        self._order_disk(node, ft.Committed(index))
+
+    def _bound(self, node: Node) -> bool:
+        """What it calls committed is promised for ever."""
+        return self.strict and node.replica is not None and node.replica.replica_set.quorum
+
+    def _acknowledge(self, entries: list[Entry]) -> None:
+        for entry in entries:
             if isinstance(entry.fact, Cancelled) and entry.fact.task is not None:
                 self.acknowledged.add(entry.fact.task)
-            if isinstance(entry.fact, ReplicasChanged):
+            if isinstance(entry.fact, ReplicasChanged) and entry.fact.replica_set.number > self.settled.number:
                 self.settled = entry.fact.replica_set
                 self.seen["sets settled"] += 1
-        self._order_disk(node, ft.Committed(index))
 
     def _check_count(self, node: Node, epoch: Epoch, index: int) -> None:
         """Enough journals of some set in force said in this epoch that they have it."""
@@ -564,7 +582,7 @@ class World:
         assert promised_before is None or (promised is not None and promised >= promised_before)
         assert replica.last_index == len(node.entries)
         assert (replica.role == "coordinator") == (node.reign is not None)
-        if self.strict:
+        if self._bound(node):
             assert replica.committed <= len(self.chosen)
             for at in range(min(node.checked, replica.committed), replica.committed):
                 assert node.entries[at] is self.chosen[at]
@@ -647,6 +665,8 @@ class World:
         both = self.nodes[a], self.nodes[b]
         if pair in self._links or not self._reachable(a, b) or not all(each.alive and not each.paused for each in both):
             return
+        if pair in self._old and self._old[pair].up:
+            return  # one of them has still to hear that the earlier connection is gone; then it dials again
         link = self._links[pair] = Link((a, b), next(self._numbers))
 
         def stand(me: NodeId, other: NodeId) -> None:
@@ -684,6 +704,7 @@ class World:
             return
         link.broken = True
         self._old[pair] = link
+        link.up = {each for each in link.up if self.nodes[each].alive}
         for me, other in ((a, b), (b, a)):
             if me in link.up:
                 gone = proof if not self.nodes[other].alive else "silent"
@@ -699,8 +720,9 @@ class World:
         if self.nodes[me].alive and self.nodes[other].alive:
             self._join_later(me, other)
 
-    def _notice_cut(self, a: NodeId, b: NodeId) -> None:
-        if not self._reachable(a, b):
+    def _notice_cut(self, a: NodeId, b: NodeId, link: Link | None) -> None:
+        """What was lost is lost, even if the cut has healed."""
+        if link is not None and not link.broken:
             self._break(a, b, proof="silent")
 
     def _send(self, node: Node, target: NodeId, message: object) -> None:
@@ -735,5 +757,9 @@ class World:
                 return
             after, epoch = last, entries[-1].epoch
 
-    def _log(self, name: NodeId, what: str) -> None:
-        self.trace.append(f"{self.now_s:8.3f} {name} {what}")
+    def _log(self, name: NodeId, what: object) -> None:
+        self.trace.append((self.now_s, name, what))
+
+    def story(self, lines: int) -> str:
+        """What happened last, for a person who looks for the reason of a failure."""
+        return "\n".join(f"{at_s:8.3f} {name} {what}" for at_s, name, what in list(self.trace)[-lines:])
