@@ -42,6 +42,8 @@ class Belief:
         """Since when the coordinator has been missed."""
         self.stand_s = inf
         self.successor: NodeId | None = None
+        self.check_s = inf
+        """By then the coordinator, of which somebody else thinks that it is lost, should have spoken."""
 
     @property
     def alive(self) -> bool:
@@ -58,6 +60,7 @@ class Belief:
         self.coordinator = node
         self.reign = epoch
         self.successor = None
+        self.check_s = inf
         if node in self._state.reach.up:
             self.faith, self.missed_s, self.stand_s = "alive", None, inf
         elif not self.alive:
@@ -66,9 +69,17 @@ class Belief:
 
     def doubt(self, *, now_s: float) -> None:
         """It may coordinate no more: if it does, it will say so."""
+        self.check_s = inf
         self.faith = "doubted"
         self.missed_s = now_s if self.missed_s is None else self.missed_s
         self.stand_s = now_s + NEWS_S + self._delay_s()
+
+    def check(self, *, now_s: float) -> bool:
+        """Somebody thinks that the coordinator is lost. Is it to be asked?"""
+        if not self.alive or self.check_s < inf:
+            return False
+        self.check_s = now_s + NEWS_S
+        return True
 
     def lose(self, proof: Proof, *, now_s: float) -> None:
         """The connection to it is gone."""
@@ -116,7 +127,7 @@ class Belief:
         return -inf if lost.proven else lost.since_s + SILENCE_S
 
     def _die(self, *, now_s: float) -> None:
-        self.faith = "dead"
+        self.faith, self.check_s = "dead", inf
         self.missed_s = now_s if self.missed_s is None else self.missed_s
         self.stand_s = now_s + self._delay_s()
 

@@ -159,5 +159,5 @@ class Following:
 
     def check(self) -> None:
         """Assert what holds after each event."""
-        assert self._state.promised is not None
+        assert self._state.promised == self.epoch
         assert self._agreed is None or self._agreed <= self._state.log.last_index

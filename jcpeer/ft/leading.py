@@ -170,7 +170,7 @@ class Leading:
         effects = self.commit(now_s=now_s) + self._ship(peer, now_s)
         if peer.probe is None:
             peer.ask_again_s = now_s + NO_PROGRESS_S if peer.match < peer.next_index - 1 else inf
-        self._take_leave(peer)
+        self._take_leave()
         return effects
 
     def differs(self, node: NodeId, message: Differs, *, now_s: float) -> list[Effect]:
@@ -233,6 +233,7 @@ class Leading:
         for peer in list(self.peers.values()):
             if now_s >= peer.ask_again_s:
                 effects += self._introduce(peer.node, now_s=now_s, visitor=peer.visitor)
+        self._take_leave()
         effects += self.commit(now_s=now_s) + self._judge_reach(now_s)
         if now_s >= self._retire_by_s:
             effects += self._hand_over()
@@ -376,11 +377,14 @@ class Leading:
         peer.told = min(log.committed, last)
         return Ship(peer.node, self.epoch, after, log.epoch_at(after), last, log.committed)
 
-    def _take_leave(self, peer: Peer) -> None:
+    def _take_leave(self) -> None:
         """A visitor that knows what it came for is not kept up to date."""
         log = self._state.log
-        if peer.visitor and peer.match >= log.changed_at and peer.told >= log.changed_at <= log.committed:
-            self.peers.pop(peer.node, None)
+        if log.changed_at > log.committed:
+            return
+        for peer in [each for each in self.peers.values() if each.visitor]:
+            if min(peer.match, peer.told) >= log.changed_at:
+                del self.peers[peer.node]
 
     def check(self) -> None:
         """Assert what holds after each event."""

@@ -147,7 +147,7 @@ class Log:
         assert 0 <= self.written <= self.last_index
         assert 0 <= self.committed <= self.last_index
         firsts = [each.first_index for each in self._runs]
-        epochs = [each.epoch for each in self._runs]
+        epochs = [(each.epoch.counter, each.epoch.node) for each in self._runs]
         assert firsts == sorted(set(firsts))
         assert epochs == sorted(set(epochs)), "epochs go up"
         assert firsts[:1] == [1] if self.last_index else not firsts

@@ -168,6 +168,11 @@ class Replica:
         return self._state.log.last_index
 
     @property
+    def promised(self) -> Epoch | None:
+        """No entry and no vote of a lower epoch any more, as soon as it is on the disk."""
+        return self._state.promised
+
+    @property
     def unsure(self) -> bool:
         return self._state.unsure
 
@@ -210,7 +215,7 @@ class Replica:
         elif self._candidacy is not None:
             times.append(self._candidacy.ends_s)
         elif self._may_stand():
-            times.append(self._belief.may_stand_s())
+            times += [self._belief.may_stand_s(), self._belief.check_s]
         return min(times)
 
     # --- events
@@ -344,6 +349,7 @@ class Replica:
             return [self._voting.refuse(node, message.epoch)]
         if following is None or (following.coordinator, following.epoch) != (node, message.epoch):
             return []  # of whose reign nothing was heard yet
+        self._belief.check_s = inf
         return following.append(message)
 
     def _written(self, index: int, now_s: float) -> list[Effect]:
@@ -355,7 +361,7 @@ class Replica:
             self._candidacy.written()
         if self._leading is not None:
             return self._leading.commit(now_s=now_s)
-        return self._following.acknowledge() if self._obeys() and self._following is not None else []
+        return self._following.acknowledge() if self._following is not None else []
 
     def _promised(self, epoch: Epoch, now_s: float) -> list[Effect]:
         state = self._state
@@ -367,13 +373,9 @@ class Replica:
             effects += self._candidacy.promised(now_s=now_s)
         if self._leading is not None and state.holds(self._leading.epoch):
             effects += self._leading.begin(now_s=now_s) + self._leading.commit(now_s=now_s)
-        if self._obeys() and self._following is not None:
+        if self._following is not None:
             effects += self._following.acknowledge()
         return effects
-
-    def _obeys(self) -> bool:
-        """The reign that is followed has not been outdone by a promise."""
-        return self._following is not None and self._following.epoch == self._state.promised
 
     # --- voting
 
@@ -386,6 +388,9 @@ class Replica:
             belief.doubt(now_s=now_s)  # one that coordinates does not ask
         before = state.promised
         effects = self._voting.ask(node, question)
+        if node in state.others and belief.coordinator is not None and belief.check(now_s=now_s):
+            # Who asks has lost it. Over this connection it may have spoken long ago: asked, it speaks again.
+            effects.append(self._voting.ask_for_reign(belief.coordinator))
         if state.promised != before:
             self._candidacy = None
             belief.wait(GRANTED_S, now_s=now_s)
@@ -483,7 +488,7 @@ class Replica:
         effects: list[Effect] = []
         if node == belief.coordinator:
             if event.proof == "parted":
-                effects += self._following.remind() if self._obeys() and self._following is not None else []
+                effects += self._following.remind() if self._following is not None else []
             elif belief.faith != "dead":
                 belief.lose(event.proof, now_s=now_s)
                 effects += self._voting.coordinator_lost()
@@ -524,6 +529,9 @@ class Replica:
             return self._leading.time_passed(now_s=now_s)
         if self._candidacy is not None:
             return self._candidacy.time_passed(now_s=now_s)
+        if now_s >= self._belief.check_s:
+            self._belief.doubt(now_s=now_s)
+            return self._voting.coordinator_lost()
         if now_s >= self._forgotten_s and not self._state.seated:
             self._gone = True
             return [Dropped()]
@@ -545,6 +553,8 @@ class Replica:
         effects = effects + self._settle_candidacy(now_s)
         if self._recovering is not None:
             effects += self._settle_recovery(now_s)
+        if self._following is not None and self._following.epoch != self._state.promised:
+            self._following = None  # outdone by a promise
         if self._leading is not None and self._seating is not None:
             effects += self._seating.go_on(now_s=now_s) + self._leading.hand_over_if_complete()
             if self._leading.ended:

@@ -61,6 +61,12 @@ class Voting:
         """What comes with this epoch is not obeyed here any more."""
         return self._answer(node, epoch, pre=False, why="has promised a higher epoch")
 
+    def ask_for_reign(self, coordinator: NodeId) -> Effect:
+        """Whoever coordinates says so when it is asked for a vote; it changes nothing."""
+        state = self._state
+        epoch = Epoch(state.counter_max + 1, state.me.node)
+        return Send(coordinator, AskVote(state.app, epoch, True, state.placed, state.log.latest.number))
+
     def report(self, coordinator: NodeId, epoch: Epoch, rival: Epoch) -> Effect:
         """Somebody reigns in a higher epoch by a right that has been outlived: only a still higher one ends that."""
         answer = VoteAnswer(

@@ -84,7 +84,8 @@ class Node:
     busy: bool = False
     """Its coordinator is still being built."""
     checked: int = 0
-    committed: int = 0
+    """Up to here its entries were compared with those that are promised."""
+    acknowledged: int = 0
 
 
 @define
@@ -96,7 +97,7 @@ class Link:
     up: set[NodeId] = field(factory=set)
     broken: bool = False
     last_s: dict[NodeId, float] = field(factory=dict)
-    said: deque[tuple[NodeId, int, object]] = field(factory=lambda: deque(maxlen=6))
+    said: deque[tuple[NodeId, tuple[int, int], object]] = field(factory=lambda: deque(maxlen=6))
 
 
 class World:
@@ -126,6 +127,7 @@ class World:
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
         self._links: dict[frozenset[NodeId], Link] = {}
+        self._promised: dict[str, Epoch] = {}
         self._old: dict[frozenset[NodeId], Link] = {}
         self._numbers = count()
         self._cuts: set[tuple[NodeId, NodeId]] = set()
@@ -188,7 +190,7 @@ class World:
         node.alive = True
         node.ticking_s = float("inf")
         node.entries = list(node.disk.entries)
-        node.checked = node.committed = 0
+        node.checked = node.acknowledged = 0
         if node.disk.begun:
             node.replica = self._new_replica(node)
             self._perform(node, node.replica.start(now_s=self.now_s))
@@ -313,6 +315,7 @@ class World:
         disk = node.disk
         node.entries = list(disk.entries)
         disk.begun = True
+        self._promised.pop(disk.journal, None)
         if learner:
             disk.unsure = True
         runs: list[Run] = []
@@ -379,7 +382,7 @@ class World:
     def _step(self, node: Node, event: object) -> None:
         replica = node.replica
         assert replica is not None
-        before = replica.shape().promised
+        before = self._promised.get(node.disk.journal)
         self._log(node.id, event)
         self._perform(node, replica.handle(event, now_s=self.now_s))  # type: ignore[arg-type]
         if node.replica is not replica:
@@ -434,11 +437,14 @@ class World:
                 node.entries += entries
                 assert [each.index for each in entries] == list(range(entries[0].index, len(node.entries) + 1))
                 self._order_disk(node, effect)
-            case ft.Truncate(after_index, even_committed):
+            case ft.Truncate(after_index):
                 self.seen["a tail was taken back"] += 1
-                assert not even_committed or not self._bound(node)
+                if self.strict:
+                    gone = zip(node.entries[after_index:], self.chosen[after_index:], strict=False)
+                    assert not any(ours is theirs for ours, theirs in gone), "what was committed is taken back"
                 del node.entries[after_index:]
                 node.checked = min(node.checked, after_index)
+                node.acknowledged = min(node.acknowledged, after_index)
                 self._order_disk(node, effect)
             case ft.Promise():
                 self._order_disk(node, effect)
@@ -463,7 +469,7 @@ class World:
                 self.seen["a copy was dropped"] += 1
                 node.replica = None
                 node.disk = Disk(node.disk.journal, forgetful=True)
-                node.entries, node.queue, node.checked, node.committed = [], [], 0, 0
+                node.entries, node.queue, node.checked, node.acknowledged = [], [], 0, 0
             case ft.Stalled(missing):
                 self.seen["stalled" if missing else "goes on"] += 1
             case ft.SeatEmpty():
@@ -519,7 +525,7 @@ class World:
         assert node.disk.promised is not None
         assert node.disk.promised >= kept.epoch, "an acknowledgement before the promise is on the disk"
         assert node.replica is not None
-        assert node.replica.shape().promised == kept.epoch, "an acknowledgement of what is not obeyed"
+        assert node.replica.promised == kept.epoch, "an acknowledgement of what is not obeyed"
         assert len(node.disk.entries) >= kept.index, "an acknowledgement of what is not on the disk"
         assert node.disk.entries[: kept.index] == node.entries[: kept.index]
         key = kept.epoch, kept.journal
@@ -527,31 +533,35 @@ class World:
 
     def _note_committed(self, node: Node, index: int) -> None:
         assert index <= len(node.entries)
-        node.committed = index
         if node.reign is not None:
             self._check_count(node, node.reign.epoch, index)
-            node.disk.committed = max(node.disk.committed, 0)
-        changes = [each.fact.replica_set for each in node.entries[:index] if isinstance(each.fact, ReplicasChanged)]
-        if node.reign is not None and changes and changes[-1].quorum and not self.strict:
-            self.strict, self.chosen = True, node.entries[:index]
-            self.seen["a quorum was made"] += 1
+            if not self.strict and self._settled_at(node, index).quorum:
+                self.strict, self.chosen = True, node.entries[:index]
+                self.seen["a quorum was made"] += 1
         if not self._bound(node):
             if node.reign is not None:
-                self._acknowledge(node.entries[:index])
+                self._acknowledge(node, index)
             return
-        for at in range(min(len(self.chosen), index)):
+        for at in range(min(node.checked, index), min(len(self.chosen), index)):
             assert node.entries[at] is self.chosen[at], f"two histories at {at + 1}"
         for entry in node.entries[len(self.chosen) : index]:
             assert node.reign is not None, "a follower knows more than was ever committed"
             self.chosen.append(entry)
-        self._acknowledge(node.entries[:index])
+        self._acknowledge(node, index)
         self._order_disk(node, ft.Committed(index))
 
     def _bound(self, node: Node) -> bool:
         """What it calls committed is promised for ever."""
-        return self.strict and node.replica is not None and node.replica.replica_set.quorum
+        replica = node.replica
+        return self.strict and replica is not None and self._settled_at(node, replica.committed).quorum
 
-    def _acknowledge(self, entries: list[Entry]) -> None:
+    def _settled_at(self, node: Node, index: int) -> ReplicaSet:
+        assert node.replica is not None
+        changes = [change.replica_set for change in node.replica.shape().sets if change.index <= index]
+        return changes[-1] if changes else self.placed.first_set
+
+    def _acknowledge(self, node: Node, index: int) -> None:
+        entries, node.acknowledged = node.entries[node.acknowledged : index], max(node.acknowledged, index)
         for entry in entries:
             if isinstance(entry.fact, Cancelled) and entry.fact.task is not None:
                 self.acknowledged.add(entry.fact.task)
@@ -578,8 +588,11 @@ class World:
         replica = node.replica
         assert replica is not None
         replica.check()
-        promised = replica.shape().promised
-        assert promised_before is None or (promised is not None and promised >= promised_before)
+        promised = replica.promised
+        if promised is not promised_before:
+            assert promised is not None
+            assert promised_before is None or promised >= promised_before
+            self._promised[node.disk.journal] = promised
         assert replica.last_index == len(node.entries)
         assert (replica.role == "coordinator") == (node.reign is not None)
         if self._bound(node):
@@ -685,9 +698,10 @@ class World:
         old = self._old.get(frozenset((me, other)))
         if old is None:
             return
-        for target, incarnation, message in list(old.said):
-            if target == me and self.nodes[me].incarnation == incarnation and self.random.random() < 0.3:
-                again = partial(self._deliver_late, me, other, message, incarnation)
+        processes = self.nodes[me].incarnation, self.nodes[other].incarnation
+        for target, incarnations, message in list(old.said):
+            if target == me and processes == incarnations and self.random.random() < 0.3:
+                again = partial(self._deliver_late, me, other, message, processes[0])
                 self.after(self.random.uniform(0.0, 0.5), again)
 
     def _deliver_late(self, me: NodeId, other: NodeId, message: object, incarnation: int) -> None:
@@ -739,7 +753,7 @@ class World:
                 return
             if target not in link.up:
                 return
-            link.said.append((target, incarnation, message))
+            link.said.append((target, (incarnation, node.incarnation), message))
             if other.paused:
                 other.backlog.append((node.id, message))
             elif other.alive:

@@ -9,7 +9,7 @@ from tests.ft.little_world import Node, World
 SHAPES = ((3, 3, 3), (4, 3, 3), (5, 5, 5), (5, 3, 3), (6, 3, 3), (5, 1, 3), (4, 2, 3), (7, 5, 5))
 """Nodes, seats at first, replicas wanted."""
 FAULTS = ("crash", "crash", "fall", "lose", "pause", "cut", "part", "heal", "slow", "retire", "restart")
-STORM_S = 40.0
+STORM_S = 25.0
 COORDINATOR_S = 8.0
 """So long after the last fault there is one coordinator, and all that was proposed is committed."""
 WHOLE_S = 60.0
