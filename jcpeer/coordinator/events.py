@@ -23,7 +23,7 @@ from jcpeer.wire.messages import (
     Take,
 )
 from jcpeer.wire.peer import PeerMessage
-from jcpeer.wire.replication import CannotKeep, Underway
+from jcpeer.wire.replication import CannotKeep, Diverged, Underway
 
 # --- events
 
@@ -63,7 +63,7 @@ class Heard:
     """A participant's answer, or a replica's."""
 
     node: NodeId
-    message: Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched | CannotKeep
+    message: Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched | CannotKeep | Diverged
 
 
 @frozen

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import itertools
+from collections.abc import Callable, Collection
 
-from jcpeer.ids import NodeId, TaskId
+from jcpeer.ids import Epoch, NodeId, TaskId
 from jcpeer.wire.facts import (
     AttemptLost,
     Cancelled,
@@ -13,18 +14,23 @@ from jcpeer.wire.facts import (
     Failed,
     Finished,
     OutputLost,
+    Reconciled,
+    ReplicasChanged,
     Sealed,
     TookOver,
 )
 from jcpeer.wire.messages import Outcome
 from jcpeer.wire.requests import EventKind, Happened, NodeName
 
+TASKS_TOLD_MAX = 10
+"""By name, in one event."""
+
 
 def happened(entry: Entry, name_of: Callable[[NodeId], str]) -> Happened | None:
     """The event that an entry is for a client, or None where it is none of its business."""
 
     def event(kind: EventKind, *, task: TaskId | None = None, text: str = "", final: bool = False) -> Happened:
-        return Happened(entry.index, entry.at_s, kind, task=task, text=text, final=final)
+        return Happened(entry.index, entry.at_s, kind, task=task, text=text, final=final, epoch=entry.epoch.counter)
 
     def of_outcome(kind: EventKind, node: NodeId, outcome: Outcome, *, text: str, final: bool) -> Happened:
         return Happened(
@@ -38,6 +44,7 @@ def happened(entry: Entry, name_of: Callable[[NodeId], str]) -> Happened | None:
             text=text,
             final=final,
             outputs=outcome.outputs,
+            epoch=entry.epoch.counter,
         )
 
     match entry.fact:
@@ -58,14 +65,45 @@ def happened(entry: Entry, name_of: Callable[[NodeId], str]) -> Happened | None:
                 node=NodeName(node, name_of(node)),
                 text=reason,
                 final=final,
+                epoch=entry.epoch.counter,
             )
         case OutputLost(task=task, reason=reason):
             return event("output_lost", task=task, text=reason)
         case Cancelled(task=task):
             return event("cancelled", task=task, final=True)
-        case TookOver(epoch=epoch):
-            return event("took_over", text=f"{name_of(epoch.node)} took over at epoch {epoch.counter}")
+        case TookOver(epoch=epoch, predecessor=predecessor, after_s=after_s):
+            return event("took_over", text=_succession(epoch, predecessor, after_s, name_of))
+        case ReplicasChanged(replica_set=replica_set):
+            names = ", ".join(map(name_of, replica_set.nodes))
+            return event("replicas_changed", text=f"copies of the journal are now on {names}")
+        case Reconciled(node=node, twice=twice, changed=changed):
+            return event("reconciled", text=_reconciliation(name_of(node), twice, changed))
         case Ended(status=status):
             return event("ended", text=status, final=True)
         case _:
             return None
+
+
+def _succession(epoch: Epoch, predecessor: NodeId | None, after_s: float, name_of: Callable[[NodeId], str]) -> str:
+    successor = name_of(epoch.node)
+    if predecessor == epoch.node:
+        return f"{successor} goes on at epoch {epoch.counter}"
+    if predecessor is None:
+        return f"{successor} took over at epoch {epoch.counter}"
+    return (
+        f"coordinator {name_of(predecessor)} lost, {successor} took over at epoch {epoch.counter} after {after_s:.1f} s"
+    )
+
+
+def _reconciliation(other: str, twice: Collection[TaskId], changed: Collection[TaskId]) -> str:
+    parts = [f"{other} had coordinated, too"]
+    if twice:
+        parts.append(f"ran twice: {_some(twice)}")
+    if changed:
+        parts.append(f"results that had been shown and are others now: {_some(changed)}")
+    return "; ".join(parts)
+
+
+def _some(tasks: Collection[TaskId]) -> str:
+    names = ", ".join(itertools.islice(tasks, TASKS_TOLD_MAX))
+    return f"{names} and {len(tasks) - TASKS_TOLD_MAX} more" if len(tasks) > TASKS_TOLD_MAX else names

@@ -33,7 +33,8 @@ class Inherited:
             name = each.attempt
             record = self._state.tasks.get(name.task)
             if record is None or record.standing != "pending" or record.past_of(name):
-                continue  # the journal knows better
+                self._attempts.news.ended(each)  # as the journal says, once that is committed
+                continue
             self._by_node.setdefault(each.node, {})[name] = each
             self._attempts.note_number(name.task, name.number)
             self._attempts.hold_back(name.task)

@@ -50,6 +50,7 @@ from jcpeer.coordinator.hands import Hands
 from jcpeer.coordinator.inherited import SETTLE_S, Inherited
 from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX, Losses
 from jcpeer.coordinator.orders import Orders
+from jcpeer.coordinator.reconciling import Reconciling
 from jcpeer.coordinator.recorder import Acknowledgement, Recorder
 from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.room import Assigned, Participant
@@ -86,7 +87,7 @@ from jcpeer.wire.messages import (
     Started,
     Take,
 )
-from jcpeer.wire.replication import CannotKeep, Underway, UnderwayAttempt
+from jcpeer.wire.replication import CannotKeep, Diverged, DivergedTaken, Underway, UnderwayAttempt
 
 ACKNOWLEDGE_AFTER_S = 0.1
 """Outcomes of short attempts are acknowledged many at a time."""
@@ -126,6 +127,7 @@ class Coordinator:
         self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
         self._inherited = Inherited(state, self._attempts)
         self._losses = Losses()
+        self._reconciling = Reconciling(state)
         self._predecessor: NodeId | None = None
         """Who coordinated before, as long as it has not been looked for."""
         self._to_meet: dict[NodeId, None] = {}
@@ -279,6 +281,8 @@ class Coordinator:
                 self._results.holdings.add_if_known(event.node, message.blobs)
                 self._results.copies.fetched(event.node, message.blobs, now_s=now_s)
                 return []
+            case Diverged():
+                return self._reconcile(event.node, message, now_s=now_s)
             case CannotKeep():
                 self._results.holdings.remove_each(event.node, message.blobs)
                 self._results.copies.refused(event.node, message.blobs, message.why, now_s=now_s)
@@ -675,6 +679,26 @@ class Coordinator:
                 return []
         effects = self._recorder.record(Cancelled(task), now_s=now_s)
         return effects + self._orders.cancel(task)
+
+    # --- what another coordinated meanwhile
+
+    def _reconcile(self, node: NodeId, message: Diverged, *, now_s: float) -> list[Effect]:
+        """Take what fits of what was journalled elsewhere; once all of it is recorded here it may be dropped there."""
+        if message.epoch != self.epoch:
+            return []
+        effects: list[Effect] = []
+        taken = Send(node, DivergedTaken(self.app, self.epoch))
+        if self.over:
+            return self._recorder.promise(taken) if message.last else []
+        for each in self._reconciling.compare(node, message):
+            effects += self._take_outcome(each.node, each.node, each.outcome, now_s=now_s)
+        for task in message.cancelled:
+            effects += self._cancel(task, now_s=now_s)
+        if message.last:
+            fact = self._reconciling.conclude(node)
+            effects += self._recorder.record(fact, now_s=now_s) if fact is not None else []
+            effects += self._recorder.promise(taken)
+        return effects
 
     # --- the end
 

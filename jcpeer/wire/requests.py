@@ -424,7 +424,16 @@ class Status:
 
 
 EventKind = Literal[
-    "accepted", "finished", "failed", "lost", "output_lost", "cancelled", "took_over", "reconciled", "ended"
+    "accepted",
+    "finished",
+    "failed",
+    "lost",
+    "output_lost",
+    "cancelled",
+    "took_over",
+    "replicas_changed",
+    "reconciled",
+    "ended",
 ]
 
 

@@ -124,6 +124,7 @@ class LittleWorld:
         self.between: dict[tuple[NodeId, NodeId], deque[PeerMessage]] = {}
         """From participant to participant."""
         self.collecting: list[coordinator_events.Collect] = []
+        self.refusals = 0.0
         self.kept_by: dict[NodeId, set[Digest]] = {}
         self.executions: dict[TaskId, int] = {}
         self.started: dict[AttemptName, NodeId] = {}
@@ -459,14 +460,14 @@ class LittleWorld:
         self.post(Quiet())
 
     def _keep(self, to: NodeId, replica: NodeId, keep: KeepBlobs) -> None:
-        """Each replica has a large disk, and refuses now and then."""
+        """Each replica has a large disk, which is full now and then."""
         if to != self.me:
             return
         digests = tuple(each.digest for each in keep.blobs)
         here = [each in self.kept_by.setdefault(replica, set()) for each in digests]
         holders = [self.nodes[each].blobs for each in keep.holders if each in self.nodes]
         found = self.me in keep.holders or all(any(each in blobs for blobs in holders) for each in digests)
-        if all(here) or (found and self.random.random() < 0.9):
+        if all(here) or (found and self.random.random() >= self.refusals):
             self.kept_by[replica].update(digests)
             self.post(Heard(replica, Fetched(APP, digests)))
         else:

@@ -247,7 +247,7 @@ def test_an_outcome_from_another_result_of_its_parent_than_stands_is_not_taken()
     application.join(ADA)
     application.report(ADA, outcome(parent))
     old = outcome(child)
-    application.hear(NodeLost(ADA, "its process is gone"))
+    application.hear(NodeLost(ADA, "its process is gone", "refused"))
     application.join(BEN)
     application.report(BEN, old)
     assert application.coordinator.state.tasks[child.id].standing == "pending"

@@ -180,6 +180,7 @@ def endure(seed: int, dispatch: Dispatch) -> None:
         dispatch=dispatch,
         on_failure=draw.choice(["finish", "finish", "stop"]),
     )
+    world.refusals = 0.1
     world.failing = {each.id: draw.randint(1, 3) for each in tasks if draw.random() < 0.15}
     for _ in range(draw.choice([100, 400, 900])):
         world.step()

@@ -299,7 +299,7 @@ def test_a_new_set_is_recorded_and_counts() -> None:
 
 
 @pytest.mark.parametrize("dispatch", POLICIES["dispatch"])
-@pytest.mark.parametrize("seed", range(12))
+@pytest.mark.parametrize("seed", range(8))
 def test_after_takeovers_nothing_finished_runs_again_and_nothing_that_runs_is_stopped(
     seed: int, dispatch: Dispatch
 ) -> None:
@@ -310,7 +310,7 @@ def test_after_takeovers_nothing_finished_runs_again_and_nothing_that_runs_is_st
     while world.machine.state.last_index < 5 or (world.uncommitted and world.uncommitted[0] < 5):
         world.step()
     takeovers = 0
-    while world.over is None and world.now_s < 20.0:
+    while world.over is None and world.now_s < 60.0:
         world.step()
         if world.over is None and takeovers < 8 and world.random.random() < 0.02:
             while world.stream:
@@ -320,6 +320,4 @@ def test_after_takeovers_nothing_finished_runs_again_and_nothing_that_runs_is_st
     assert takeovers
     assert world.over == "ok"
     assert not world.killed
-    again = [each for each, count in world.executions.items() if count > 1]
-    # Of what one participant was handing to another at that moment nobody else could tell.
-    assert len(again) <= (2 if dispatch == "relay" else 0), again
+    assert set(world.executions.values()) == {1}
