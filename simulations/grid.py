@@ -75,6 +75,7 @@ class SimulatedNode:
     disks: int = 1
     node: Node | None = None
     scope: trio.CancelScope = field(factory=trio.CancelScope)
+    told_to_leave: trio.Event = field(factory=trio.Event)
     addresses: dict[NodeId, tuple[str, ...]] = field(factory=dict)
     link: SimulatedLink = field(factory=SimulatedLink)
     discovery: LanDiscovery | None = None
@@ -148,16 +149,16 @@ class SimulatedGrid:
             )
         assert simulated.node is None, f"{name} runs"
         simulated.starts += 1
-        simulated.scope = trio.CancelScope()
+        simulated.scope, simulated.told_to_leave = trio.CancelScope(), trio.Event()
         self._sites.put(simulated.id, simulated.place.site)
         await self._nursery.start(self._run, simulated)
         return simulated
 
     async def stop(self, name: str) -> None:
-        """As by SIGTERM: with a goodbye."""
+        """As by SIGTERM: it hands over what it has, and says goodbye."""
         simulated = self.nodes[name]
         self._leave_lan(simulated)
-        simulated.scope.cancel()
+        simulated.told_to_leave.set()
         while simulated.node is not None:
             await trio.sleep(0.001)
 
@@ -206,7 +207,7 @@ class SimulatedGrid:
                     simulated.link.up(node.service.handle)
                     self._introduce(simulated, node)
                     task_status.started()
-                    await trio.sleep_forever()
+                    await simulated.told_to_leave.wait()
         except* StorageError:  # its disk takes nothing, so it ends, as it should
             self._leave_lan(simulated)
         if simulated.starts == this_start:  # one that crashed may run again before its children have ended

@@ -52,6 +52,7 @@ from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX, Losses
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.reconciling import Reconciling
 from jcpeer.coordinator.recorder import Acknowledgement, Recorder
+from jcpeer.coordinator.rescue import Rescue
 from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, beyond_room, slots_of
@@ -118,6 +119,7 @@ class Coordinator:
             runnable=self._attempts.make_ready,
         )
         self._results = Results(self._recorder, me=me, submitter=submitter or me)
+        self._rescue = Rescue(self._recorder, self._results)
         self._bringing = Bringing(state, self._attempts, self._results.holdings, me=me)
         self._absences = Absences()
         self._ftc: NodeId | None = None
@@ -227,7 +229,7 @@ class Coordinator:
             case Collected():
                 self._results.collected(event.digest)
                 self._bringing.ended(event.digest)
-                return []
+                return self._rescue.ended(event.digest)
             case CollectFailed():
                 return self._not_collected(event, now_s=now_s)
             case CancelRequested():
@@ -457,12 +459,13 @@ class Coordinator:
         for name in list(participant.assigned) if participant else ():
             self._attempts.free(name)
         self._inherited.spoke(node)
-        return []
+        return self._rescue.begin(node) if message.leaving else []
 
     def _lose_node(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
         effects = self._lose_inherited(node, missed, now_s=now_s)
         self._orders.forget_sent(node)
         self._policy.lost(node)
+        self._rescue.gone(node)
         participant = self.roster.lose(node)
         if participant is not None:
             suspects = participant.may_have_started()
@@ -590,9 +593,13 @@ class Coordinator:
     def _not_collected(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
         tasks = self._bringing.ended(event.digest)
         self._results.copies.not_collected(event.digest)
+        rescued = self._rescue.ended(event.digest)
+        if rescued and not tasks and not self._results.collects(event.digest):
+            return rescued  # its holder counts until it is gone
         if self._results.collects(event.digest) or not tasks:
-            return self._results.collect_elsewhere(event, now_s=now_s)
-        return self._results.doubt(event.digest, tasks, "its holder gave it neither to others nor to us", now_s=now_s)
+            return [*rescued, *self._results.collect_elsewhere(event, now_s=now_s)]
+        why = "its holder gave it neither to others nor to us"
+        return [*rescued, *self._results.doubt(event.digest, tasks, why, now_s=now_s)]
 
     def _take_report(self, sender: NodeId, report: Report, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []

@@ -7,7 +7,7 @@ and the journal has.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator
 
 from jcpeer.application.task import BlobRef, OutputOf
 from jcpeer.coordinator.copies import Copies
@@ -87,6 +87,15 @@ class Results:
         effects = [each for task in self._finished_early for each in self._collect_if_final(self._state.tasks[task])]
         self._finished_early.clear()
         return effects
+
+    def only_at(self, node: NodeId) -> Iterator[BlobRef]:
+        """What this node alone holds, and somebody still needs. A leaving is rare, so it may look at every task."""
+        for record in self._state.tasks.values():
+            if record.result is None or self._state.ended is not None or self._state.stopped:
+                continue
+            for each in record.result.outcome.outputs:
+                if self.holdings.of(each.blob.digest) == {node} and self._is_needed(record, each.name):
+                    yield each.blob
 
     # --- making anew
 

@@ -78,6 +78,7 @@ from jcpeer.wire.messages import (
     Release,
     Report,
     Started,
+    Stay,
     StoreRecord,
     Take,
     Taken,
@@ -101,8 +102,9 @@ LOOK_AROUND_S = 1800.0
 """In the space of keys, while nobody comes or goes: who is there the directory tells, and lookups begin with that."""
 HOUR_S = 3600.0
 UNCONNECTABLE = "cannot be dialled, and neither can the coordinator: so they are not connected"
-LEAVE_S = 3.0
-"""Bound on handing attempts back when the node stops."""
+LEAVE_S = 4.0
+"""Bound on handing attempts back when the node stops, and what only it holds; with the goodbye it makes five seconds,
+which is as long as a person waits before trying harder."""
 
 
 class Node:
@@ -286,7 +288,15 @@ class Node:
             case Vouched():
                 self.participation.vouched(node, message)
             case (
-                Withdraw() | CancelAttempts() | Acknowledge() | ClaimRefused() | Offer() | Gone() | Yield() | Release()
+                Withdraw()
+                | CancelAttempts()
+                | Acknowledge()
+                | ClaimRefused()
+                | Offer()
+                | Gone()
+                | Yield()
+                | Stay()
+                | Release()
             ):
                 self.participation.post(Ordered(node, message))
             case Probe() | ProbeAnswer() | NotNeeded() | Taken():
@@ -419,9 +429,14 @@ class Node:
     # --- the end
 
     async def leave(self, reason: str) -> None:
-        """Hand attempts back; bounded, and not to be cancelled."""
+        """Hand attempts back, and what only this node holds; bounded, and not to be cancelled."""
         with trio.move_on_after(LEAVE_S, shield=True):
-            await self.participation.leave(reason)
+            await self.participation.leave(reason, in_reach=self._is_in_reach)
+        for app, outputs in self.participation.machine.farewell.left_behind():
+            log.warning("left before what only this node has was fetched", app=app, outputs=outputs or "unknown")
+
+    def _is_in_reach(self, node: NodeId) -> bool:
+        return node == self.id or node in self.reach.machine.up
 
     def _coordinated(self) -> list[str]:
         """Names of the applications that run here."""

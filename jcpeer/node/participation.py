@@ -325,11 +325,10 @@ class Participation:
                     self._parts.store.release(effect.app)
                     self._parts.store.drop(blobs)
 
-    async def leave(self, reason: str) -> None:
-        """Hand everything back and return when nothing runs."""
+    async def leave(self, reason: str, *, in_reach: Callable[[NodeId], bool]) -> None:
+        """Hand everything back, and return when nothing runs and no coordinator in reach needs what only we have."""
         self.post(Leave(reason))
-        await trio.lowlevel.checkpoint()
-        while self._under_way:
+        while not self.machine.closed or self._under_way or any(map(in_reach, self.machine.farewell.awaited)):
             await trio.sleep(0.01)
 
     def drain(self, reason: str) -> None:

@@ -418,6 +418,17 @@ class Yield:
 
 
 @frozen
+class Stay:
+    """You leave, and only you have these outputs, which are needed: stay while I fetch them, if you can. Those that are
+    `fetched` keep you no longer; where nothing is needed, nothing is named."""
+
+    app: AppId
+    epoch: Epoch
+    blobs: tuple[Digest, ...]
+    fetched: tuple[Digest, ...] = ()
+
+
+@frozen
 class Release:
     """You are no longer needed: stop what runs, drop the application's blobs. `ended` where the application has."""
 
@@ -454,6 +465,8 @@ class Decline:
     epoch: Epoch
     reason: str
     retry_s: float | None = None
+    leaving: bool = False
+    """I go, with outputs of it. Answered by `Stay`."""
 
 
 @frozen

@@ -36,6 +36,7 @@ from jcpeer.wire.messages import (
     Release,
     Report,
     Started,
+    Stay,
     StoreRecord,
     Take,
     Taken,
@@ -81,6 +82,7 @@ PeerMessage = (
     | Engaged
     | Take
     | Started
+    | Stay
     | Report
     | GivenBack
     | Fetched

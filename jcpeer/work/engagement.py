@@ -8,7 +8,7 @@ from typing import Literal
 from attrs import define, field
 
 from jcpeer.application.manifest import Header
-from jcpeer.ids import AttemptName, Epoch, NodeId
+from jcpeer.ids import AttemptName, Digest, Epoch, NodeId
 from jcpeer.wire.messages import AttemptOrder, Outcome, Signed
 from jcpeer.work.rights import NO_RIGHTS, Rights
 
@@ -66,6 +66,8 @@ class Engagement:
     """Attempts whose inputs are here, in order; those no longer `queued` are passed over."""
     kept: dict[AttemptName, Kept] = field(factory=dict)
     """Parents before children."""
+    outputs: dict[Digest, str] = field(factory=dict)
+    """What attempts left here and their reports did not carry, by a name for people."""
 
     def next_queued(self) -> AttemptName | None:
         """The attempt that is to start next; it stays in the queue."""

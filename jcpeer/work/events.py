@@ -26,6 +26,7 @@ from jcpeer.wire.messages import (
     ProbeAnswer,
     Recruit,
     Release,
+    Stay,
     Taken,
     Withdraw,
     Yield,
@@ -58,7 +59,7 @@ class Ordered:
     """Any other order."""
 
     node: NodeId
-    message: Withdraw | CancelAttempts | Acknowledge | ClaimRefused | Offer | Gone | Yield | Release
+    message: Withdraw | CancelAttempts | Acknowledge | ClaimRefused | Offer | Gone | Yield | Stay | Release
 
 
 @frozen

@@ -38,6 +38,7 @@ from jcpeer.wire.messages import (
     ProbeAnswer,
     Release,
     Started,
+    Stay,
     Taken,
     Withdraw,
     Yield,
@@ -72,6 +73,7 @@ from jcpeer.work.events import (
     Tick,
     Told,
 )
+from jcpeer.work.farewell import Farewell
 from jcpeer.work.grabbing import Grabbing
 from jcpeer.work.leases import LEASE_S, Leases
 from jcpeer.work.relaying import Relaying
@@ -116,6 +118,7 @@ class ParticipantMachine:
         self._relaying = Relaying(self, self._engagements, self._reporting)
         self._grabbing = Grabbing()
         self._leases = Leases()
+        self.farewell = Farewell()
         self._offers = offers
         self._mean_run_s: float | None = None
         self._fenced: dict[AppId, Epoch] = {}
@@ -129,6 +132,11 @@ class ParticipantMachine:
     def engaged(self) -> bool:
         """Has attempts: what the directory calls the state `participant`."""
         return any(each.attempts for each in self._engagements.values())
+
+    @property
+    def closed(self) -> bool:
+        """The node leaves, and has said so."""
+        return self._closed is not None
 
     @property
     def idle(self) -> bool:
@@ -221,7 +229,7 @@ class ParticipantMachine:
             return [Send(event.node, Decline(app, epoch, reason, retry_s))]
 
         if self._closed:
-            return decline(self._closed)
+            return self._leave_again(event) or decline(self._closed)
         if event.header.user != self._user and not self._trust_grid:
             return decline(f"runs tasks of its own user only ({self._user}); start it with --trust-grid")
         engagement = self._engagements.get(app)
@@ -334,6 +342,9 @@ class ParticipantMachine:
             case Gone():
                 self._grabbing.gone(message.app, message.tasks)
                 return []
+            case Stay():
+                self.farewell.told(message)
+                return []
             case _:
                 assert_never(message)
 
@@ -381,6 +392,7 @@ class ParticipantMachine:
         effects: list[Effect] = []
         self._relaying.end(message.app, tell=False, now_s=now_s)
         self._grabbing.end(message.app)
+        self.farewell.released(message.app)
         for name, attempt in list(engagement.attempts.items()):
             if attempt.state == "running":
                 attempt.state = "stopping"
@@ -423,7 +435,7 @@ class ParticipantMachine:
             if names:
                 effects.append(Send(engagement.coordinator, GivenBack(app, names, reason)))
             # Or it would go on sending orders until the goodbye, and count those on their way as lost.
-            effects.append(Send(engagement.coordinator, Decline(app, engagement.epoch, reason)))
+            effects.append(self.farewell.say(app, engagement, reason))
         return effects
 
     def _drain(self, reason: str, *, now_s: float) -> list[Effect]:
@@ -438,6 +450,15 @@ class ParticipantMachine:
             if waiting:
                 effects.append(Send(engagement.coordinator, GivenBack(app, tuple(waiting), reason)))
         return effects
+
+    def _leave_again(self, event: CalledUp) -> list[Effect]:
+        """To the successor of a coordinator that was told already."""
+        engagement = self._engagements.get(event.recruit.app)
+        if engagement is None or event.recruit.epoch <= engagement.epoch or self._closed is None:
+            return []
+        engagement.coordinator, engagement.epoch = event.node, event.recruit.epoch
+        self._reporting.repeat(event.recruit.app, engagement)
+        return [self.farewell.say(event.recruit.app, engagement, self._closed)]
 
     # --- other participants
 
@@ -631,6 +652,9 @@ class ParticipantMachine:
         (engagement, attempt), outcome = ended, event.outcome
         kept = Kept(outcome, now_s, parent=attempt.parent)
         self._reporting.keep(event.key.app, engagement, event.key.name, kept)
+        engagement.outputs |= {
+            each.blob.digest: f"{each.name} of {outcome.task}" for each in outcome.outputs if not each.carried
+        }
         self._mean_run_s = mean_run_s(self._mean_run_s, outcome.ran_s)
         if outcome.failure is not None or attempt.state == "stopping" or self._closed:
             return []

@@ -6,7 +6,7 @@ import pytest
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Command, Needs
-from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId, digest_of
 from jcpeer.wire.messages import (
     Acknowledge,
     Assign,
@@ -17,11 +17,13 @@ from jcpeer.wire.messages import (
     GivenBack,
     OrderedInput,
     Outcome,
+    Output,
     Recruit,
     Release,
     Report,
     Signed,
     Started,
+    Stay,
     Withdraw,
 )
 from jcpeer.work import events as work
@@ -326,6 +328,56 @@ def test_a_drained_node_hands_back_what_does_not_run_yet_and_lets_the_rest_end()
     done = ran("running")
     assert Report(APP, (done.outcome,)) in messages(drive.settle(done))
     assert drive.machine.slots_used == 0
+
+
+def leaving_with(*outputs: str) -> Driver:
+    """A node that has just been told to leave, with large outputs of one task."""
+    drive = Driver()
+    drive(called())
+    drive.settle(assigned(order("made")))
+    left = tuple(Output(each, BlobRef(digest_of(each.encode()), 10**6)) for each in outputs)
+    drive.settle(work.Ran(key("made"), Outcome(TaskId("made"), FIRST, 1, None, left, (), 0, 0.0, 0.0, 0.1)))
+    assert messages(drive(work.Leave("the node is leaving")))[-1] == Decline(
+        APP, FIRST, "the node is leaving", leaving=bool(outputs)
+    )
+    return drive
+
+
+def told_to_stay(*blobs: str, fetched: tuple[str, ...] = (), epoch: Epoch = FIRST) -> work.Ordered:
+    digests = tuple(digest_of(each.encode()) for each in blobs)
+    return work.Ordered(epoch.node, Stay(APP, epoch, digests, tuple(digest_of(each.encode()) for each in fetched)))
+
+
+def test_a_leaving_node_waits_for_who_may_need_its_outputs_and_names_what_was_not_fetched() -> None:
+    drive = leaving_with("one", "two", "three")
+    farewell = drive.machine.farewell
+    assert farewell.awaited == {COORDINATOR}
+    assert list(farewell.left_behind()) == [(APP, ())]
+    drive(told_to_stay("one", "two"))
+    assert list(farewell.left_behind()) == [(APP, ("one of made", "two of made"))]
+    drive(told_to_stay(fetched=("one",)))
+    assert list(farewell.left_behind()) == [(APP, ("two of made",))]
+    drive(told_to_stay(fetched=("two",)))
+    assert not farewell.awaited
+
+
+def test_a_leaving_node_waits_for_nobody_without_outputs_or_once_none_is_needed() -> None:
+    assert not leaving_with().machine.farewell.awaited
+    drive = leaving_with("one")
+    drive(told_to_stay())
+    assert not drive.machine.farewell.awaited
+    drive = leaving_with("one")
+    drive(work.Ordered(COORDINATOR, Release(APP, FIRST, ended=True)))
+    assert not drive.machine.farewell.awaited
+
+
+def test_a_leaving_node_tells_a_successor_again_and_waits_for_that_one() -> None:
+    drive = leaving_with("one")
+    assert messages(drive(called(epoch=SECOND))) == [Decline(APP, SECOND, "the node is leaving", leaving=True)]
+    drive(told_to_stay())
+    assert drive.machine.farewell.awaited == {SUCCESSOR}, "an order of an epoch that is over changes nothing"
+    drive(told_to_stay(epoch=SECOND))
+    assert not drive.machine.farewell.awaited
 
 
 def test_after_a_break_the_coordinator_is_told_again_what_runs_and_what_has_come_out() -> None:
