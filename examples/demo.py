@@ -16,7 +16,8 @@ from types import FrameType
 
 from demo_parts.account import Account
 from demo_parts.errors import DemoError
-from demo_parts.nodes import RunningNode, await_acquaintance, running_nodes
+from demo_parts.nodes import await_acquaintance, running_nodes
+from demo_parts.processes import RunningNode
 from demo_parts.screen import Death, Teller, progress, show_losses, show_names, show_shares
 
 from jcpeer.application.loaded import LoadedApplication

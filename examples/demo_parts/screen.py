@@ -8,8 +8,9 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TextIO
 
-from attrs import frozen
+from attrs import field, frozen
 from rich.progress import BarColumn, Progress, TextColumn
 
 from demo_parts.account import Account
@@ -34,9 +35,10 @@ class Teller:
     """Says what happens, with the seconds since the beginning in front."""
 
     began_s: float
+    to: TextIO = field(factory=lambda: sys.stdout)
 
     def __call__(self, text: str) -> None:
-        print(f"{time.monotonic() - self.began_s:5.1f} s  {text}", flush=True)
+        print(f"{time.monotonic() - self.began_s:5.1f} s  {text}", file=self.to, flush=True)
 
 
 @contextmanager
