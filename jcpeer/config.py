@@ -65,6 +65,9 @@ class Config:
     """Blobs of running applications are never dropped for it; a 300 MiB input must fit with room to spare."""
     results_kept_s: float = 7 * 24 * 3600.0
     """How long an ended application's results and journal stay; a week bridges a holiday."""
+    tombstones_kept_s: float = 90 * 24 * 3600.0
+    """How long it is remembered that an application was forgotten, and how it had ended: late questions and votes, of
+    a replica that was switched off for a season, find an answer."""
     durability: Literal["process", "disk"] = "process"
     """What an acknowledgement survives without the help of other nodes: the end of the process costs nothing, that of
     the machine an fsync for each group of entries. With copies on other machines the former is enough."""
@@ -377,6 +380,7 @@ _READERS: Mapping[str, Callable[[object], object]] = {
     "share_half_life_s": _positive_duration,
     "store_bytes_max": _positive_size,
     "results_kept_s": _positive_duration,
+    "tombstones_kept_s": _positive_duration,
     "durability": _durability,
     "heartbeat_s": _positive_duration,
     "silence_s": _positive_duration,

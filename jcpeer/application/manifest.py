@@ -133,11 +133,9 @@ class ReplicaSet:
     def seat_of(self, node: NodeId) -> Seat | None:
         return next((each for each in self.seats if each.node == node), None)
 
-    def followed_by(self, seats: tuple[Seat, ...], *, takeover: Takeover) -> ReplicaSet:
-        """The next set, of these seats. One that has shrunk stays a quorum; one that may be a quorum becomes it when it
-        is large enough."""
-        grown = takeover != "available" and len(seats) >= QUORUM_SEATS_MIN
-        return ReplicaSet(self.number + 1, seats, quorum=self.quorum or grown)
+    def may_be_quorum(self, takeover: Takeover) -> bool:
+        """It is large enough to become one; one that has shrunk stays what it was."""
+        return takeover != "available" and len(self.seats) >= QUORUM_SEATS_MIN
 
 
 @frozen

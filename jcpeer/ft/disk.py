@@ -22,9 +22,10 @@ NO_BLOBS: Mapping[Digest, bytes] = MappingProxyType({})
 
 @frozen
 class Begin:
-    """The application is new here."""
+    """The application is new here. `unsure`: there may have been a copy before that counted for something."""
 
     app: AppId
+    unsure: bool = False
 
 
 @frozen

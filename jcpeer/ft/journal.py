@@ -87,13 +87,16 @@ class Journal:
 
     # --- writing
 
-    def begin(self, app: AppId) -> None:
+    def begin(self, app: AppId, *, unsure: bool = False) -> None:
         """There is a copy of this application here, if still an empty one. The other writes begin it by themselves.
+
+        Args:
+            unsure: It counts for nothing until it has caught up, should it be new.
 
         Raises:
             LocalProtocolError: it is buried here.
         """
-        self._begun(app)
+        self._begun(app, unsure=unsure)
 
     def append(
         self,
@@ -279,13 +282,13 @@ class Journal:
 
     # --- what is held
 
-    def _begun(self, app: AppId) -> Held:
+    def _begun(self, app: AppId, *, unsure: bool = False) -> Held:
         held = self._held.get(app)
         if held is None:
             if self.tombstone(app) is not None:
                 raise LocalProtocolError(f"application {short(app)} is buried here")
-            held = self._held[app] = Held()
-            self._write(Begin(app))
+            held = self._held[app] = Held(unsure=unsure)
+            self._write(Begin(app, unsure))
         return held
 
     def _drop(self, app: AppId) -> None:

@@ -180,8 +180,8 @@ class MemoryDisk:
         if not synced and app not in self._synced:
             self._synced[app] = copy.cloned()
         match write:
-            case Begin():
-                copy.begun = True
+            case Begin(_, unsure):
+                copy.begun, copy.unsure = True, unsure
             case Append(_, more, blobs, at_index):
                 copy.entries += more
                 for digest, data in blobs.items():

@@ -252,8 +252,8 @@ class SqliteDisk:
     def _apply(self, write: Write) -> None:
         execute, each_of = self._writer.execute, self._writer.executemany
         match write:
-            case Begin(app):
-                execute("INSERT INTO application (app) VALUES (?)", (app,))
+            case Begin(app, unsure):
+                execute("INSERT INTO application (app, unsure) VALUES (?, ?)", (app, unsure))
             case Append(app, entries, blobs, at_index):
                 rows = [(app, e.index, e.epoch.counter, e.epoch.node, e.at_s, pack(e.fact, FACT)) for e in entries]
                 each_of("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)

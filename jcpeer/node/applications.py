@@ -1,4 +1,8 @@
-"""The applications that this node coordinates, or has coordinated and keeps the results of."""
+"""The applications that this node coordinates, and those that have ended and whose results it keeps.
+
+Whether it coordinates one is decided by the copy of that application's journal (`node.copies`); what the journal says
+is made into a coordinator, or into a view of the past, here.
+"""
 
 from __future__ import annotations
 
@@ -9,20 +13,23 @@ import trio
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
-from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, Woke
+from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, SetChanged, Woke
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
-from jcpeer.errors import MembershipError, RequestError
-from jcpeer.ft.journal import Written
-from jcpeer.ids import AppId, Digest, Epoch, NodeId
+from jcpeer.errors import JcpeerError, MembershipError, RequestError
+from jcpeer.ft.events import BeginReign, Diverging
+from jcpeer.ids import AppId, Digest, NodeId, short
 from jcpeer.net.events import Proof
+from jcpeer.node.copies import Copies
+from jcpeer.node.copy import Copy
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import ambiguous
 from jcpeer.node.parts import Parts
 from jcpeer.node.soundness import sound_report
 from jcpeer.rdv.placement import open_placed
-from jcpeer.wire.codec import unpack
-from jcpeer.wire.facts import Submitted
+from jcpeer.wire.codec import pack, unpack
+from jcpeer.wire.facts import Cancelled, Finished, ReplicasChanged, Submitted, Tombstone
+from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import (
     Confirm,
     Decline,
@@ -37,11 +44,15 @@ from jcpeer.wire.messages import (
     Started,
     Take,
 )
+from jcpeer.wire.replication import Buried, Diverged, KeepBlobs, RanThere
 from jcpeer.work.execution import Content
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
 
+ENTRIES_AT_ONCE = 200
+"""Of a journal that is read; then all else of the node has a turn."""
+DIVERGED_AT_ONCE = 500
 LOOK_S = 0.5
 """Between looks at the clock while applications run here."""
 PAUSE_S = LOOK_S + 1.0
@@ -58,6 +69,7 @@ class Applications:
         parts: Parts,
         transfer: Transfer,
         nursery: trio.Nursery,
+        copies: Copies,
         *,
         known_nodes: Callable[[], Iterable[NodeRecord]],
         changed: Callable[[], None],
@@ -68,6 +80,8 @@ class Applications:
         self._parts = parts
         self._transfer = transfer
         self._nursery = nursery
+        self._copies = copies
+        copies.lead_to(self)
         self._known_nodes = known_nodes
         self._changed = changed
         self._appeared = appeared
@@ -77,33 +91,30 @@ class Applications:
         """This node was in another grid when it kept them: they concern nobody in this one but its own clients."""
         self._awake_s = parts.clock_s()
         self._running: dict[AppId, None] = {}
+        self._beginning: dict[AppId, trio.CancelScope] = {}
+        """Those whose journal is being read to go on with them."""
         self._begun = trio.Event()
 
     # --- beginnings and ends
 
     def recover(self) -> None:
-        """Go on with what the journal holds: applications that have not ended run again under a new epoch."""
+        """Go on with what the journal holds, once the other replicas, if there are any, agree."""
         for app in self._parts.journal.applications():
+            copy = self._copies.recover(app)
+            if copy is None:
+                continue
             state = ApplicationState()
             for entry in self._parts.journal.read(app):
                 state.apply(entry)
-            if state.placed is None:
-                continue
-            host = self._hosts[app] = self._host(state)
+            assert state.placed is not None, "a copy has a first entry"
             self._parts.store.pin(app, _blobs_of(state))
-            if state.ended is None:
-                log.info("application goes on", app=app, name=state.header.name)
-                effects = host.machine.take_over(
-                    now_s=trio.current_time(),
-                    epoch=Epoch(host.machine.epoch.counter + 1, self._parts.identity.node),
-                    predecessor=self._parts.identity.node,
-                    absent=self._absent_outputs(state),
-                )
-                self._start(host, effects)
-            if self._is_of_this_grid(state.placed):
-                self._appeared(host)
-            else:
+            if not self._is_of_this_grid(state.placed):
                 self._of_other_grids.add(app)
+            if copy.over:
+                self._keep(copy, state)
+            else:
+                log.info("application goes on", app=app, name=state.header.name)
+                copy.start()
 
     def _is_of_this_grid(self, submitted: Submitted) -> bool:
         try:
@@ -131,38 +142,189 @@ class Applications:
         """The host of this submission; a submission that comes again finds the one that it opened."""
         app = unpack(signed.payload, Placed).app
         if app not in self._hosts:
-            host = self._host(ApplicationState())
-            effects = host.machine.open(Submitted(signed), now_s=trio.current_time())
-            self._hosts[app] = host
-            self._start(host, effects)
-            self._appeared(host)
-            self._changed()
+            self._copies.open(signed)
         return self._hosts[app]
 
-    def _host(self, state: ApplicationState) -> ApplicationHost:
+    def begin(self, copy: Copy, reign: BeginReign, mandate: Mandate | None) -> None:
+        """This node coordinates from now on."""
+        if copy.machine.last_index:
+            scope = self._beginning[copy.app] = trio.CancelScope()
+            self._nursery.start_soon(self._take_over, copy, reign, mandate, scope)
+            return
+        state, now_s = ApplicationState(), trio.current_time()
+        state.epoch = reign.epoch
+        host = self._host(copy, state)
+        effects = host.machine.open(Submitted(copy.placed), now_s=now_s)
+        if mandate is not None:
+            effects += host.machine.take_over(
+                epoch=reign.epoch,
+                mandate=mandate,
+                predecessor=reign.predecessor,
+                after_s=now_s - reign.since_s,
+                underway=(),
+                now_s=now_s,
+            )
+        self._start(host, effects)
+
+    async def _take_over(self, copy: Copy, reign: BeginReign, mandate: Mandate | None, scope: trio.CancelScope) -> None:
+        with scope:
+            state = await self._state_of(copy)
+            self._parts.store.pin(copy.app, _blobs_of(state))
+            log.info("coordinates", app=copy.app, name=state.header.name, epoch=reign.epoch.counter)
+            host = self._host(copy, state)
+            now_s = trio.current_time()
+            effects = host.machine.take_over(
+                epoch=reign.epoch,
+                mandate=mandate,
+                predecessor=reign.predecessor,
+                after_s=now_s - reign.since_s,
+                underway=list(copy.underway.values()) if copy.knows_underway else None,
+                now_s=now_s,
+                absent=self._absent_outputs(state),
+            )
+            self._start(host, effects)
+        if self._beginning.get(copy.app) is scope:
+            del self._beginning[copy.app]
+
+    async def _state_of(self, copy: Copy) -> ApplicationState:
+        """What its journal says; others of this node have their turns meanwhile."""
+        state = ApplicationState()
+        for number, entry in enumerate(self._parts.journal.read(copy.app)):
+            if number % ENTRIES_AT_ONCE == ENTRIES_AT_ONCE - 1:
+                await trio.lowlevel.checkpoint()
+            state.apply(entry)
+        return state
+
+    def end(self, copy: Copy, why: str) -> None:
+        """This node coordinates no longer."""
+        if (scope := self._beginning.pop(copy.app, None)) is not None:
+            scope.cancel()
+        if (host := self._hosts.pop(copy.app, None)) is not None:
+            log.info("coordinates no longer", app=copy.app, name=host.machine.state.header.name, why=why)
+            host.depose(why)
+            self._running.pop(copy.app, None)
+            self._forgotten(host)
+
+    def introduced(self, copy: Copy, node: NodeId) -> None:
+        """A replica is to know what runs where."""
+        if copy.app in self._running:
+            for message in self._hosts[copy.app].machine.whole_underway():
+                self._parts.network.send(node, message)
+
+    def committed(self, copy: Copy, index: int) -> None:
+        """The copy is on `ack` journals up to here."""
+        if copy.app in self._running:
+            self._hosts[copy.app].post(Committed(index))
+        elif copy.over and copy.app not in self._hosts:
+            self._nursery.start_soon(self._keep_ended, copy)
+
+    async def _keep_ended(self, copy: Copy) -> None:
+        """It ended while another node coordinated: what it left is kept here as well."""
+        state = await self._state_of(copy)
+        if copy.app not in self._hosts and copy.over:
+            self._keep(copy, state)
+            self._drop_intermediate(copy.app, state)
+
+    def _keep(self, copy: Copy, state: ApplicationState) -> None:
+        host = self._hosts[copy.app] = self._host(copy, state)
+        if copy.app not in self._of_other_grids:
+            self._appeared(host)
+
+    def change(self, copy: Copy, fact: ReplicasChanged) -> None:
+        """The coordinator is to record this set."""
+        if copy.app in self._running:
+            self._hosts[copy.app].post(SetChanged(fact))
+
+    def stalled(self, copy: Copy, missing: tuple[NodeId, ...]) -> None:
+        """Without these nothing can be promised."""
+        if copy.app in self._hosts:
+            names = [short(each) for each in missing]
+            log.warning("application stalled" if missing else "application goes on", app=copy.app, missing=names)
+            self._hosts[copy.app].stall(missing)
+
+    def diverging(self, copy: Copy, effect: Diverging) -> None:
+        """What this node journalled beyond the point of agreement is told to who coordinates."""
+        entries = self._parts.journal.read(copy.app, after_index=effect.after_index)
+        outcomes, cancelled = [], []
+        for entry in entries:
+            match entry.fact:
+                case Finished(node=node, outcome=outcome):
+                    outcomes.append(RanThere(outcome, node))
+                case Cancelled(task=task):
+                    cancelled.append(task)
+                case _:
+                    pass
+        for at in range(0, len(outcomes) or 1, DIVERGED_AT_ONCE):
+            part, last = tuple(outcomes[at : at + DIVERGED_AT_ONCE]), at + DIVERGED_AT_ONCE >= len(outcomes)
+            message = Diverged(copy.app, effect.epoch, part, tuple(cancelled) if last else (), last)
+            self._parts.network.send(effect.coordinator, message)
+
+    def diverged(self, node: NodeId, message: Diverged) -> None:
+        """Another replica coordinated as well, and had this in its journal."""
+        copy = self._copies.get(message.app)
+        if copy is not None and message.app in self._running and node in copy.replica_set.nodes:
+            self._hosts[message.app].post(Heard(node, message))  # type: ignore[arg-type]
+
+    def keep_blobs(self, node: NodeId, message: KeepBlobs) -> None:
+        """The coordinator wants copies of blobs here."""
+        copy = self._copies.get(message.app)
+        if copy is not None and (node, message.epoch) == (copy.machine.coordinator, copy.machine.epoch):
+            self._parts.store.pin(message.app, (each.digest for each in message.blobs))
+            self._nursery.start_soon(self._fetch_copies, node, message)
+
+    async def _fetch_copies(self, coordinator: NodeId, message: KeepBlobs) -> None:
+        kept: list[Digest] = []
+        for blob in message.blobs:
+            try:
+                if not self._parts.store.has(blob.digest):
+                    await self._transfer.fetch(blob, message.holders)
+                kept.append(blob.digest)
+            except JcpeerError as error:
+                log.warning("a copy of a blob is not kept", app=message.app, blob=blob.digest[:12], why=str(error))
+        self._parts.network.send(coordinator, Fetched(message.app, tuple(kept)))
+
+    def dropped(self, copy: Copy) -> None:
+        """The node has no seat any more."""
+        log.info("copy dropped", app=copy.app, name=copy.header.name)
+        if (host := self._hosts.pop(copy.app, None)) is not None:
+            self._running.pop(copy.app, None)
+            self._forgotten(host)
+        self._parts.store.release(copy.app)
+        self._parts.journal.forget(copy.app)
+
+    def _host(self, copy: Copy, state: ApplicationState) -> ApplicationHost:
         machine = Coordinator(
             state, me=self._parts.identity.node, now_s=trio.current_time(), clock_s=self._parts.clock_s()
         )
-        return ApplicationHost(machine, self._parts, self._transfer)
+        return ApplicationHost(machine, self._parts, self._transfer, copy)
 
     def _start(self, host: ApplicationHost, first: list[Effect]) -> None:
         if not self._running:
             self._awake_s = self._parts.clock_s()  # nobody looked before
             self._begun.set()
+        self._hosts[host.app] = host
         self._running[host.app] = None
+        host.reign = host.copy.reign() if host.machine.epoch.counter > 1 else None
         for record in self._known_nodes():
             host.post(NodeSeen(record))
         self._nursery.start_soon(self._run, host, first)
+        self._appeared(host)
+        self._changed()
 
     async def _run(self, host: ApplicationHost, first: list[Effect]) -> None:
         await host.run(first)
+        if host.deposed:
+            return
         if host.fault is None:
-            state = host.machine.state
-            results = {each.blob.digest for task in state.final_tasks() for each in _outputs(task)}
-            self._parts.store.release(host.app, keep=results)
-            self._parts.store.drop(each.blob.digest for task in state.tasks.values() for each in _outputs(task))
+            self._drop_intermediate(host.app, host.machine.state)
         self._running.pop(host.app, None)
         self._changed()
+
+    def _drop_intermediate(self, app: AppId, state: ApplicationState) -> None:
+        """Of an application that has ended only the results are kept."""
+        results = {each.blob.digest for task in state.final_tasks() for each in _outputs(task)}
+        self._parts.store.release(app, keep=results)
+        self._parts.store.drop(each.blob.digest for task in state.tasks.values() for each in _outputs(task))
 
     def forget(self, host: ApplicationHost) -> None:
         """Drop an ended application.
@@ -172,10 +334,29 @@ class Applications:
         """
         if host.app in self._running:
             raise RequestError(f"{host.machine.state.header.name} has not ended; cancel it first")
-        blobs = _blobs_of(host.machine.state)
+        state, at_s = host.machine.state, self._parts.clock_s()
+        assert state.ended is not None
+        assert state.epoch is not None
+        stone = Tombstone(
+            host.app, state.header.name, state.header.user, state.ended, state.ended_at_s, at_s, state.epoch
+        )
+        self._bury(host, pack(stone), at_s=at_s)
+        for node in state.replica_set.nodes:
+            if node != self._parts.identity.node:
+                self._parts.network.send(node, Buried(host.app, pack(stone)))
+
+    def buried(self, node: NodeId, message: Buried) -> None:
+        """Another replica was told to forget an application."""
+        host, copy = self._hosts.get(message.app), self._copies.get(message.app)
+        if host is None or copy is None or not copy.over or node not in copy.replica_set.nodes:
+            return
+        self._bury(host, message.tombstone, at_s=self._parts.clock_s())
+
+    def _bury(self, host: ApplicationHost, tombstone: bytes, *, at_s: float) -> None:
         self._parts.store.release(host.app)
-        self._parts.store.drop(blobs)
-        self._parts.journal.forget(host.app)
+        self._parts.store.drop(_blobs_of(host.machine.state))
+        self._parts.journal.bury(host.app, tombstone, at_s=at_s)
+        self._copies.drop(host.app)
         del self._hosts[host.app]
         self._forgotten(host)
 
@@ -186,6 +367,7 @@ class Applications:
             if host.app not in self._running and host.machine.over and host.machine.state.ended_at_s < before_s:
                 log.info("results dropped for their age", app=host.app, name=host.machine.state.header.name)
                 self.forget(host)
+        self._parts.journal.forget_tombstones(before_s=self._parts.clock_s() - self._parts.config.tombstones_kept_s)
 
     # --- finding
 
@@ -246,10 +428,6 @@ class Applications:
         elif not isinstance(message, Decline):
             # It was out of reach when the end was told.
             self._parts.network.send(node, Release(host.app, host.machine.epoch, ended=True))
-
-    def written(self, app: AppId, written: Written) -> None:
-        if app in self._running:
-            self._hosts[app].post(Committed(written.index))
 
     def node_seen(self, record: NodeRecord) -> None:
         if self._running:

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 
 import structlog
 import trio
@@ -22,11 +23,12 @@ from jcpeer.dht.machine import KeyMessage
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
 from jcpeer.errors import MembershipError, RequestError
-from jcpeer.ids import NodeId
+from jcpeer.ids import NodeId, short
 from jcpeer.net.events import Proof
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.applications import LOOK_S, Applications
 from jcpeer.node.calling import Calling
+from jcpeer.node.copies import Copies
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.draining import Drain
 from jcpeer.node.elsewhere import Elsewhere
@@ -40,7 +42,7 @@ from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.publishing import Publishing
 from jcpeer.node.reach import Reach
-from jcpeer.node.reigns import Known, Reigns
+from jcpeer.node.reigns import Reigns
 from jcpeer.node.service import Service
 from jcpeer.node.sight import Sight
 from jcpeer.node.submission import Submissions
@@ -89,7 +91,23 @@ from jcpeer.wire.messages import (
     Yield,
 )
 from jcpeer.wire.peer import PeerMessage
-from jcpeer.wire.replication import Reign
+from jcpeer.wire.replication import (
+    AppendEntries,
+    AskVote,
+    Buried,
+    Differs,
+    Diverged,
+    DivergedTaken,
+    GiveUpSeat,
+    KeepBlobs,
+    Kept,
+    NoSeat,
+    Reign,
+    Retired,
+    Underway,
+    VoteAnswer,
+    WantEntries,
+)
 from jcpeer.work.events import NotReached, Ordered, Reunited
 from jcpeer.work.transfer import Transfer
 
@@ -102,6 +120,7 @@ LOOK_AROUND_S = 1800.0
 """In the space of keys, while nobody comes or goes: who is there the directory tells, and lookups begin with that."""
 HOUR_S = 3600.0
 UNCONNECTABLE = "cannot be dialled, and neither can the coordinator: so they are not connected"
+HAND_OVER_S = 1.5
 LEAVE_S = 4.0
 """Bound on handing attempts back when the node stops, and what only it holds; with the goodbye it makes five seconds,
 which is as long as a person waits before trying harder."""
@@ -129,8 +148,6 @@ class Node:
         self._users = {parts.identity.node: parts.standing.membership.certificate.user}
         self._coordinators: frozenset[NodeId] = frozenset()
         self.reigns = Reigns(lambda: parts.standing.membership.root)
-        self.reign_heard: Callable[[NodeId, Reign, Known], None] = lambda node, reign, known: None
-        """Called with each reign that holds, when its coordinator tells of it."""
         self._own = OwnRecord(
             parts,
             doing=self._doing,
@@ -152,7 +169,7 @@ class Node:
             reigns=self.reigns,
             opening=self._own.opening,
             changed=self._show_state,
-            hosted_here=lambda app: self.applications.get(app) is not None,
+            hosted_here=lambda app: self.copies.get(app) is not None,
             offers=lambda task: unmet_need(task, self.record) is None,
             helpers=Helpers(self.id, self.sight.others, lambda: self.finder),
         )
@@ -172,19 +189,35 @@ class Node:
         )
         self.finder: Finder = NetworkFinder(self.finding, me=self._own_candidate, read=self._candidate_of)
         self._publishing = Publishing(parts, self.finder)
+        self.copies = Copies(
+            parts,
+            hold=partial(self.reach.hold, "replicas"),
+            up=lambda: self.reach.machine.up,
+            known=self.sight.others,
+            candidate=self._candidate_in,
+            changed=self._show_state,
+        )
         self.applications = Applications(
             parts,
             self.transfer,
             nursery,
+            self.copies,
             known_nodes=self.directory.records,
             changed=self._show_state,
             appeared=self._publishing.show,
             forgotten=self._publishing.hide,
         )
         self.drain = Drain(self.participation, self._own, nursery, coordinated=self._coordinated, drained=drained)
-        home = Home(parts, self.applications, self.transfer, me=self._candidate)
+        home = Home(parts, self.applications, self.transfer, me=self._candidate, name_of=self.sight.name_of)
         self.decisions = Decisions(parts.journal, parts.clock_s)
-        self.elsewhere = Elsewhere(parts, self.applications, home, nursery, holding=self.reach.holding)
+        self.elsewhere = Elsewhere(
+            parts,
+            self.applications,
+            home,
+            nursery,
+            holding=self.reach.holding,
+            known_of=lambda wanted, user: self.copies.known_of(wanted, user, name_of=self.sight.name_of),
+        )
         whereabouts = Whereabouts(
             parts, self.finder, self.decisions, self.elsewhere, others=self.sight.others, name_of=self.sight.name_of
         )
@@ -208,6 +241,7 @@ class Node:
             submissions,
             home,
             whereabouts,
+            safety_of=self.copies.safety,
             name_of=self.sight.name_of,
             notices=self.sight.notices,
             join_grid=join_grid,
@@ -233,11 +267,11 @@ class Node:
 
     async def run(self, *, task_status: trio.TaskStatus[None] = trio.TASK_STATUS_IGNORED) -> None:
         """Until cancelled; started once everything listens."""
-        self.parts.journal.report_commits(self.applications.written)
+        self.parts.journal.report_commits(self.copies.written)
         self.parts.network.serve_streams(self.transfer.serve)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participation.run, self.transfer)
-            for part in (self.reach, self.finding, self.calling, self._publishing, self._own):
+            for part in (self.reach, self.finding, self.calling, self.copies, self._publishing, self._own):
                 nursery.start_soon(part.run)
             nursery.start_soon(self._watch_for_pauses)
             nursery.start_soon(self._forget_old_applications)
@@ -266,7 +300,15 @@ class Node:
                 self.calling.peer_went(event.peer)
             case _:
                 pass
-        if self.reach.take(event) or (isinstance(event, Received) and self._hear(event)):
+        taken = self.reach.take(event)
+        match event:
+            case PeerUp():
+                self.copies.peer_up(event.peer)
+            case PeerDown():
+                self.copies.peer_down(event.peer, event.proof)
+            case _:
+                pass
+        if taken or (isinstance(event, Received) and self._hear(event)):
             return
         assert not isinstance(event, DialFailed), "that concerns connections only"
         self.sight.tell(event)
@@ -279,8 +321,6 @@ class Node:
         match message:
             case Confirm() | Decline() | Engaged() | Take() | Started() | Report() | GivenBack() | Fetched():
                 self.applications.heard(node, message)
-            case Reign():
-                self._hear_of_reign(node, message)
             case Recruit():
                 self.participation.called_up(node, message)
             case Assign():
@@ -308,6 +348,28 @@ class Node:
                 self.finding.heard(node, message, record.addresses if record and record.dialable else ())
             case TryDial() | TriedDial() | CallBack():
                 self.calling.heard(node, message)
+            case Reign():
+                self._hear_reign(node, message)
+            case KeepBlobs():
+                self.applications.keep_blobs(node, message)
+            case Diverged():
+                self.applications.diverged(node, message)
+            case Buried():
+                self.applications.buried(node, message)
+            case (
+                AppendEntries()
+                | Kept()
+                | Differs()
+                | NoSeat()
+                | AskVote()
+                | VoteAnswer()
+                | WantEntries()
+                | Underway()
+                | Retired()
+                | GiveUpSeat()
+                | DivergedTaken()
+            ):
+                self.copies.heard(node, message)
             case Ask():
                 self.elsewhere.asked(node, self._users.get(node, ""), message)
             case Answer():
@@ -316,15 +378,19 @@ class Node:
                 return False
         return True
 
-    def _hear_of_reign(self, node: NodeId, reign: Reign) -> None:
-        """From its coordinator before all else of the epoch, or from a participant that hands something over."""
+    def _hear_reign(self, node: NodeId, reign: Reign) -> None:
+        """From its coordinator before all else of the epoch, or from who hands something over or knows better."""
         try:
             known = self.reigns.hear(node, reign)
         except MembershipError as error:
-            log.warning("a reign is not believed", node=node, app=reign.app, reason=str(error))
+            log.warning("a reign is not believed", node=short(node), app=reign.app, reason=str(error))
             return
-        if node == known.coordinator:
-            self.reign_heard(node, reign, known)
+        highest = self.reigns.known(reign.app)
+        if highest is not None and highest.epoch > known.epoch:
+            if node == known.coordinator:
+                self.reach.send(node, highest.reign)  # who was out of reach steps down as soon as it meets anybody
+        else:
+            self.copies.reign_heard(node, reign, known)
 
     # --- who is there
 
@@ -335,10 +401,12 @@ class Node:
         elif len(self.directory) <= ALL_BY_KEY_MAX or self.finding.machine.knows(record.node):
             self.finding.seen(Contact(record.node, record.addresses))
         self.applications.node_seen(record)
+        self.copies.node_seen()
 
     def _lose(self, node: NodeId, why: str, proof: Proof) -> None:
         self.finding.gone(node)
         self.applications.node_lost(node, why, proof)
+        self.copies.node_seen()
 
     def _undelivered(self, node: NodeId, message: PeerMessage) -> None:
         match message:
@@ -386,6 +454,14 @@ class Node:
         """This node, as a home that others choose."""
         return Candidate(self.record, self.parts.standing.membership.certificate)
 
+    def _candidate_in(self, record: NodeRecord) -> Candidate | None:
+        """A member of the directory, if its own word for it holds."""
+        news = self.directory.news_of(record.node)
+        try:
+            return self._candidate_of(news) if news is not None else None
+        except MembershipError:
+            return None
+
     def _candidate_of(self, news: News) -> Candidate:
         return candidate_of(news, root=self.parts.standing.membership.root, now_s=self.parts.clock_s())
 
@@ -429,8 +505,11 @@ class Node:
     # --- the end
 
     async def leave(self, reason: str) -> None:
-        """Hand attempts back, and what only this node holds; bounded, and not to be cancelled."""
+        """Hand over what is coordinated here, hand attempts back, and what only this node holds; bounded, and not to be
+        cancelled."""
         with trio.move_on_after(LEAVE_S, shield=True):
+            with trio.move_on_after(HAND_OVER_S):
+                await self.copies.retire()
             await self.participation.leave(reason, in_reach=self._is_in_reach)
         for app, outputs in self.participation.machine.farewell.left_behind():
             log.warning("left before what only this node has was fetched", app=app, outputs=outputs or "unknown")

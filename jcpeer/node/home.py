@@ -74,12 +74,19 @@ class Home:
     """Opens, fills and seals the applications that live here."""
 
     def __init__(
-        self, parts: Parts, applications: Applications, transfer: Transfer, *, me: Callable[[], Candidate]
+        self,
+        parts: Parts,
+        applications: Applications,
+        transfer: Transfer,
+        *,
+        me: Callable[[], Candidate],
+        name_of: Callable[[NodeId], str],
     ) -> None:
         self._parts = parts
         self._applications = applications
         self._transfer = transfer
         self._me = me
+        self._name_of = name_of
 
     # --- what other nodes hand over
 
@@ -220,7 +227,9 @@ class Home:
                 raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
             host.post(SealReceived(vouched()))
         await host.settled()
-        return Accepted(host.app, 1, caveat([self._parts.name], quorum=False, wanted=state.header.replicas))
+        replica_set = state.replica_set
+        names = [self._name_of(each) for each in replica_set.nodes]
+        return Accepted(host.app, len(names), caveat(names, quorum=replica_set.quorum, wanted=state.header.replicas))
 
     def holders(self, host: ApplicationHost, digest: Digest) -> tuple[NodeId, ...]:
         """Who has a blob of the application, this node first if it does; all participants where nobody is known to."""

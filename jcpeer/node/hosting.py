@@ -36,11 +36,14 @@ from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import RequestError, StorageError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId
+from jcpeer.node.aside import ElsewhereError
+from jcpeer.node.copy import Copy
 from jcpeer.node.parts import Parts
 from jcpeer.node.reigns import Shown
 from jcpeer.wire.facts import Entry, Finished, TasksAdded
 from jcpeer.wire.messages import Assign, AttemptOrder, Decline, Signed, Vouched
 from jcpeer.wire.replication import Reign
+from jcpeer.wire.requests import Moved
 from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
@@ -65,10 +68,17 @@ class _Mark:
 class ApplicationHost:
     """Owns the coordinator machine of one application; everybody else posts events, or asks for views."""
 
-    def __init__(self, machine: Coordinator, parts: Parts, transfer: Transfer) -> None:
+    def __init__(self, machine: Coordinator, parts: Parts, transfer: Transfer, copy: Copy) -> None:
+        """`copy`: the application's journal on this node."""
         self.machine = machine
+        self.copy = copy
         self.fault: str | None = None
         """Set when the machine failed: the application is stalled, its journal kept."""
+        self.missing: tuple[NodeId, ...] = ()
+        """Replicas without which nothing can be promised at present: the application is stalled until they are back."""
+        self.deposed = ""
+        """Why this node no longer coordinates; empty while it does."""
+        self._scope = trio.CancelScope()
         self._parts = parts
         self._transfer = transfer
         self._posts, self._events = trio.open_memory_channel[Event | _Mark](math.inf)
@@ -103,15 +113,27 @@ class ApplicationHost:
         """Until the end of the application is committed. A fault, be it the machine's or that of a full disk, ends up
         here and goes no further."""
         try:
-            async with trio.open_nursery() as nursery:
-                over = self._perform(first, nursery)
-                while not over:
-                    over = self._perform(await self._next_effects(), nursery)
-                nursery.cancel_scope.cancel()
+            with self._scope:
+                async with trio.open_nursery() as nursery:
+                    over = self._perform(first, nursery)
+                    while not over:
+                        over = self._perform(await self._next_effects(), nursery)
+                    nursery.cancel_scope.cancel()
         except Exception as error:
             self._stall(error)
         self._posts.close()
         self._settle(at_the_end=True)
+
+    def depose(self, why: str) -> None:
+        """Another node coordinates: nothing more is decided or shown here."""
+        self.deposed = why
+        self._scope.cancel()
+        self._tell_watchers()
+
+    def stall(self, missing: tuple[NodeId, ...]) -> None:
+        """Nothing can be promised until these are back; or, where there are none, it goes on."""
+        self.missing = missing
+        self._tell_watchers()
 
     def _stall(self, error: Exception) -> None:
         while isinstance(error, ExceptionGroup):
@@ -174,19 +196,19 @@ class ApplicationHost:
                 case Tell():
                     told = True
                     self._note_told(effect.entry)
-                case Collect():
-                    nursery.start_soon(self._collect, effect.blob, effect.holders)
                 case InputsKept():
                     told = True
                 case TellReplicas():
                     for node in self.machine.state.replica_set.nodes:
                         if node != self._parts.identity.node:
                             self._parts.network.send(node, effect.underway)
+                case Collect():
+                    nursery.start_soon(self._collect, effect.blob, effect.holders)
                 case Over():
                     over = True
         if entries:
             # After the orders of the same burst: an order promises nothing, and may be on its way while we write.
-            self._parts.journal.append(self.app, entries, blobs)
+            self.copy.record(tuple(entries), blobs)
         if told:
             self._tell_watchers()
         return over
@@ -275,7 +297,7 @@ class ApplicationHost:
                 return
         self._parts.store.pin(self.app, [blob.digest])
         if blob.small and (data := self.small_blob(blob.digest)) is not None:
-            self._parts.journal.append(self.app, (), {blob.digest: data})  # small blobs in the store end with the node
+            self.copy.record((), {blob.digest: data})  # small blobs in the store end with the node
         self.post(Collected(blob.digest))
 
     # --- news for clients
@@ -296,6 +318,7 @@ class ApplicationHost:
 
         Raises:
             RequestError: the application is stalled.
+            ElsewhereError: another node took over, and what was posted may not be in its journal.
         """
         mark = _Mark()
         try:
@@ -303,6 +326,8 @@ class ApplicationHost:
             await mark.reached.wait()
         except trio.ClosedResourceError:
             pass  # it has ended, and nothing is left to be handled
+        if self.deposed:
+            raise ElsewhereError(Moved(self.app, self.machine.epoch.counter))
         if self.fault is not None:
             raise RequestError(f"{self.machine.state.header.name} is stalled: {self.fault}")
 

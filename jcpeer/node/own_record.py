@@ -137,6 +137,7 @@ def _first_record(parts: Parts, opening: Opening) -> NodeRecord:
         addresses=parts.network.addresses,
         coordinates=config.coordinate and not parts.passing,
         trusts_grid=config.trust_grid,
+        journal=parts.journal.id,
         gpus=len(offered_gpus(config, machine)),
         disk_bytes=told_disk(offered_disk(config, machine.disk_free()), 0),
         cost=config.cost,

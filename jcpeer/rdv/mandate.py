@@ -112,9 +112,11 @@ def step_fault(before: ReplicaSet, after: ReplicaSet, placed: Placed) -> str:
         return f"set {after.number} is impossible"
     fewer, more = sorted((before.seats, after.seats), key=len)
     differing = [each for each in more if each not in fewer]
-    if len(differing) != 1 or tuple([each for each in more if each in fewer]) != fewer:
+    if len(differing) > 1 or tuple([each for each in more if each in fewer]) != fewer:
         return f"set {after.number} differs from the one before it by more than one seat"
-    if after != before.followed_by(after.seats, takeover=placed.header.takeover):
+    if not differing and after.quorum == before.quorum:
+        return f"set {after.number} is the one before it"
+    if after.quorum != before.quorum and not (after.quorum and after.may_be_quorum(placed.header.takeover)):
         return f"set {after.number} is {'' if after.quorum else 'not '}a quorum against the rule"
     return ""
 

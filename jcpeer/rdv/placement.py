@@ -129,6 +129,19 @@ def _spread(eligible: Sequence[Candidate], first: Sequence[Candidate], size: int
     return chosen, varied
 
 
+def newcomers(near: Sequence[Candidate], seated: Sequence[Candidate], *, submitted_s: float) -> tuple[Seat, ...]:
+    """Who may take a seat beside these, best first: of hosts and invitations of their own before others.
+
+    Args:
+        near: Candidates for a seat, those nearest to the application's key first.
+        seated: Who has one.
+        submitted_s: When the application was submitted, in seconds since 1970.
+    """
+    eligible = [each for each in near if not objection(each, submitted_s=submitted_s)]
+    chosen, _ = _spread(eligible, seated, len(seated) + len(eligible))
+    return tuple(each.seat for each in chosen[len(seated) :])
+
+
 def nobody_eligible(header: Header, candidates: Sequence[Candidate]) -> str:
     """One line that says why the application cannot be kept anywhere."""
     said = [f"{each.record.name} {objection(each, submitted_s=header.submitted_s)}" for each in candidates]

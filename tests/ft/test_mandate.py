@@ -12,7 +12,7 @@ from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.facts import ReplicasChanged, Submitted, TookOver
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Signed
-from tests.rdv.mandates import epoch, link, placed_on, recovered, seated, seats, sets, vote, voted
+from tests.rdv.mandates import epoch, followed_by, link, placed_on, recovered, seated, seats, sets, vote, voted
 from tests.rdv.members import GRID, signed_by
 
 PLACED = placed_on("abc")
@@ -80,7 +80,7 @@ def test_what_is_no_use_is_not_counted() -> None:
 
 def test_a_set_that_was_truncated_makes_room_for_the_one_in_its_place() -> None:
     found = proofs()
-    instead = ABC.followed_by(seats("abce"), takeover="default")
+    instead = followed_by(ABC, seats("abce"))
     found.recorded(changed(instead, "c"))
     assert found.replica_set == instead
     assert found.lacking() == (Lacking(instead, seats("ab"), more=1),)
@@ -122,7 +122,7 @@ def test_what_the_user_recovered_goes_on_by_the_user_s_word() -> None:
     assert proven(first) == ReplicaSet(7, seats("c"), quorum=False)
     again = Proofs(PLACED, root=GRID.root)
     again.recorded(TookOver(epoch(5, "c"), first))
-    cd = again.replica_set.followed_by(seats("cd"), takeover="default")
+    cd = followed_by(again.replica_set, seats("cd"))
     again.recorded(changed(cd, "c"))
     e6 = epoch(6, "d")
     later = again.mandate(e6, votes("d", e6))

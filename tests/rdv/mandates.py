@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
+from attrs import evolve
+
 from jcpeer.application.manifest import Placed, ReplicaSet, Seat, Takeover, application_key
 from jcpeer.ids import Epoch
 from jcpeer.wire.codec import pack
@@ -34,7 +36,7 @@ def sets(placed: Placed, *later: str) -> list[ReplicaSet]:
     """The first set, and those that follow on it."""
     found = [placed.first_set]
     for names in later:
-        found.append(found[-1].followed_by(seats(names), takeover=placed.header.takeover))
+        found.append(followed_by(found[-1], seats(names), takeover=placed.header.takeover))
     return found
 
 
@@ -56,3 +58,9 @@ def voted(placed: Placed, of: Epoch, by: str, *links: Link, recovered: Signed | 
 
 def recovered(placed: Placed, of: Epoch, alone: str, *, number: int = 7, by: str = "me", user: str = "ada") -> Signed:
     return signed_by(by, Recovered(placed.app, of, ReplicaSet(number, seats(alone), quorum=False)), user=user)
+
+
+def followed_by(before: ReplicaSet, seats: tuple[Seat, ...], *, takeover: Takeover = "default") -> ReplicaSet:
+    """The next set, of these seats: a quorum as soon as it may be one."""
+    after = ReplicaSet(before.number + 1, seats, quorum=before.quorum)
+    return evolve(after, quorum=before.quorum or after.may_be_quorum(takeover))

@@ -12,7 +12,7 @@ from jcpeer.membership.signed import sign
 from jcpeer.rdv.mandate import LINKS_MAX, open_mandate
 from jcpeer.wire.mandates import Link, Mandate, Vote
 from jcpeer.wire.messages import Signed
-from tests.rdv.mandates import epoch, link, placed_on, recovered, seat, seated, seats, sets, vote, voted
+from tests.rdv.mandates import epoch, followed_by, link, placed_on, recovered, seat, seated, seats, sets, vote, voted
 from tests.rdv.members import GRID, signed_by
 
 PLACED = placed_on("abc")
@@ -119,7 +119,7 @@ def about(replica_set: ReplicaSet, by: str = "abc") -> Mandate:
         (about(evolve(ABCD, seats=seats("abcde"))), "by more than one seat"),
         (about(evolve(ABCD, seats=seats("abd"))), "by more than one seat"),
         (about(evolve(ABCD, seats=seats("bacd"))), "by more than one seat"),
-        (about(evolve(ABCD, seats=seats("abc"))), "by more than one seat"),
+        (about(evolve(ABCD, seats=seats("abc"))), "is the one before it"),
         (about(evolve(ABCD, seats=seats("abcc"))), "set 1 is impossible"),
         (about(evolve(ABCD, seats=(*seats("abc"), evolve(seat("a"), journal="new")))), "set 1 is impossible"),
         (about(evolve(ABCD, seats=())), "set 1 is impossible"),
@@ -153,7 +153,7 @@ def test_one_seat_goes_on_alone_where_the_user_says_so() -> None:
 
 
 def test_sets_are_counted_from_the_recovered_one_on() -> None:
-    cd = AFTER.followed_by(seats("cd"), takeover="default")
+    cd = followed_by(AFTER, seats("cd"))
     assert opened(voted(PLACED, epoch(6, "d"), "d", link(PLACED, cd, "c"), recovered=ALONE)) == cd
     assert opened(voted(PLACED, epoch(6, "c"), "c", recovered=ALONE)) == AFTER
 
