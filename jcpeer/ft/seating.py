@@ -30,6 +30,7 @@ class Seating:
         self._leading = leading
         self._newcomers: tuple[Seat, ...] = ()
         self._leaving: set[NodeId] = set()
+        self._looked_s = -inf
         self._given_up: dict[NodeId, float] = {}
         self._progress = (-1, inf)
         """Of the newcomer: how far it was, and since when."""

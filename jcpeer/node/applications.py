@@ -263,7 +263,7 @@ class Applications:
         """Another replica coordinated as well, and had this in its journal."""
         copy = self._copies.get(message.app)
         if copy is not None and message.app in self._running and node in copy.replica_set.nodes:
-            self._hosts[message.app].post(Heard(node, message))  # type: ignore[arg-type]
+            self._hosts[message.app].post(Heard(node, message))
 
     def keep_blobs(self, node: NodeId, message: KeepBlobs) -> None:
         """The coordinator wants copies of blobs here."""
