@@ -29,6 +29,7 @@ ANSWER_S = 1.0
 PIECE_S = 3.0
 """And so long the next piece of a journal that is adopted."""
 PIECE_ENTRIES = 4096
+STEP_BACK_S = 4.0
 
 Phase = Literal["asking", "promising", "electing", "adopting", "settling", "won", "failed"]
 
@@ -42,6 +43,8 @@ class Candidacy:
         self.phase: Phase = "asking"
         self.until_s = now_s + wait_s
         self.why = ""
+        self.step_back_s = 0.0
+        """Somebody else is to stand first."""
         self._wait_s = wait_s
         self._answers: dict[NodeId, VoteAnswer] = {}
         self._asked: set[NodeId] = set()
@@ -103,6 +106,7 @@ class Candidacy:
                 )
             # That voter is to coordinate: then what was promised here can be told before it goes.
             self.fail("would take back what it has promised")
+            self.step_back_s = STEP_BACK_S
             return []
         if conflict is not None:
             effects.append(Truncate(conflict - 1))

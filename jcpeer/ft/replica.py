@@ -570,7 +570,8 @@ class Replica:
             if failed.epoch != self._state.promised:
                 self._belief.stand_s = now_s  # nothing came of asking: ask again
             else:
-                self._belief.stand_s = now_s + BACKOFF_S * (1 + self._state.rank_after(self._belief.coordinator))
+                backoff_s = BACKOFF_S * (1 + self._state.rank_after(self._belief.coordinator))
+                self._belief.stand_s = now_s + backoff_s + failed.step_back_s
         if self._may_stand() and now_s >= self._belief.may_stand_s():
             effects += self._stand(now_s)
         won = self._candidacy

@@ -30,7 +30,7 @@ from jcpeer.ids import AppId, Epoch, NodeId, TaskId
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Cancelled, Ended, Entry, Fact, ReplicasChanged, TookOver
 from jcpeer.wire.messages import Signed
-from jcpeer.wire.replication import AppendEntries, AskVote, Kept, NoSeat, VoteAnswer
+from jcpeer.wire.replication import AppendEntries, AskVote, Kept, NoSeat, Retired, VoteAnswer, WantEntries
 
 APP = AppId("a" * 40)
 VOTE = Signed(b"vote", b"")
@@ -117,6 +117,8 @@ class World:
         self.chosen: list[Entry] = []
         self.settled = self.placed.first_set
         self.winners: dict[Epoch, NodeId] = {}
+        self.ruled: set[Epoch] = set()
+        """Those who committed something of their own."""
         self.claims: dict[tuple[Epoch, str], int] = {}
         self.granted: dict[Epoch, set[tuple[NodeId, str]]] = {}
         self.wanted: dict[TaskId, None] = {}
@@ -164,6 +166,10 @@ class World:
         if not node.alive:
             return
         self._log(name, f"crashes, disk {disk}")
+        if node.replica is not None and node.replica.unsure and node.replica.last_index:
+            self.seen["catching up was interrupted"] += 1
+        if node.replica is not None and node.replica.role == "candidate":
+            self.seen["a candidate crashed"] += 1
         node.alive = node.paused = node.committing = node.busy = False
         node.replica, node.reign = None, None
         node.queue.clear()
@@ -425,6 +431,10 @@ class World:
                     message = self._note_vote(node, message)
                 if isinstance(message, Kept):
                     self._note_claim(node, message)
+                if isinstance(message, Retired):
+                    self.seen["a coordinator handed over"] += 1
+                if isinstance(message, WantEntries):
+                    self.seen["a journal was adopted from a voter"] += 1
                 self._send(node, target, message)
             case ft.SendReign(target, invited):
                 assert node.reign is not None
@@ -495,6 +505,10 @@ class World:
             assert self._promise_kept(node) >= epoch
             assert node.disk.entries == node.entries, "it reigns with what its disk does not have"
             self.seen["takeovers"] += 1
+            if max((each for each in self.winners if each < epoch), default=epoch) not in self.ruled:
+                self.seen["a takeover during a takeover"] += 1
+            if self.winners.get(max((each for each in self.winners if each < epoch), default=epoch)) == node.id:
+                self.seen["a reign was followed by the same node's"] += 1
             if self._bound(node):
                 assert len(node.entries) >= len(self.chosen), "a later coordinator lacks what was committed"
                 assert all(ours is theirs for ours, theirs in zip(node.entries, self.chosen, strict=False))
@@ -535,6 +549,7 @@ class World:
         assert index <= len(node.entries)
         if node.reign is not None:
             self._check_count(node, node.reign.epoch, index)
+            self.ruled.add(node.reign.epoch)
             if not self.strict and self._settled_at(node, index).quorum:
                 self.strict, self.chosen = True, node.entries[:index]
                 self.seen["a quorum was made"] += 1

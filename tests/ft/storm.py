@@ -4,10 +4,22 @@ from __future__ import annotations
 
 from collections import Counter
 
+from jcpeer.application.manifest import Takeover
 from tests.ft.little_world import Node, World
 
-SHAPES = ((3, 3, 3), (4, 3, 3), (5, 5, 5), (5, 3, 3), (6, 3, 3), (5, 1, 3), (4, 2, 3), (7, 5, 5))
-"""Nodes, seats at first, replicas wanted."""
+Shape = tuple[int, int, int, Takeover]
+SHAPES: tuple[Shape, ...] = (
+    (3, 3, 3, "default"),
+    (4, 3, 3, "default"),
+    (5, 5, 5, "default"),
+    (5, 3, 3, "default"),
+    (6, 3, 3, "quorum"),
+    (5, 1, 3, "default"),
+    (4, 2, 3, "default"),
+    (7, 5, 5, "default"),
+    (4, 3, 3, "available"),
+)
+"""Nodes, seats at first, replicas wanted, and what a takeover needs."""
 FAULTS = ("crash", "crash", "fall", "lose", "pause", "cut", "part", "heal", "slow", "retire", "restart")
 STORM_S = 25.0
 COORDINATOR_S = 8.0
@@ -21,8 +33,8 @@ class Storm:
 
     def __init__(self, seed: int) -> None:
         self.seed = seed
-        nodes, seats, replicas = SHAPES[seed % len(SHAPES)]
-        self.world = World(seed=seed, nodes=nodes, seats=seats, replicas=replicas)
+        nodes, seats, replicas, takeover = SHAPES[seed % len(SHAPES)]
+        self.world = World(seed=seed, nodes=nodes, seats=seats, replicas=replicas, takeover=takeover)
         self._random = self.world.random
         self._rough = self._random.choice((0.3, 1.0, 3.0))
         """Seconds between faults, about."""

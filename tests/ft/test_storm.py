@@ -20,6 +20,12 @@ MUST_OCCUR = (
     "sets settled",
     "stalled",
     "goes on",
+    "a takeover during a takeover",
+    "a journal was adopted from a voter",
+    "catching up was interrupted",
+    "a candidate crashed",
+    "a coordinator handed over",
+    "two histories met",
 )
 
 
