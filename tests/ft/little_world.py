@@ -125,6 +125,8 @@ class World:
         self.acknowledged: set[TaskId] = set()
         self.strict = self.placed.first_set.quorum
         """What is promised holds; otherwise both sides of a split go on."""
+        self.quorum_at = 0
+        self.torn = False
         self.trace: deque[tuple[float, NodeId, object]] = deque(maxlen=1000)
         self._heap: list[tuple[float, int, Callable[[], None]]] = []
         self._order = count()
@@ -550,8 +552,15 @@ class World:
         if node.reign is not None:
             self._check_count(node, node.reign.epoch, index)
             self.ruled.add(node.reign.epoch)
-            if not self.strict and self._settled_at(node, index).quorum:
-                self.strict, self.chosen = True, node.entries[:index]
+            quorum = self._settled_at(node, index).quorum
+            if self.strict and quorum and not self._bound(node):
+                # Both sides of a split, where each could go on alone, have grown to a quorum of their own. Nobody can
+                # prevent that without stopping one of them while it is available; what was promised cannot hold.
+                self.seen["two quorums grew from a split"] += 1
+                self.strict, self.torn = False, True
+            if not self.strict and quorum and not self.torn:
+                self.strict, self.chosen, self.quorum_at = True, node.entries[:index], index
+                self.settled = self._settled_at(node, index)
                 self.seen["a quorum was made"] += 1
         if not self._bound(node):
             if node.reign is not None:
@@ -567,8 +576,16 @@ class World:
 
     def _bound(self, node: Node) -> bool:
         """What it calls committed is promised for ever."""
-        replica = node.replica
-        return self.strict and replica is not None and self._settled_at(node, replica.committed).quorum
+        replica, at = node.replica, self.quorum_at - 1
+        if not self.strict or replica is None or not self.settled_by(node).quorum:
+            return False
+        # Before there was a quorum, two may have gone on without each other: the other one's history is not this one.
+        return at < 0 or (len(node.entries) > at and node.entries[at] is self.chosen[at])
+
+    def settled_by(self, node: Node) -> ReplicaSet:
+        """The latest set that it knows to be committed."""
+        assert node.replica is not None
+        return self._settled_at(node, node.replica.committed)
 
     def _settled_at(self, node: Node, index: int) -> ReplicaSet:
         assert node.replica is not None

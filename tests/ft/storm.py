@@ -146,7 +146,7 @@ class Storm:
         return (
             len(seats) == wanted
             and not replica.missing
-            and world.settled == replica.replica_set
+            and world.settled_by(node) == replica.replica_set
             and all(self._follows(world.nodes[seat.node], seat.journal, node) for seat in seats)
         )
 
