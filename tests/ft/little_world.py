@@ -511,7 +511,7 @@ class World:
                 self.seen["a takeover during a takeover"] += 1
             if self.winners.get(max((each for each in self.winners if each < epoch), default=epoch)) == node.id:
                 self.seen["a reign was followed by the same node's"] += 1
-            if self._bound(node):
+            if self._bound(node) and all(each < epoch for each in self.ruled):
                 assert len(node.entries) >= len(self.chosen), "a later coordinator lacks what was committed"
                 assert all(ours is theirs for ours, theirs in zip(node.entries, self.chosen, strict=False))
             if replica.replica_set.number > self.settled.number:
