@@ -33,34 +33,44 @@ class Absences:
     """Participants whose absence, or whose attempts, are in doubt."""
 
     def __init__(self) -> None:
-        self._excused_until_s = -math.inf
-        self._missed: dict[NodeId, Missed] = {}
+        self.excused_until_s = -math.inf
+        self.missed: dict[NodeId, Missed] = {}
+        self._until_s: dict[NodeId, float] = {}
+        """When each of those counts as lost."""
         self._to_compare: dict[NodeId, set[AttemptName]] = {}
 
     def woke(self, *, now_s: float) -> None:
-        self._excused_until_s = now_s + EXCUSED_S
+        self.excused_until_s = now_s + EXCUSED_S
 
-    def excuse(self, node: NodeId, missed: Missed, *, now_s: float) -> bool:
-        """Whether a node that left the directory may yet be back at once; then it is noted, and due later."""
-        if now_s >= self._excused_until_s:
-            return False
-        self._missed[node] = missed
-        return True
+    def excuse(self, node: NodeId, missed: Missed, until_s: float) -> None:
+        """It left the directory, and may yet be back."""
+        self.missed[node], self._until_s[node] = missed, until_s
+
+    def await_until(self, node: NodeId, until_s: float) -> None:
+        """If it is missed: it is awaited for so long."""
+        if node in self.missed:
+            self._until_s[node] = until_s
+
+    @property
+    def vouched(self) -> list[NodeId]:
+        """Those that are awaited for as long as somebody else hears them."""
+        return [node for node, until_s in self._until_s.items() if until_s == math.inf]
 
     def end(self, node: NodeId) -> Missed | None:
-        """The node is seen; returns why it had been missed, if it was."""
-        return self._missed.pop(node, None)
+        """The node is seen, or lost; returns why it had been missed, if it was."""
+        self._until_s.pop(node, None)
+        return self.missed.pop(node, None)
 
     def due(self, *, now_s: float) -> dict[NodeId, Missed]:
         """Who did not come back in time, and why it was missed; each once."""
-        if not self._missed or now_s < self._excused_until_s:
-            return {}
-        missed, self._missed = self._missed, {}
-        return missed
+        nodes = [node for node, until_s in self._until_s.items() if until_s <= now_s]
+        for node in nodes:
+            del self._until_s[node]
+        return {node: self.missed.pop(node) for node in nodes}
 
     def wake_s(self) -> float:
         """When somebody is due."""
-        return self._excused_until_s if self._missed else math.inf
+        return min(self._until_s.values(), default=math.inf)
 
     def doubt(self, participant: Participant, names: Collection[AttemptName]) -> None:
         """Its next confirmation shows whether it has these."""

@@ -31,6 +31,7 @@ REFUSED_FOR_S = 10.0
 """Who cannot keep something is asked again after this."""
 GIVEN_UP_AFTER_S = 60.0
 """Where all others have refused for so long the application ends with fewer copies of its results, which is said."""
+NO_ANSWER = "has not fetched it, nor said why"
 BLOBS_PER_FRAME_MAX = 1000
 HOLDERS_TOLD_MAX = 4
 
@@ -190,6 +191,8 @@ class Copies:
             elif node in asked and now_s < max(asked[node], self._fetched_s.get(node, -math.inf)) + PATIENCE_S:
                 awaited.append(node)
             else:
+                if node in asked and node != self._me:
+                    self._refusals.setdefault(node, Refusal(NO_ANSWER, asked[node], -math.inf))
                 idle.append(((node in self._away, node in asked), node))
         idle.sort(key=lambda each: each[0])  # who is in reach and was not asked in vain comes first
         return [node for _, node in idle][: max(0, seats.enough - len(awaited))]

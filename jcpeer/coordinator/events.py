@@ -23,7 +23,7 @@ from jcpeer.wire.messages import (
     Take,
 )
 from jcpeer.wire.peer import PeerMessage
-from jcpeer.wire.replication import CannotKeep, Diverged, Underway
+from jcpeer.wire.replication import Alive, CannotKeep, Diverged, Suspect, Underway
 
 # --- events
 
@@ -58,12 +58,28 @@ class NodeLost:
     proof: Proof
 
 
+Answer = (
+    Confirm
+    | Decline
+    | Engaged
+    | Take
+    | Started
+    | Report
+    | GivenBack
+    | Fetched
+    | CannotKeep
+    | Diverged
+    | Alive
+    | Suspect
+)
+
+
 @frozen
 class Heard:
     """A participant's answer, or a replica's."""
 
     node: NodeId
-    message: Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched | CannotKeep | Diverged
+    message: Answer
 
 
 @frozen

@@ -57,6 +57,7 @@ from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, beyond_room, slots_of
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
+from jcpeer.coordinator.supervision import Supervision
 from jcpeer.coordinator.underway import whole
 from jcpeer.coordinator.yielding import Yielding
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
@@ -88,7 +89,7 @@ from jcpeer.wire.messages import (
     Started,
     Take,
 )
-from jcpeer.wire.replication import CannotKeep, Diverged, DivergedTaken, Underway, UnderwayAttempt
+from jcpeer.wire.replication import Alive, CannotKeep, Diverged, DivergedTaken, Suspect, Underway, UnderwayAttempt
 
 ACKNOWLEDGE_AFTER_S = 0.1
 """Outcomes of short attempts are acknowledged many at a time."""
@@ -122,9 +123,9 @@ class Coordinator:
         self._rescue = Rescue(self._recorder, self._results)
         self._bringing = Bringing(state, self._attempts, self._results.holdings, me=me)
         self._absences = Absences()
-        self._ftc: NodeId | None = None
         self._orders = Orders(self._recorder, self.roster, self._attempts, self._results, me=me)
         self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
+        self._supervision = Supervision(self._recorder, self.roster, self._absences, me=me)
         self._policy = self._chosen_policy()
         self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
         self._inherited = Inherited(state, self._attempts)
@@ -218,10 +219,7 @@ class Coordinator:
             case NodeSeen():
                 return self._see_node(event.record, now_s=now_s)
             case NodeLost():
-                missed = Missed(event.why, event.proof)
-                if self._absences.excuse(event.node, missed, now_s=now_s):
-                    return []
-                return self._lose_node(event.node, missed, now_s=now_s)
+                return self._miss_node(event.node, Missed(event.why, event.proof), now_s=now_s)
             case Heard():
                 return self._hear(event, now_s=now_s)
             case Committed():
@@ -237,8 +235,8 @@ class Coordinator:
             case SetChanged():
                 return self._change_set(event.fact, now_s=now_s)
             case FtcChanged():
-                self._ftc = event.node
-                return []
+                self._orders.ftc = event.node
+                return self._supervision.appointed(event.node, now_s=now_s)
             case Woke():
                 self._absences.woke(now_s=now_s)
                 return []
@@ -282,6 +280,12 @@ class Coordinator:
             case Fetched():
                 self._results.holdings.add_if_known(event.node, message.blobs)
                 self._results.copies.fetched(event.node, message.blobs, now_s=now_s)
+                return []
+            case Alive():
+                self._supervision.alive(event.node, message)
+                return []
+            case Suspect():
+                self._supervision.suspect(event.node, message, now_s=now_s)
                 return []
             case Diverged():
                 return self._reconcile(event.node, message, now_s=now_s)
@@ -460,6 +464,14 @@ class Coordinator:
             self._attempts.free(name)
         self._inherited.spoke(node)
         return self._rescue.begin(node) if message.leaving else []
+
+    def _miss_node(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
+        self._orders.forget_sent(node)
+        asked = self._supervision.miss(node, missed, now_s=now_s)
+        effects = self._lose_node(node, missed, now_s=now_s) if asked is None else asked
+        if node == self._supervision.ftc:
+            effects += self.handle(FtcChanged(None), now_s=now_s)  # until another is appointed
+        return effects
 
     def _lose_node(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
         effects = self._lose_inherited(node, missed, now_s=now_s)

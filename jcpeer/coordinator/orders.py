@@ -6,6 +6,8 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 
+from attrs import evolve
+
 from jcpeer.application.task import BlobRef, OutputOf, Task
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect, Send, SendOrders
@@ -31,6 +33,8 @@ class Orders:
         self._attempts = attempts
         self._holdings = results.holdings
         self._me = me
+        self.ftc: NodeId | None = None
+        """Who supervises beside this node."""
         self._sent_small: dict[NodeId, set[Digest]] = {}
 
     def recruit(self, nodes: list[NodeId]) -> list[Effect]:
@@ -41,6 +45,7 @@ class Orders:
         assert state.placed is not None
         widest = max((slots_of(state.tasks[head].spec.needs) for head in self._attempts.ready.heads()), default=1)
         recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed, state.runnable, widest)
+        recruit = evolve(recruit, ftc=self.ftc) if self.ftc else recruit
         self._roster.claim(nodes)
         return [Send(node, recruit) for node in nodes]
 

@@ -144,6 +144,14 @@ class Roster:
         heapq.heappush(self._refusals, (now_s + wait_s, candidate.record.node))
         self._file(candidate)
 
+    def set_aside(self, node: NodeId, why: str, *, now_s: float) -> None:
+        """It is out of reach: it keeps what it was given, and is given nothing more until it confirms again."""
+        if (participant := self.participants.get(node)) is not None:
+            for name in participant.may_have_started():
+                if participant.assigned[name].state == "assigned":
+                    participant.assigned[name].state = "running"
+            self.confirm(node, 0, why, REFUSED_FOR_S_MAX, now_s=now_s)
+
     def takes_part(self, node: NodeId) -> bool:
         """It has slots for us."""
         participant = self.participants.get(node)

@@ -82,6 +82,7 @@ from jcpeer.wire.messages import (
     Started,
     Stay,
     StoreRecord,
+    Supervised,
     Take,
     Taken,
     TriedDial,
@@ -336,6 +337,7 @@ class Node:
                 | Gone()
                 | Yield()
                 | Stay()
+                | Supervised()
                 | Release()
             ):
                 self.participation.post(Ordered(node, message))
@@ -493,6 +495,7 @@ class Node:
         if coordinators != self._coordinators:
             self._coordinators = coordinators
             self.reach.hold("coordinators", coordinators)
+        self.reach.hold("supervisors", self.participation.machine.supervisors - {self.id})
         self._own.show()
 
     def _tell_of_myself(self, record: NodeRecord, moved: bool) -> None:

@@ -283,6 +283,8 @@ class Recruit:
     """How many the application could use now, on all nodes together; 0: as many as you have."""
     at_once: int = 1
     """How many its widest ready task takes: fewer would not help it."""
+    ftc: NodeId | None = None
+    """Who supervises beside me: keep a connection to it, too."""
 
 
 @frozen
@@ -426,6 +428,15 @@ class Stay:
     epoch: Epoch
     blobs: tuple[Digest, ...]
     fetched: tuple[Digest, ...] = ()
+
+
+@frozen
+class Supervised:
+    """This node supervises beside me from now on, in place of the one before; None: nobody does."""
+
+    app: AppId
+    epoch: Epoch
+    ftc: NodeId | None
 
 
 @frozen

@@ -38,6 +38,7 @@ from jcpeer.wire.messages import (
     Started,
     Stay,
     StoreRecord,
+    Supervised,
     Take,
     Taken,
     TriedDial,
@@ -76,6 +77,7 @@ PeerMessage = (
     | Offer
     | Gone
     | Yield
+    | Supervised
     | Release
     | Confirm
     | Decline

@@ -7,6 +7,7 @@ seen is refused, and a higher one is obeyed only after its `Reign`.
 from __future__ import annotations
 
 from collections.abc import Mapping
+from typing import Literal
 
 from attrs import field, frozen
 
@@ -15,6 +16,8 @@ from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import Entry
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Outcome, Signed
+
+Proof = Literal["refused", "silent", "left", "parted"]
 
 
 @frozen
@@ -153,6 +156,34 @@ class Underway:
 
 
 @frozen
+class AskAlive:
+    """To the FTC: I miss this participant; do you? Answered by `Alive` or `Suspect`."""
+
+    app: AppId
+    epoch: Epoch
+    node: NodeId
+
+
+@frozen
+class Alive:
+    """I hear this participant; when I no longer do you will hear of it."""
+
+    app: AppId
+    epoch: Epoch
+    node: NodeId
+
+
+@frozen
+class Suspect:
+    """I miss this participant, by such proof. That ends nothing: what follows is for the coordinator to say."""
+
+    app: AppId
+    epoch: Epoch
+    node: NodeId
+    proof: Proof
+
+
+@frozen
 class Retired:
     """I no longer coordinate, and `successor` is to go on; the others are not to wait for me."""
 
@@ -235,6 +266,9 @@ ReplicaMessage = (
     | VoteAnswer
     | WantEntries
     | Underway
+    | AskAlive
+    | Alive
+    | Suspect
     | Retired
     | GiveUpSeat
     | KeepBlobs

@@ -68,6 +68,8 @@ class Engagement:
     """Parents before children."""
     outputs: dict[Digest, str] = field(factory=dict)
     """What attempts left here and their reports did not carry, by a name for people."""
+    ftc: NodeId | None = None
+    """Who supervises beside the coordinator."""
 
     def next_queued(self) -> AttemptName | None:
         """The attempt that is to start next; it stays in the queue."""

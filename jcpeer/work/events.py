@@ -27,6 +27,7 @@ from jcpeer.wire.messages import (
     Recruit,
     Release,
     Stay,
+    Supervised,
     Taken,
     Withdraw,
     Yield,
@@ -59,7 +60,7 @@ class Ordered:
     """Any other order."""
 
     node: NodeId
-    message: Withdraw | CancelAttempts | Acknowledge | ClaimRefused | Offer | Gone | Yield | Stay | Release
+    message: Withdraw | CancelAttempts | Acknowledge | ClaimRefused | Offer | Gone | Yield | Stay | Supervised | Release
 
 
 @frozen

@@ -39,6 +39,7 @@ from jcpeer.wire.messages import (
     Release,
     Started,
     Stay,
+    Supervised,
     Taken,
     Withdraw,
     Yield,
@@ -148,6 +149,11 @@ class ParticipantMachine:
         """For whom the node works, or keeps something."""
         return frozenset(each.coordinator for each in self._engagements.values())
 
+    @property
+    def supervisors(self) -> frozenset[NodeId]:
+        """Those beside the coordinators who are to hear that the node lives, while something runs for them."""
+        return frozenset(each.ftc for each in self._engagements.values() if each.ftc is not None)
+
     def attempt_of(self, app: AppId, name: AttemptName) -> Attempt | None:
         engagement = self._engagements.get(app)
         return engagement.attempts.get(name) if engagement else None
@@ -244,7 +250,7 @@ class ParticipantMachine:
             self._engagements[app] = engagement
         if epoch != engagement.epoch:
             self._relaying.end(app, tell=False, now_s=now_s)
-        engagement.coordinator, engagement.epoch = event.node, epoch
+        engagement.coordinator, engagement.epoch, engagement.ftc = event.node, epoch, recruit.ftc
         self._reporting.repeat(app, engagement)
         self._claim(app, engagement, slots=recruit.slots, at_once=recruit.at_once, now_s=now_s)
         self._claims.told(app)
@@ -335,6 +341,9 @@ class ParticipantMachine:
                 return []  # nothing here waits for it
             case Yield():
                 self._claims.give_way(message.app, now_s=now_s)
+                return []
+            case Supervised():
+                engagement.ftc = message.ftc
                 return []
             case Offer():
                 self._grabbing.offered(event.node, message, now_s=now_s)

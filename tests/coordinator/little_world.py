@@ -289,7 +289,7 @@ class LittleWorld:
         """Both ways lose what was on its way, and the coordinator takes the node for dead, then sees it again."""
         self.to_node[node].clear()
         self.to_coordinator[node].clear()
-        self.post(NodeLost(node, "silent", "silent"))
+        self.post(NodeLost(node, "silent", self.random.choice(["silent", "refused"])))
         self.post(NodeSeen(record_of(node, slots=self.nodes[node].slots)))
         self._tell(self.nodes[node], work.Reunited(self.me))
 

@@ -148,6 +148,15 @@ def test_where_nobody_can_keep_a_result_the_application_ends_after_a_while_with_
     assert kept.coordinator.shortage()[0] == 1
 
 
+def test_who_says_nothing_does_not_keep_an_application_from_its_end_for_ever() -> None:
+    kept = Kept(ONLY)
+    kept.finish(ONLY)
+    while not kept.ended and kept.now_s < 200.0:
+        kept.hear(Tick(), now_s=kept.coordinator.wake_s())
+    assert GIVEN_UP_AFTER_S < kept.now_s < GIVEN_UP_AFTER_S + 3 * PATIENCE_S
+    assert len(kept.coordinator.shortage()[1]) == 2
+
+
 def test_what_a_lost_seat_held_is_kept_by_another() -> None:
     kept = Kept(READS, blobs=(INPUT,))
     kept.hear(NodeSeen(record_of(SECOND_SEAT)))

@@ -107,7 +107,7 @@ def test_a_failure_told_again_after_a_break_costs_one_retry() -> None:
     application.join(ADA)
     failed = outcome(only, failure=EXIT)
     application.report(ADA, failed)
-    application.hear(NodeLost(ADA, "silent", "silent"))
+    application.hear(NodeLost(ADA, "silent", "refused"))
     application.join(ADA, known=(failed.attempt,))
     application.report(ADA, failed)
     assert len(application.of_kind(Failed)) == 1
@@ -119,7 +119,7 @@ def test_one_attempt_is_lost_once_however_often_its_node_is_out_of_reach() -> No
     application.join(ADA)
     (name,) = application.under_way("only")
     for _ in range(5):
-        application.hear(NodeLost(ADA, "silent", "silent"))
+        application.hear(NodeLost(ADA, "silent", "refused"))
         application.join(ADA, known=(name,))
     assert len(application.of_kind(AttemptLost)) == 1
     assert application.under_way("only") == [name]

@@ -161,7 +161,7 @@ def test_an_attempt_that_may_come_of_a_right_has_a_name_of_its_own() -> None:
     application = Application(task("root"), task("a", "root"), header=RELAY)
     application.join(ADA)
     assert [each.number for each in order_of(application, "root").rights] == [1]
-    application.hear(NodeLost(ADA, "silent", "silent"))
+    application.hear(NodeLost(ADA, "silent", "refused"))
     application.effects.clear()
     application.join(BEN)
     assert [each.number for each in order_of(application, "root").rights] == [2]

@@ -25,6 +25,7 @@ from jcpeer.coordinator.events import (
 )
 from jcpeer.coordinator.inherited import SETTLE_S
 from jcpeer.coordinator.machine import Coordinator
+from jcpeer.coordinator.supervision import GRACE_S
 from jcpeer.coordinator.underway import UnderwayMemory, whole
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Failed, Finished, ReplicasChanged, TookOver
@@ -217,6 +218,7 @@ def lose(application: Application, *, proof: str, every_s: float, times: int) ->
         assert application.under_way("ran")
         lost = NodeLost(node, "gone", proof)  # type: ignore[arg-type]
         application._note(application.coordinator.handle(lost, now_s=now_s))
+        application._note(application.coordinator.handle(Tick(), now_s=now_s + GRACE_S))
         application.coordinator.handle(Quiet(), now_s=now_s)
         application.coordinator.check()
         now_s += every_s
