@@ -471,7 +471,8 @@ class Replica:
     def _up(self, node: NodeId, now_s: float) -> list[Effect]:
         belief = self._belief
         self._state.reach.note_up(node)
-        if self._leading is not None:
+        if self._leading is not None and self._seating is not None:
+            self._seating.comes_back(node)
             return self._leading.up(node, now_s=now_s)
         if node == belief.coordinator and belief.successor is None:
             belief.doubt(now_s=now_s)

@@ -44,6 +44,10 @@ class Seating:
     def leaves(self, node: NodeId) -> None:
         self._leaving.add(node)
 
+    def comes_back(self, node: NodeId) -> None:
+        """Whoever left and connects again has started anew."""
+        self._leaving.discard(node)
+
     def wake_s(self) -> float:
         log, reach = self._state.log, self._state.reach
         dead = [lost.since_s + DEAD_S for node in log.latest.nodes if (lost := reach.lost(node)) is not None]

@@ -412,6 +412,17 @@ def test_who_gives_up_its_seat_is_replaced_at_once() -> None:
     assert ft.SendReign(D, invited=True) in copy.handle(Heard(C, GiveUpSeat(APP)), now_s=1.0)
 
 
+def test_who_left_and_comes_back_may_have_a_seat_again() -> None:
+    copy = coordinator_of_two()
+    copy.handle(ft.Up(D), now_s=0.0)
+    copy.handle(Heard(D, GiveUpSeat(APP)), now_s=1.0)
+    copy.handle(ft.Down(C, "refused"), now_s=1.0)
+    copy.handle(ft.Newcomers((SEAT[D],)), now_s=2.0)
+    assert ft.SendReign(D, invited=True) not in copy.handle(ft.Tick(), now_s=12.0)
+    copy.handle(ft.Down(D, "left"), now_s=12.0)
+    assert ft.SendReign(D, invited=True) in copy.handle(ft.Up(D), now_s=13.0)
+
+
 def test_an_empty_seat_is_taken_out_at_once() -> None:
     copy = coordinator_of_two()
     copy.handle(ft.Up(C), now_s=0.0)
