@@ -318,6 +318,8 @@ class Whereabouts:
             body = evolve(body, app=app)
             if self._elsewhere.is_here(app, self._user):  # since we began to look
                 raise ElsewhereError(Moved(app, 0, NodeName(self._me, self._parts.name)))
+            if isinstance(said := self._elsewhere.known_of(app, self._user), Forgotten):
+                raise ElsewhereError(said)
             place = self._known(app) or await self._recorded(app)
         if app is None or place is None or place.node == self._me:
             replies = self._ask_some(body, app)
