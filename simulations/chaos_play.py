@@ -4,8 +4,10 @@ end held against what was promised."""
 from __future__ import annotations
 
 import random
+import traceback
 from collections.abc import Iterator, Mapping
 from contextlib import aclosing
+from pathlib import Path
 
 import trio
 from attrs import evolve, frozen
@@ -15,7 +17,8 @@ from jcpeer.application.manifest import Header, application_key
 from jcpeer.client.async_grid import AsyncGrid
 from jcpeer.coordinator.history import happened
 from jcpeer.errors import JcpeerError, NoNodeError
-from jcpeer.ids import AppId
+from jcpeer.ft.replica import Replica
+from jcpeer.ids import AppId, Epoch, NodeId
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import AttemptLost, Ended, Entry, Reconciled
@@ -25,6 +28,7 @@ from simulations.chaos_watch import Record, UnlikeExecutor, Watch, essence
 from simulations.checkers import directory_problems, journal_problems, machine_problems, rest_problems
 from simulations.faults import Crash, Cut, Empty, Fault, Haste, Heal, Injector, Lossless, Lossy, Reset, Resume, Start
 from simulations.grid import SimulatedNode, open_grid
+from simulations.scenario import leaves
 from simulations.virtual_time import run_seeded
 
 SETTLE_S = 1.0
@@ -52,8 +56,15 @@ class Ending:
 
 
 def play(plot: Plot) -> Ending:
-    """The same plot has the same ending."""
-    return run_seeded(_Play(plot).run, seed=plot.seed)
+    """The same plot has the same ending. A node that fell, or a mistake of this very program, is one, too."""
+    played = _Play(plot)
+    try:
+        return run_seeded(played.run, seed=plot.seed)
+    except Exception as error:
+        first = next(leaves(error)) if isinstance(error, ExceptionGroup) else error
+        where = traceback.extract_tb(first.__traceback__)[-1]
+        fell = f"fell: {first!r} in {where.name}, {Path(where.filename).name} line {where.lineno}"
+        return Ending(plot.seed, (fell,), "", 0.0, {}, frozenset(played.watch.states), tuple(played.injector.history))
 
 
 class _Play:
@@ -66,6 +77,8 @@ class _Play:
         self._shown: dict[tuple[str, str], dict[int, Happened]] = {key: {} for key in self._done}
         self._apps: dict[str, AppId] = {}
         self._under_way = 0
+        self._lost: set[str] = set()
+        """Journals that are gone, or not what they were."""
 
     async def run(self) -> Ending:
         plot, watch = self.plot, self.watch
@@ -84,7 +97,7 @@ class _Play:
                         nursery.start_soon(self._want, wish)
                         nursery.start_soon(self._follow, wish, "follower", wish.follower)
                     for episode in plot.episodes:
-                        nursery.start_soon(self._happen_at_its_time, episode)
+                        self._expect(episode)
                     await self._see_it_end()
                     nursery.cancel_scope.cancel()
         counts = {**watch.counts, "faults": len(self.injector.history)}
@@ -104,13 +117,16 @@ class _Play:
 
     # --- faults
 
-    async def _happen_at_its_time(self, episode: Episode) -> None:
+    def _expect(self, episode: Episode) -> None:
         begins = episode.begins
         if isinstance(begins, At):
-            await trio.sleep_until(self.began_s + begins.at_s)
-            await self._happen(episode)
+            self.nursery.start_soon(self._happen_at, begins.at_s, episode)
         else:
             self._waiting.setdefault((begins.application, begins.moment, begins.count), []).append(episode)
+
+    async def _happen_at(self, at_s: float, episode: Episode) -> None:
+        await trio.sleep_until(self.began_s + at_s)
+        await self._happen(episode)
 
     def _moment(self, name: str, moment: Moment, count: int) -> None:
         for episode in self._waiting.pop((name, moment, count), ()):
@@ -160,32 +176,43 @@ class _Play:
     def _in_role(self, role: str, name: str) -> str:
         """Who that is at present; a coordinator, or anybody, where nobody has the role."""
         app = self._apps.get(name)
-        found = [each.name for each in self._coordinators(app)] if app is not None else []
-        return found[0] if found else self.plot.nodes[0]
+        copies = self._copies(app) if app is not None else []
+        found = [node for node, copy in copies if copy.role == role]
+        if role == "replica":
+            found = [node for node, copy in copies if copy.role != "coordinator"]
+        elif role == "successor":
+            reigning = [copy.ftc for _, copy in copies if copy.role == "coordinator"]
+            found = [node for node, _ in copies if node.id in reigning]
+        elif not found:
+            found = [node for node, copy in copies if copy.role == "coordinator"]
+        return found[-1].name if found else self.plot.nodes[0]
 
-    def _coordinators(self, app: AppId) -> list[SimulatedNode]:
-        found = []
-        for each in self.grid.running:
-            host = each.running.applications.get(app)
-            if host is not None and not host.machine.over and host.fault is None:
-                found.append(each)
-        return found
+    def _copies(self, app: AppId) -> list[tuple[SimulatedNode, Replica]]:
+        """Of nodes that run, by epoch."""
+        found = [(each, copy.machine) for each in self.grid.running if (copy := each.running.copies.get(app))]
+        return sorted(found, key=lambda each: each[1].epoch or Epoch(0, NodeId("")))
+
+    def _coordinators(self, app: AppId) -> list[str]:
+        return [node.name for node, copy in self._copies(app) if copy.role == "coordinator"]
 
     def _excuse(self, node: str) -> None:
         """This disk is lost, or what was not synced on it: what was promised with fewer copies goes along."""
         simulated = self.grid.nodes.get(node)
         if simulated is None:
             return
-        for wish in self.plot.wishes:
-            app = self._apps.get(wish.name)
-            record = self.watch.records.get(app) if app is not None else None
-            if app is None or record is None:
-                continue
-            kept_there = app in simulated.disk.load()
-            if kept_there and not wish.quorum:
+        self._lost.add(simulated.disk.journal_id)
+        for app, record in self.watch.records.items():
+            held = app in simulated.disk.load()
+            sets = [copy.replica_set for _, copy in self._copies(app)]
+            latest = max(sets, key=lambda each: each.number, default=None)
+            gone = [each for each in latest.seats if each.journal in self._lost] if latest is not None else []
+            if held and (latest is None or not latest.quorum or len(latest.seats) - len(gone) < latest.enough):
                 record.excused = f"the disk of {node} was lost"
-            elif not record.accepted and node == wish.node:
+            elif not record.accepted and node == self._owner(record.name):
                 record.excused = f"{node} lost its disk before it was accepted"
+
+    def _owner(self, name: str) -> str:
+        return next(each.node for each in self.plot.wishes if each.name == name)
 
     # --- clients
 
@@ -204,7 +231,7 @@ class _Play:
             takeover=wish.takeover,
         )
         app = self._apps[wish.name] = application_key(header, pack(header))
-        record = Record(wish.name, len(wish.tasks), agreed=wish.quorum or wish.replicas == 1)
+        record = Record(wish.name, len(wish.tasks), wish.replicas)
         self.watch.records[app] = record
         client = self._client(wish.node)
         while True:
@@ -313,7 +340,7 @@ class _Play:
     def _check_coordinators(self) -> None:
         for app, record in self.watch.records.items():
             if record.accepted and not record.excused and record.ended_at_s is None:
-                found = [each.name for each in self._coordinators(app)]
+                found = self._coordinators(app)
                 if len(found) != 1:
                     names = ", ".join(found) or "nobody"
                     self.watch.object(
@@ -353,6 +380,7 @@ class _Play:
             yield "I10", f"{wish.name} ended {ended[0]}"
         named = {task for each in journal if isinstance(each.fact, Reconciled) for task in each.fact.changed}
         final = {entry.index: entry for entry in journal}
+        crashed = any("crashes" in each or "full" in each for each in self.injector.history)
         for who in ("owner", "follower"):
             for event in self._shown[wish.name, who].values():
                 if record.agreed:
@@ -362,6 +390,8 @@ class _Play:
                         became = now.kind if now is not None else "nothing"
                         what = f"event {event.index}, {event.kind} {event.task or ''}"
                         yield "I3", f"the {who} of {wish.name} was shown {what}, which is {became} in the end"
+                elif crashed:
+                    continue  # whoever knew it may have come back after the end, when nobody is told any more
                 elif event.kind == "finished" and event.task not in named and not _stands(event, journal):
                     yield "available", f"the {who} of {wish.name} was shown a result of {event.task} that nobody names"
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Collection, Sequence
-from importlib.util import find_spec
 from typing import Literal
 
 from attrs import evolve, frozen
@@ -41,8 +40,6 @@ TASKS = (1, 30)
 TASK_S = ((0.02, 0.5), (0.1, 1.5), (0.5, 4.0))
 """The tasks of an application are short, middling or long."""
 SMALL_BYTES = 100
-COPIES = find_spec("jcpeer.node.copies") is not None
-"""This node keeps copies of others' applications."""
 FAULTY_S = (2.0, 5.0, 10.0)
 """Faults begin, and applications come, within one of these times."""
 PREFIX = "@"
@@ -155,21 +152,21 @@ class Plot:
 # --- drawing
 
 
-def drawn_plot(seed: int, *, copies: bool = COPIES) -> Plot:
-    """The plot of this seed; without `copies` each application has one journal."""
+def drawn_plot(seed: int) -> Plot:
+    """The plot of this seed."""
     draw = random.Random(f"plot {seed}")
     nodes = tuple(f"n{each}" for each in range(draw.randint(*NODES)))
     within_s, names = draw.choice(FAULTY_S), [f"a{each}" for each in range(draw.choice([1, 1, 1, 2, 2, 3]))]
-    wishes = tuple(_drawn_wish(draw, name, nodes, within_s, copies=copies) for name in names)
+    wishes = tuple(_drawn_wish(draw, name, nodes, within_s) for name in names)
     kept = [each for each in wishes if each.quorum]
     losses = min((each.replicas - 1 for each in kept), default=2) // 2
     episodes = _drawn_episodes(draw, nodes, wishes, within_s, losses=losses)
     return Plot(seed, nodes, wishes, episodes, loss=draw.choice([0.0, 0.0, 0.0, 0.02]))
 
 
-def _drawn_wish(draw: random.Random, name: str, nodes: Sequence[str], within_s: float, *, copies: bool) -> Wish:
+def _drawn_wish(draw: random.Random, name: str, nodes: Sequence[str], within_s: float) -> Wish:
     shape, tasks = _drawn_graph(draw)
-    replicas = draw.choice([1, 3, 3, 3, 3, 5] if copies else [1])
+    replicas = draw.choice([1, 3, 3, 3, 3, 5])
     takeover = draw.choice(["default"] * 6 + ["quorum", "available"]) if replicas > 1 else "default"
     return Wish(
         name,

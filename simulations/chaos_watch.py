@@ -13,7 +13,8 @@ are those of the invariants:
 - I10 an attempt that was lost counts, and no task is tried more often than the limit.
 - I14 no queue and no journal grows beyond what its application explains.
 
-I6 and I9 are looked for in what is left in the end (`chaos_play`), as are I11 to I13; I15 is a test.
+Of copies of journals see `chaos_copies`. I6 is looked for in what is left in the end (`chaos_play`), as are I11 to I13;
+I15 is a test.
 """
 
 from __future__ import annotations
@@ -26,27 +27,43 @@ from typing import Any
 import trio
 from attrs import define, evolve, field
 
+from jcpeer.application.manifest import Placed
 from jcpeer.application.task import Timed
 from jcpeer.coordinator.events import Effect, Event, Quiet, Tell
-from jcpeer.coordinator.machine import LOST_ATTEMPTS_MAX, Coordinator
+from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX
+from jcpeer.coordinator.machine import Coordinator
 from jcpeer.ft.disk import Append, Forget, Promise, Truncate, Write
 from jcpeer.ft.memory_disk import MemoryDisk
+from jcpeer.ft.replica import Replica
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId
 from jcpeer.node.hosting import ApplicationHost
-from jcpeer.wire.facts import AttemptLost, Ended, Entry, Finished, OutputLost, ReplicasChanged, Sealed, TookOver
+from jcpeer.wire.codec import unpack
+from jcpeer.wire.facts import (
+    AttemptLost,
+    Ended,
+    Entry,
+    Finished,
+    OutputLost,
+    ReplicasChanged,
+    Sealed,
+    Submitted,
+    TookOver,
+)
 from jcpeer.wire.messages import AttemptOrder, Failure
 from jcpeer.wire.requests import Happened
 from jcpeer.work import events as work
 from jcpeer.work.execution import Content
 from jcpeer.work.participant import ParticipantMachine
 from jcpeer.work.simulated import SimulatedExecutor
+from simulations.chaos_copies import CopiesWatch
 from simulations.chaos_plot import Moment
 from simulations.grid import SimulatedGrid, SimulatedNode
 
 ENTRIES_PER_TASK_MAX = 12
 """Of a journal, beside those of takeovers and of changes of the set."""
 EVENTS_WAITING_MAX = 20_000
-AFTER_THE_END_S = 30.0
+EVENTS_AT_ONCE_MAX = 20_000
+"""Of all machines at one instant."""
 
 
 class UnlikeExecutor(SimulatedExecutor):
@@ -72,12 +89,14 @@ class Record:
 
     name: str
     tasks: int
-    agreed: bool
+    replicas: int
+    agreed: bool = False
     """What was told must hold: it has a quorum, or one copy."""
     accepted: bool = False
     excused: str = ""
     """Why nothing is expected of it any more."""
     told: dict[int, Entry] = field(factory=dict)
+    told_index: int = 0
     results: dict[TaskId, Entry] = field(factory=dict)
     written: dict[tuple[Epoch, int], tuple[Entry, Epoch | None]] = field(factory=dict)
     """Each entry with the epoch of the one before it."""
@@ -87,6 +106,11 @@ class Record:
     changes: int = 0
     """Of the set, and of who coordinates."""
     moments: Counter[Moment] = field(factory=Counter)
+    reigns: dict[Epoch, str] = field(factory=dict)
+    acknowledged: set[Epoch] = field(factory=set)
+    """Reigns whose beginning was told, and so is on enough journals."""
+    changing: bool = False
+    """A change of the set was recorded, and is not known to be committed."""
 
 
 class Watch:
@@ -104,6 +128,10 @@ class Watch:
         self._seen: dict[tuple[int, AppId], Epoch] = {}
         """The highest epoch of a disk, and what is known of its last entries."""
         self._promised: dict[tuple[str, AppId], Epoch] = {}
+        self._at_once, self._now_s = 0, 0.0
+        self._known: dict[tuple[str, str], int] = {}
+        """How far a journal was looked at as committed."""
+        self._copies = CopiesWatch(self)
 
     def object(self, rule: str, text: str) -> None:
         """Something is wrong."""
@@ -130,6 +158,9 @@ class Watch:
             _wrapped(Coordinator, "handle", self._coordinate),
             _wrapped(Coordinator, "take_over", self._coordinate),
             _wrapped(ParticipantMachine, "handle", self._participate),
+            _wrapped(Replica, "open", self._keep),
+            _wrapped(Replica, "start", self._keep),
+            _wrapped(Replica, "handle", self._keep),
             _wrapped(MemoryDisk, "commit", self._commit),
         ):
             yield
@@ -142,7 +173,7 @@ class Watch:
         if host is None:  # its node crashed, and nobody hears it any more
             return effects
         if effects or not isinstance(event[0] if event else None, Quiet):
-            self._check(f"the coordinator of {machine.state.header.name}", machine.check)
+            self.check(f"the coordinator of {machine.state.header.name}", machine.check)
         record = self.records.get(machine.app)
         if record is not None:
             for effect in effects:
@@ -153,6 +184,9 @@ class Watch:
                 self.object("I14", f"{waiting} events wait for the coordinator of {record.name}")
         return effects
 
+    def _keep(self, machine: Replica, handle: Callable[..., list[Any]], *event: Any, **at: Any) -> list[Any]:
+        return self._copies.handled(self._grid, machine, handle, *event, **at)
+
     def _host_of(self, machine: Coordinator) -> ApplicationHost | None:
         for each in self._grid.running:
             if each.id == machine._me:
@@ -160,8 +194,14 @@ class Watch:
                 return host if host is not None and host.machine is machine else None
         return None
 
-    def _check(self, what: str, check: Callable[[], None]) -> None:
+    def check(self, what: str, check: Callable[[], None]) -> None:
+        """A machine is to be sound."""
         self.counts["checks"] += 1
+        now_s = trio.current_time()
+        self._at_once = self._at_once + 1 if now_s == self._now_s else 0
+        self._now_s = now_s
+        if self._at_once > EVENTS_AT_ONCE_MAX:
+            raise RuntimeError(f"{what} had {self._at_once} events at one instant, with others: it spins")
         try:
             check()
         except AssertionError as error:
@@ -183,7 +223,7 @@ class Watch:
             if before != _standing(machine, message.app):
                 self.object("I5", f"a {type(message).__name__} of a lower epoch changed what a participant does")
         if effects or not isinstance(event, work.Quiet):
-            self._check("a participant", machine.check)
+            self.check("a participant", machine.check)
         return effects
 
     async def _commit(self, disk: MemoryDisk, commit: Callable[..., Any], writes: Sequence[Write]) -> None:
@@ -212,9 +252,6 @@ class Watch:
                 pass
 
     def _appended(self, disk: MemoryDisk, record: Record, entry: Entry, *, after: Epoch | None) -> None:
-        promised = self._promised.get((disk.name, self._app_of(record)))
-        if promised is not None and entry.epoch < promised and isinstance(entry.fact, TookOver):
-            self.object("I2", f"{disk.name} began epoch {told(entry.epoch)} after a promise of {told(promised)}")
         if after is not None and entry.epoch < after:
             self.object("I2", f"{disk.name} took entry {entry.index} of epoch {told(entry.epoch)} after {told(after)}")
         plain = without_data(entry)
@@ -233,28 +270,58 @@ class Watch:
 
     def _recorded(self, record: Record, entry: Entry) -> None:
         match entry.fact:
+            case Submitted(placed):
+                first = unpack(placed.payload, Placed).first_set
+                record.agreed = first.quorum or len(first.seats) == 1 == record.replicas
             case TookOver():
                 record.changes += 1
-                self.came_to(record, "elected")
             case ReplicasChanged():
                 record.changes += 1
-                self.came_to(record, "set change")
+                record.changing = True
             case _:
                 pass
         most = ENTRIES_PER_TASK_MAX * (record.tasks + 1) + 2 * record.changes
         if entry.index > most:
             self.object("I14", f"the journal of {record.name} has {entry.index} entries, for {record.tasks} tasks")
 
+    def committed(self, record: Record, node: SimulatedNode, index: int) -> None:
+        """A copy takes everything up to here for committed; what is not on its own disk yet is looked at later."""
+        known, app = (node.disk.journal_id, record.name), self._app_of(record)
+        if index <= self._known.get(known, 0):
+            return
+        written = node.running.parts.journal.written_index(app)
+        for entry in node.disk.read(app, after_index=self._known.get(known, 0)):
+            if entry.index > min(index, written):
+                break
+            self._known[known] = entry.index
+            self._agree(record, without_data(entry), f"taken for committed by {node.name}")
+
+    def _agree(self, record: Record, plain: Entry, how: str) -> bool:
+        """Whether this is the first word of this place."""
+        if not record.agreed or record.excused:
+            return False
+        before = record.told.setdefault(plain.index, plain)
+        if before is plain:
+            return True
+        if before != plain:
+            self.object(
+                "I3", f"entry {plain.index} of {record.name} was {_fact(before)}, and is now {_fact(plain)}, {how}"
+            )
+        return False
+
     def _told(self, record: Record, entry: Entry) -> None:
         plain = without_data(entry)
-        if not record.agreed or record.excused:
+        match entry.fact:
+            case TookOver(epoch=epoch):
+                record.acknowledged.add(epoch)
+            case ReplicasChanged():
+                record.changing = False
+            case _:
+                pass
+        self._agree(record, plain, "told")
+        if entry.index <= record.told_index or not record.agreed or record.excused:
             return
-        before = record.told.setdefault(entry.index, plain)
-        if before is not plain:
-            if before != plain:
-                what = f"{_fact(before)}, and later {_fact(plain)}"
-                self.object("I3", f"entry {entry.index} of {record.name} was told as {what}")
-            return
+        record.told_index = entry.index
         match entry.fact:
             case Sealed():
                 self.came_to(record, "accepted")

@@ -14,7 +14,7 @@ from jcpeer.application.task import Timed
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AppId, Epoch, digest_of
 from jcpeer.node.core import Node
-from jcpeer.wire.facts import Ended, Entry, Finished, OutputLost, TookOver
+from jcpeer.wire.facts import Ended, Entry, Finished, OutputLost, ReplicasChanged, TookOver
 from jcpeer.work.files import filler
 from simulations.grid import SimulatedGrid
 
@@ -81,7 +81,7 @@ def journal_problems(entries: Iterable[Entry], *, repeatable: bool = True) -> Pr
             return [*problems, f"entry {entry.index} follows entry {state.last_index}"]
         if state.epoch is not None and not _reigns(entry, state.epoch):
             problems.append(f"entry {entry.index} is not of the epoch that reigns")
-        if state.ended is not None:
+        if state.ended is not None and not isinstance(fact, TookOver | ReplicasChanged):  # who commits the end
             problems.append(f"entry {entry.index} comes after the end")
         if isinstance(fact, Finished):
             problems += _finish_problems(state, fact, repeatable=repeatable)

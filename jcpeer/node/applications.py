@@ -20,6 +20,7 @@ from jcpeer.errors import JcpeerError, MembershipError, RequestError
 from jcpeer.ft.events import BeginReign, Diverging
 from jcpeer.ids import AppId, Digest, NodeId, short
 from jcpeer.net.events import Proof
+from jcpeer.node.aside import ElsewhereError
 from jcpeer.node.copies import Copies
 from jcpeer.node.copy import Copy
 from jcpeer.node.hosting import ApplicationHost
@@ -45,6 +46,7 @@ from jcpeer.wire.messages import (
     Take,
 )
 from jcpeer.wire.replication import Buried, Diverged, KeepBlobs, RanThere
+from jcpeer.wire.requests import Moved
 from jcpeer.work.execution import Content
 from jcpeer.work.transfer import Transfer
 
@@ -139,9 +141,15 @@ class Applications:
         }
 
     def open(self, signed: Signed) -> ApplicationHost:
-        """The host of this submission; a submission that comes again finds the one that it opened."""
+        """The host of this submission; a submission that comes again finds the one that it opened.
+
+        Raises:
+            ElsewhereError: there is a copy already, of an earlier run perhaps, which does not reign.
+        """
         app = unpack(signed.payload, Placed).app
         if app not in self._hosts:
+            if (copy := self._copies.get(app)) is not None:
+                raise ElsewhereError(Moved(app, copy.machine.epoch.counter if copy.machine.epoch else 0))
             self._copies.open(signed)
         return self._hosts[app]
 
@@ -215,7 +223,9 @@ class Applications:
         """The copy is on `ack` journals up to here."""
         if copy.app in self._running:
             self._hosts[copy.app].post(Committed(index))
-        elif copy.over and copy.app not in self._hosts:
+            return
+        written = self._parts.journal.written_index(copy.app) >= copy.committed
+        if copy.over and written and copy.app not in self._hosts:
             self._nursery.start_soon(self._keep_ended, copy)
 
     async def _keep_ended(self, copy: Copy) -> None:

@@ -194,6 +194,8 @@ class Copies:
         """The disk has more of a journal."""
         if (copy := self._copies.get(app)) is not None:
             copy.written(written)
+            if copy.over and not copy.reigns:
+                self._leading.committed(copy, copy.committed)  # others may have had the end before our own disk
 
     def peer_up(self, node: NodeId) -> None:
         for copy in self:

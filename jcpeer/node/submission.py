@@ -208,7 +208,10 @@ class Submissions:
     async def _hand_over(self, app: AppId, signed: Signed) -> None:
         home = unpack(signed.payload, Placed).replica_set[0]
         if home == self._parts.identity.node:
-            self._home.open(signed)
+            try:
+                self._home.open(signed)
+            except ElsewhereError:  # an earlier run of this node opened it; whoever coordinates it now answers
+                self._taken.add(app)
             return
         await self._decisions.keep(signed)
         try:
