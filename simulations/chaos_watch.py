@@ -248,6 +248,10 @@ class Watch:
                 self._promised[disk.name, app] = epoch
             case Truncate(app) | Forget(app):
                 self._seen.pop((id(disk), app), None)
+                if isinstance(
+                    write, Forget
+                ):  # what is made there again is unsure, so that its promise counts for nothing
+                    self._promised.pop((disk.name, app), None)
             case _:
                 pass
 

@@ -189,7 +189,7 @@ class Submissions:
             count *= 4
 
     def _chosen(self, app: AppId, header: Header, near: Nearest) -> tuple[Seat, ...]:
-        size = max(SET_SIZE, header.replicas)
+        size = header.replicas
         return choose(app_key(app), header, near.candidates, me=self._me(), size=size).seats
 
     async def _ask_nearest(self, app: AppId, near: Nearest) -> list[Signed]:
