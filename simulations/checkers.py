@@ -100,7 +100,10 @@ def journal_problems(entries: Iterable[Entry], *, repeatable: bool = True) -> Pr
 
 
 def _reigns(entry: Entry, epoch: Epoch) -> bool:
-    return entry.fact.epoch > epoch if isinstance(entry.fact, TookOver) else entry.epoch == epoch
+    if not isinstance(entry.fact, TookOver):
+        return entry.epoch == epoch
+    # Whoever takes over an application of which nothing was kept anywhere begins with its submission.
+    return entry.fact.epoch > epoch or (entry.index == 2 and entry.fact.epoch == entry.epoch == epoch)
 
 
 def _finish_problems(state: ApplicationState, fact: Finished, *, repeatable: bool) -> Iterator[str]:
