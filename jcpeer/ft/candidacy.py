@@ -112,7 +112,7 @@ class Candidacy:
             effects.append(Truncate(conflict - 1))
             log.truncate(conflict - 1)
         new = entries[max(log.last_index - message.after_index, 0) :]
-        if new:
+        if new or message.blobs:
             effects.append(Write(new, message.blobs, any(isinstance(each.fact, ReplicasChanged) for each in new)))
             log.append(new)
             self.until_s = now_s + PIECE_S

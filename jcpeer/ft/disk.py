@@ -30,7 +30,7 @@ class Begin:
 
 @frozen
 class Append:
-    """`blobs` count as come with the last of the entries or, without any, with the last entry `at_index` that is there.
+    """`blobs` count as come with the entry `at_index`: the first of these or, without any, the last one that is there.
     `synced`: the group that has it is."""
 
     app: AppId

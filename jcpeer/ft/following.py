@@ -63,7 +63,7 @@ class Following:
             effects.append(Truncate(conflict - 1, even_committed=conflict <= log.committed))
             log.truncate(conflict - 1)
         new = entries[max(log.last_index - message.after_index, 0) :]
-        if new:
+        if new or message.blobs:  # those of an entry that is to follow may come before it
             synced = any(isinstance(each.fact, ReplicasChanged) for each in new)
             log.append(new)
             effects.append(Write(new, message.blobs, synced))

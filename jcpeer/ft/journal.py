@@ -115,6 +115,7 @@ class Journal:
             LocalProtocolError: they do not follow the last entry, in index or epoch, or the application is buried here.
         """
         held = self._begun(app)
+        at_index = held.last_index + (1 if entries else 0)
         for entry in entries:
             if entry.index != held.last_index + 1:
                 raise LocalProtocolError(f"entry {entry.index} of {short(app)} after entry {held.last_index}")
@@ -128,7 +129,7 @@ class Journal:
         kept = tuple([_without_data(entry, data) for entry in entries])
         for digest, each in data.items():
             self._uncommitted[app, digest] = each
-        self._write(Append(app, kept, data, held.last_index, synced))
+        self._write(Append(app, kept, data, at_index, synced))
 
     def truncate(self, app: AppId, *, after_index: int, even_committed: bool = False) -> None:
         """Take back the entries after this index.
@@ -241,7 +242,8 @@ class Journal:
 
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[tuple[Digest, bytes]]:
         """The small blobs on the disk that came with the entries after one index and up to another, data of outputs
-        included: whoever gets these with the entries has all that they brought, and needs no `with_data`."""
+        included: whoever gets these with the entries has all that they brought, and needs no `with_data`. Those of a
+        group that was appended together came with its first entry, so that nobody ever has one without them."""
         return self._disk.blobs(app, after_index=after_index, up_to=up_to)
 
     def inline(self, app: AppId, digest: Digest) -> bytes | None:

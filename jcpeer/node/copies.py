@@ -108,6 +108,7 @@ class Copies:
         placed = unpack(signed.payload, Placed)
         copy = self._add(signed, placed, Past(LogShape(), signed, ()))
         copy.open()
+        self._introduce(copy)
         return copy
 
     def recover(self, app: AppId) -> Copy | None:
@@ -120,9 +121,16 @@ class Copies:
     def _add(self, signed: Signed, placed: Placed, past: Past, *, learner: bool = False) -> Copy:
         self._parts.journal.begin(placed.app, unsure=learner)
         copy = self._copies[placed.app] = Copy(self._parts, self, signed, placed, past, learner=learner)
+        return copy
+
+    def _start(self, copy: Copy) -> None:
+        copy.start()
+        self._introduce(copy)
+
+    def _introduce(self, copy: Copy) -> None:
+        """Once it has begun: before, it would take itself for one of an earlier run and stand for coordinator."""
         for node in self._up():
             copy.up(node)
-        return copy
 
     async def retire(self) -> None:
         """The node is about to leave: hand over what it coordinates, give up its other seats. Returns when it
@@ -164,7 +172,7 @@ class Copies:
                 return
             if placed.app == ask.app:
                 copy = self._add(ask.placed, placed, past_of(self._parts, ask.app))
-                copy.start()
+                self._start(copy)
                 copy.heard(node, ask)
                 return
         answer = VoteAnswer(ask.app, ask.epoch, ask.pre, False, self._parts.journal.id, why="it has no journal of it")
@@ -187,7 +195,7 @@ class Copies:
             here = reign.app in self._parts.journal.applications()
             past = past_of(self._parts, reign.app) if here else Past(LogShape(), reign.placed, ())
             copy = self._add(reign.placed, placed, past, learner=not seated)
-            copy.start()
+            self._start(copy)
         copy.reign_heard(known, invited=reign.invited)
 
     def written(self, app: AppId, written: Written) -> None:

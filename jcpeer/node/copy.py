@@ -13,7 +13,7 @@ from typing import Protocol
 
 import structlog
 import trio
-from attrs import evolve, frozen
+from attrs import define, evolve, field, frozen
 
 from jcpeer.application.manifest import Placed, ReplicaSet, Seat
 from jcpeer.errors import MembershipError
@@ -57,7 +57,8 @@ from jcpeer.net.events import Proof
 from jcpeer.node.parts import Parts
 from jcpeer.node.reigns import Known
 from jcpeer.node.safety import Safety, SeatNow
-from jcpeer.wire.facts import Ended, Entry, Finished, ReplicasChanged, Submitted, TookOver
+from jcpeer.wire.codec import pack
+from jcpeer.wire.facts import AttemptLost, Ended, Entry, Finished, ReplicasChanged, Submitted, TookOver
 from jcpeer.wire.mandates import Mandate, Seated, Vote
 from jcpeer.wire.messages import Signed
 from jcpeer.wire.replication import (
@@ -83,10 +84,12 @@ RECENT_ENTRIES_MAX = 4000
 RECENT_BYTES_MAX = 8 * 2**20
 """Recorded lately, and so at hand for replicas that keep up; the others are sent what the disk has."""
 FRAME_BYTES_MAX = 2**20
-"""Of entries in one frame, about; far below the frame limit, so that nothing else waits long behind it."""
+"""Of entries and blobs in one frame, about; far below the frame limit, so that nothing else waits long behind it. A
+single entry may exceed it."""
 FRAME_ENTRIES_MAX = 500
 ENTRY_BYTES = 300
-"""What an entry takes beside the data of small outputs, roughly."""
+NAMED_BLOB_BYTES = 150
+"""What an outcome takes, roughly, beside the data of small outputs; and each blob that it names."""
 
 
 Said = AppendEntries | Kept | Differs | NoSeat | AskVote | VoteAnswer | WantEntries | Retired | GiveUpSeat
@@ -117,9 +120,29 @@ class Court(Protocol):
 
 @frozen
 class _Recent:
+    """An entry, and the small blobs without which nobody may have it; `size` is that of the entry alone."""
+
     entry: Entry
     blobs: Mapping[Digest, bytes]
     size: int
+
+    @property
+    def all_bytes(self) -> int:
+        return self.size + sum(map(len, self.blobs.values()))
+
+
+@define
+class _Frame:
+    """What goes out together."""
+
+    entries: list[Entry] = field(factory=list)
+    blobs: dict[Digest, bytes] = field(factory=dict)
+    size: int = 0
+
+    def has_room(self, more_bytes: int) -> bool:
+        """An empty one has room for anything."""
+        fits = len(self.entries) < FRAME_ENTRIES_MAX and self.size + more_bytes <= FRAME_BYTES_MAX
+        return fits or not self.size
 
 
 @frozen
@@ -179,6 +202,9 @@ class Copy:
         self._busy = False
         self._recent: deque[_Recent] = deque()
         self._recent_bytes = 0
+        self._loose: dict[Digest, bytes] = {}
+        """Small blobs recorded since the last entry: the other copies get them along with the next one, without which
+        nothing is promised on their strength."""
         self._ended_index = past.shape.last_index if past.shape.ended else 0
         self.committed = past.shape.committed
 
@@ -260,20 +286,18 @@ class Copy:
         self.post(Tick())
 
     def record(self, entries: tuple[Entry, ...], blobs: Mapping[Digest, bytes]) -> None:
-        """This node's coordinator recorded these; small blobs come with the last of them."""
+        """This node's coordinator recorded these; small blobs come with the first of them, if there is any."""
         if not self.reigns:
             return  # it was just deposed
         synced = any(isinstance(each.fact, ReplicasChanged | TookOver) for each in entries)
         self._parts.journal.append(self.app, entries, blobs, synced=synced)
+        self._loose.update(blobs)
         for each in entries:
             self._note_entry(each)
-            last = each is entries[-1]
-            self._remember(_Recent(each, blobs if last else {}, _size_of(each)))
+            self._remember(_Recent(each, self._loose, _size_of(each)))
+            self._loose = {}
         if entries:
             self.post(Recorded(entries))
-        elif blobs:
-            for node in self._followers():
-                self._send_frame(node, (), blobs)
 
     def _note_underway(self, node: NodeId, message: Underway) -> None:
         if (node, message.epoch) != (self.machine.coordinator, self.machine.epoch):
@@ -344,7 +368,7 @@ class Copy:
                     self._note_entry(each)
             case Truncate():
                 kept.truncate(self.app, after_index=effect.after_index, even_committed=effect.even_committed)
-                self._recent.clear()
+                self._forget_recent()
                 if self._ended_index > effect.after_index:
                     self._ended_index = 0
             case Promise():
@@ -356,7 +380,7 @@ class Copy:
             case BeginReign():
                 self._begin_reign(effect)
             case EndReign():
-                self._recent.clear()
+                self._forget_recent()
                 self._court.end(self, effect.why)
             case ChangeSet():
                 self._court.change(self, self._change_to(effect.replica_set))
@@ -373,7 +397,7 @@ class Copy:
 
     def _begin_reign(self, effect: BeginReign) -> None:
         self._reigning = effect.epoch
-        self._recent.clear()
+        self._forget_recent()
         if effect.epoch.counter == 1:
             self._mandate = None
         else:
@@ -390,10 +414,15 @@ class Copy:
 
     def _remember(self, recent: _Recent) -> None:
         self._recent.append(recent)
-        self._recent_bytes += recent.size
+        self._recent_bytes += recent.all_bytes
         written = self._parts.journal.written_index(self.app)
         while self._recent and self._recent[0].entry.index <= written and self._crowded:
-            self._recent_bytes -= self._recent.popleft().size
+            self._recent_bytes -= self._recent.popleft().all_bytes
+
+    def _forget_recent(self) -> None:
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._loose = {}
 
     @property
     def _crowded(self) -> bool:
@@ -401,26 +430,30 @@ class Copy:
 
     def _ship(self, effect: Ship) -> None:
         after, epoch = effect.after_index, effect.after_epoch
-        for entries, blobs in self._frames(effect.after_index, effect.last_index):
-            frame = AppendEntries(self.app, effect.epoch, after, epoch, entries, blobs, effect.committed)
-            self._parts.network.send(effect.node, frame)
+        for frame in self._frames(effect.after_index, effect.last_index):
+            entries = tuple(frame.entries)
+            message = AppendEntries(self.app, effect.epoch, after, epoch, entries, frame.blobs, effect.committed)
+            self._parts.network.send(effect.node, message)
             if entries:
                 after, epoch = entries[-1].index, entries[-1].epoch
 
-    def _frames(self, after: int, last: int) -> Iterator[tuple[tuple[Entry, ...], dict[Digest, bytes]]]:
-        """Cut so that none is long; at least one."""
-        entries: list[Entry] = []
-        blobs: dict[Digest, bytes] = {}
-        size = 0
+    def _frames(self, after: int, last: int) -> Iterator[_Frame]:
+        """Cut so that none is long; at least one. Blobs go before their entry or beside it: whoever has it has them."""
+        frame = _Frame()
         for each in self._entries(after, last):
-            entries.append(each.entry)
-            blobs |= each.blobs
-            size += each.size + sum(map(len, each.blobs.values()))
-            if size > FRAME_BYTES_MAX or len(entries) >= FRAME_ENTRIES_MAX:
-                yield tuple(entries), blobs
-                entries, blobs, size = [], {}, 0
-        if entries or last <= after:
-            yield tuple(entries), blobs
+            for digest, data in each.blobs.items():
+                if not frame.has_room(len(data)):
+                    yield frame
+                    frame = _Frame()
+                frame.blobs[digest] = data
+                frame.size += len(data)
+            if not frame.has_room(each.size):
+                yield frame
+                frame = _Frame()
+            frame.entries.append(each.entry)
+            frame.size += each.size
+        if frame.entries or last <= after:
+            yield frame
 
     def _entries(self, after: int, last: int) -> Iterator[_Recent]:
         if self._recent and self._recent[0].entry.index <= after + 1:
@@ -435,16 +468,6 @@ class Copy:
                 return
             yield _Recent(entry, dict(kept.blobs(self.app, after_index=begin, up_to=entry.index)), _size_of(entry))
             begin = entry.index
-
-    def _followers(self) -> Iterator[NodeId]:
-        return (each for each in self.replica_set.nodes if each != self._me.node)
-
-    def _send_frame(self, node: NodeId, entries: tuple[Entry, ...], blobs: Mapping[Digest, bytes]) -> None:
-        """Blobs alone, which follow what is in the journal so far."""
-        last, runs = self.machine.last_index, self._parts.journal.shape(self.app)
-        epoch = runs[-1][1] if runs else None
-        frame = AppendEntries(self.app, self._reigning, last, epoch, entries, blobs, self.committed)
-        self._parts.network.send(node, frame)
 
     def _note_entry(self, entry: Entry) -> None:
         match entry.fact:
@@ -524,6 +547,12 @@ def past_of(parts: Parts, app: AppId) -> Past:
 
 
 def _size_of(entry: Entry) -> int:
-    if not isinstance(entry.fact, Finished):
-        return ENTRY_BYTES
-    return ENTRY_BYTES + sum(len(each.data) for each in entry.fact.outcome.outputs if each.data)
+    """Of the entry in a frame. Of what comes by the thousand it is estimated, since packing it twice would cost."""
+    match entry.fact:
+        case Finished(outcome=outcome):
+            named = NAMED_BLOB_BYTES * (len(outcome.outputs) + len(outcome.consumed))
+            return ENTRY_BYTES + named + sum(len(each.data) for each in outcome.outputs if each.data)
+        case AttemptLost():
+            return ENTRY_BYTES
+        case fact:
+            return len(pack(fact))

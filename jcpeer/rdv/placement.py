@@ -187,6 +187,8 @@ def fault_of(placed: Placed, signer: NodeId, *, me: Candidate) -> str:
     """Why this node cannot take an application that it is handed with an opened placement; empty where it can."""
     if placed.replica_set[0] != me.node:
         return "it is to live on another node"
+    if placed.seats[0] != me.seat:
+        return f"node {me.record.name} no longer has the journal in which it was to be kept"
     own = signer == me.node and placed.header.placement == "local"
     if not own and (why := objection(me, submitted_s=placed.header.submitted_s)):
         return f"node {me.record.name} {why}"

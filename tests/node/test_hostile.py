@@ -81,7 +81,7 @@ async def test_one_user_opens_only_so_many_applications_on_a_node_of_another(
         refused = []
         for _ in range(30):
             header = evolve(there.grid.header("flood", placement="rdv"), user="mallory")
-            placed = Placed(key_of(header, "mallory"), header, (Seat(b.id, ""),))
+            placed = Placed(key_of(header, "mallory"), header, (Seat(b.id, b.running.parts.journal.id),))
             signed = sign(placed, m.identity, m.running.parts.standing.membership.chain)
             try:
                 await m.running.elsewhere.request(b.id, Host(signed))
