@@ -145,6 +145,12 @@ class Recover:
 
 
 @frozen
+class Unproven:
+    """This node cannot show by what right it would coordinate: too few have signed that they have its set. Somebody who
+    has a seat in the set before it may."""
+
+
+@frozen
 class Woke:
     """This node was held up: what it believes of others may be long past."""
 
@@ -155,7 +161,20 @@ class Tick:
 
 
 Event = (
-    Heard | ReignHeard | Recorded | Written | Promised | Up | Down | Newcomers | Retire | Told | Recover | Woke | Tick
+    Heard
+    | ReignHeard
+    | Recorded
+    | Written
+    | Promised
+    | Up
+    | Down
+    | Newcomers
+    | Retire
+    | Told
+    | Recover
+    | Unproven
+    | Woke
+    | Tick
 )
 
 # --- effects

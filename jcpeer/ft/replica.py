@@ -42,6 +42,7 @@ from jcpeer.ft.events import (
     Sure,
     Tick,
     Told,
+    Unproven,
     Up,
     Woke,
     Written,
@@ -250,6 +251,10 @@ class Replica:
                 return self._following.told() if self._following is not None else []
             case Recover():
                 return self._recover()
+            case Unproven():
+                effects = self._abdicate("it cannot be proven that it may")
+                self._belief.know_nothing(now_s=now_s)
+                return effects
             case Woke():
                 return self._woke(now_s)
             case Tick():

@@ -13,7 +13,7 @@ import trio
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
-from jcpeer.coordinator.events import Committed, Effect, Event, Heard, NodeLost, NodeSeen, SetChanged, Woke
+from jcpeer.coordinator.events import Committed, Effect, Event, FtcChanged, Heard, NodeLost, NodeSeen, SetChanged, Woke
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.errors import JcpeerError, MembershipError, RequestError
@@ -45,7 +45,7 @@ from jcpeer.wire.messages import (
     Started,
     Take,
 )
-from jcpeer.wire.replication import Buried, Diverged, KeepBlobs, RanThere
+from jcpeer.wire.replication import Buried, CannotKeep, Diverged, KeepBlobs, RanThere
 from jcpeer.wire.requests import Moved
 from jcpeer.work.execution import Content
 from jcpeer.work.transfer import Transfer
@@ -60,7 +60,7 @@ LOOK_S = 0.5
 PAUSE_S = LOOK_S + 1.0
 """Who looks so late was held up."""
 
-Answer = Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched
+Answer = Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched | CannotKeep
 
 
 class Applications:
@@ -176,7 +176,7 @@ class Applications:
 
     async def _take_over(self, copy: Copy, reign: BeginReign, mandate: Mandate | None, scope: trio.CancelScope) -> None:
         with scope:
-            state = await self._state_of(copy)
+            state = await self.state_of(copy)
             self._parts.store.pin(copy.app, _blobs_of(state))
             log.info("coordinates", app=copy.app, name=state.header.name, epoch=reign.epoch.counter)
             host = self._host(copy, state)
@@ -194,7 +194,7 @@ class Applications:
         if self._beginning.get(copy.app) is scope:
             del self._beginning[copy.app]
 
-    async def _state_of(self, copy: Copy) -> ApplicationState:
+    async def state_of(self, copy: Copy) -> ApplicationState:
         """What its journal says; others of this node have their turns meanwhile."""
         state = ApplicationState()
         for number, entry in enumerate(self._parts.journal.read(copy.app)):
@@ -230,7 +230,7 @@ class Applications:
 
     async def _keep_ended(self, copy: Copy) -> None:
         """It ended while another node coordinated: what it left is kept here as well."""
-        state = await self._state_of(copy)
+        state = await self.state_of(copy)
         if copy.app not in self._hosts and copy.over:
             self._keep(copy, state)
             self._drop_intermediate(copy.app, state)
@@ -244,6 +244,11 @@ class Applications:
         """The coordinator is to record this set."""
         if copy.app in self._running:
             self._hosts[copy.app].post(SetChanged(fact))
+
+    def supervised(self, copy: Copy, ftc: NodeId | None) -> None:
+        """This replica watches participants from now on, beside the coordinator."""
+        if copy.app in self._running:
+            self._hosts[copy.app].post(FtcChanged(ftc))
 
     def stalled(self, copy: Copy, missing: tuple[NodeId, ...]) -> None:
         """Without these nothing can be promised."""
@@ -283,15 +288,19 @@ class Applications:
             self._nursery.start_soon(self._fetch_copies, node, message)
 
     async def _fetch_copies(self, coordinator: NodeId, message: KeepBlobs) -> None:
-        kept: list[Digest] = []
+        send, here = self._parts.network.send, [each for each in message.blobs if self._parts.store.has(each.digest)]
+        if here:
+            send(coordinator, Fetched(message.app, tuple([each.digest for each in here])))
         for blob in message.blobs:
+            if blob in here:
+                continue
             try:
-                if not self._parts.store.has(blob.digest):
-                    await self._transfer.fetch(blob, message.holders)
-                kept.append(blob.digest)
+                await self._transfer.fetch(blob, message.holders)
             except JcpeerError as error:
                 log.warning("a copy of a blob is not kept", app=message.app, blob=blob.digest[:12], why=str(error))
-        self._parts.network.send(coordinator, Fetched(message.app, tuple(kept)))
+                send(coordinator, CannotKeep(message.app, (blob.digest,), str(error)))
+            else:
+                send(coordinator, Fetched(message.app, (blob.digest,)))
 
     def dropped(self, copy: Copy) -> None:
         """The node has no seat any more."""
@@ -435,7 +444,7 @@ class Applications:
             log.info("answer for an unknown application", node=node, app=message.app)
         elif message.app in self._running:
             host.post(Heard(node, sound_report(message) if isinstance(message, Report) else message))
-        elif not isinstance(message, Decline):
+        elif not isinstance(message, Decline | Fetched | CannotKeep):
             # It was out of reach when the end was told.
             self._parts.network.send(node, Release(host.app, host.machine.epoch, ended=True))
 
@@ -454,6 +463,7 @@ class Applications:
         now_s = self._parts.clock_s()
         if now_s - self._awake_s > PAUSE_S:
             self._post_all(Woke())
+            self._copies.woke()
         self._awake_s = now_s
 
     def _post_all(self, event: Event) -> None:

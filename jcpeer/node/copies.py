@@ -15,7 +15,7 @@ import trio
 
 from jcpeer.application.manifest import Placed
 from jcpeer.errors import MembershipError
-from jcpeer.ft.events import BeginReign, Diverging, LogShape, Newcomers, Retire
+from jcpeer.ft.events import BeginReign, Diverging, LogShape, Newcomers, Retire, Woke
 from jcpeer.ft.journal import Written
 from jcpeer.ids import AppId, NodeId, app_key, node_key, short
 from jcpeer.net.events import Proof
@@ -55,6 +55,7 @@ class Hosting(Protocol):
     def introduced(self, copy: Copy, node: NodeId) -> None: ...
     def committed(self, copy: Copy, index: int) -> None: ...
     def change(self, copy: Copy, fact: ReplicasChanged) -> None: ...
+    def supervised(self, copy: Copy, ftc: NodeId | None) -> None: ...
     def stalled(self, copy: Copy, missing: tuple[NodeId, ...]) -> None: ...
     def diverging(self, copy: Copy, effect: Diverging) -> None: ...
     def dropped(self, copy: Copy) -> None: ...
@@ -139,8 +140,7 @@ class Copies:
             if not copy.over:
                 copy.post(Retire())
         while any(copy.reigns and not copy.over and len(copy.replica_set.seats) > 1 for copy in self):
-            self._news = trio.Event()
-            await self._news.wait()
+            await self.news()
 
     def drop(self, app: AppId) -> None:
         """Nothing of it is kept here any more; the journal is for others to clear."""
@@ -213,19 +213,32 @@ class Copies:
         for copy in self:
             copy.down(node, proof)
 
+    def woke(self) -> None:
+        """This node was held up."""
+        for copy in self:
+            copy.post(Woke())
+
     def node_seen(self) -> None:
         """Somebody is new among the members, or gone: a set that wants another one may find it."""
         for copy in self:
             if copy.reigns:
                 self._offer_newcomers(copy)
 
-    def known_of(self, wanted: str, user: str, *, name_of: Callable[[NodeId], str]) -> Aside | None:
-        """What is said of an application that is coordinated elsewhere, or that was forgotten."""
+    def find(self, wanted: str, user: str) -> list[Copy]:
+        """Of this user's applications those that are meant: by id, by name, or by a beginning of the id."""
         theirs = [each for each in self if each.header.user == user]
-        found = [each for each in theirs if each.app == wanted] or [
+        return [each for each in theirs if each.app == wanted] or [
             each for each in theirs if each.header.name == wanted or each.app.startswith(wanted)
         ]
-        if found:
+
+    async def news(self) -> None:
+        """Return when something happened to a copy since the call."""
+        self._news = trio.Event() if self._news.is_set() else self._news
+        await self._news.wait()
+
+    def known_of(self, wanted: str, user: str, *, name_of: Callable[[NodeId], str]) -> Aside | None:
+        """What is said of an application that is coordinated elsewhere, or that was forgotten."""
+        if found := self.find(wanted, user):
             return found[-1].moved(name_of)
         tombstone = self._parts.journal.tombstone(AppId(wanted))
         if tombstone is None:
@@ -257,6 +270,9 @@ class Copies:
 
     def change(self, copy: Copy, fact: ReplicasChanged) -> None:
         self._leading.change(copy, fact)
+
+    def supervised(self, copy: Copy, ftc: NodeId | None) -> None:
+        self._leading.supervised(copy, ftc)
 
     def stalled(self, copy: Copy, missing: tuple[NodeId, ...]) -> None:
         self._leading.stalled(copy, missing)

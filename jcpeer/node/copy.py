@@ -45,6 +45,7 @@ from jcpeer.ft.events import (
     Tick,
     Told,
     Truncate,
+    Unproven,
     Up,
     Write,
     Written,
@@ -59,7 +60,7 @@ from jcpeer.node.reigns import Known
 from jcpeer.node.safety import Safety, SeatNow
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import AttemptLost, Ended, Entry, Finished, ReplicasChanged, Submitted, TookOver
-from jcpeer.wire.mandates import Mandate, Seated, Vote
+from jcpeer.wire.mandates import Mandate, Recovered, Seated, Vote
 from jcpeer.wire.messages import Signed
 from jcpeer.wire.replication import (
     AppendEntries,
@@ -110,6 +111,9 @@ class Court(Protocol):
     def committed(self, copy: Copy, index: int) -> None: ...
     def change(self, copy: Copy, fact: ReplicasChanged) -> None:
         """Have the coordinator record this."""
+
+    def supervised(self, copy: Copy, ftc: NodeId | None) -> None:
+        """While it reigns: that one supervises participants, too."""
 
     def stalled(self, copy: Copy, missing: tuple[NodeId, ...]) -> None: ...
     def diverging(self, copy: Copy, effect: Diverging) -> None: ...
@@ -193,6 +197,7 @@ class Copy:
             self.proofs.recorded(fact)
         self._stated: set[tuple[Epoch, int]] = set()
         """Sets about which a coordinator has this node's word, if nothing was lost."""
+        self._ftc: NodeId | None = None
         self._missed: dict[NodeId, float] = {}
         """Since when there has been no connection to a replica."""
         self._promised = past.shape.promised
@@ -263,7 +268,8 @@ class Copy:
         if known.epoch != self.machine.epoch:
             self.underway.clear()
             self.knows_underway = False
-        self.post(ReignHeard(known.coordinator, known.epoch, known.proven, invited))
+        recovered = known.mandate is not None and known.mandate.recovered is not None
+        self.post(ReignHeard(known.coordinator, known.epoch, known.proven, invited, recovered))
 
     def written(self, written: journal.Written) -> None:
         """The disk has so much of it."""
@@ -319,15 +325,20 @@ class Copy:
         missing = () if coordinator else tuple([NodeName(each, name_of(each)) for each in machine.stalled])
         return Moved(self.app, machine.epoch.counter if machine.epoch else 0, coordinator, others, missing)
 
+    def missed_for(self, node: NodeId) -> float | None:
+        """Seconds since the connection to a replica was lost; None where there was none since this node began."""
+        since_s = self._missed.get(node)
+        return None if since_s is None else trio.current_time() - since_s
+
     def safety(self) -> Safety:
         """How the copies stand, as far as this one sees it."""
-        machine, now_s = self.machine, trio.current_time()
+        machine = self.machine
 
         def seat(node: NodeId) -> SeatNow:
             if node == machine.coordinator:
                 return SeatNow(node, "coordinator")
             if node in machine.missing:
-                return SeatNow(node, "missing", now_s - self._missed.get(node, now_s))
+                return SeatNow(node, "missing", self.missed_for(node) or 0.0)
             return SeatNow(node, "copy")
 
         seats = tuple([seat(each) for each in self.replica_set.nodes])
@@ -350,6 +361,9 @@ class Copy:
         finally:
             self._busy = False
         self._court.moved(self)
+        if self.reigns and self.machine.ftc != self._ftc:
+            self._ftc = self.machine.ftc
+            self._court.supervised(self, self._ftc)
         self._drain()
 
     def _perform(self, effect: Effect) -> None:
@@ -396,14 +410,21 @@ class Copy:
                 log.warning("this node's journal is not the one that has the seat", app=self.app)
 
     def _begin_reign(self, effect: BeginReign) -> None:
-        self._reigning = effect.epoch
+        self._reigning, self._ftc = effect.epoch, None
         self._forget_recent()
         if effect.epoch.counter == 1:
             self._mandate = None
+        elif effect.recovered:
+            alone = ReplicaSet(self.replica_set.number + 1, (self._me,), quorum=False)
+            self.proofs.recovered(self._sign(Recovered(self.app, effect.epoch, alone)))
+            self._mandate = self.proofs.mandate(effect.epoch, ())
         else:
             own = self._sign(Vote(self.app, effect.epoch, self._me.journal))
             self.proofs.note(*self._own_statements())
             self._mandate = self.proofs.mandate(effect.epoch, (own, *effect.votes))
+            if self._mandate is None:
+                self.post(Unproven())
+                return
         self._court.begin(self, effect, self._mandate)
 
     def reign(self, *, invited: bool = False) -> Reign:
@@ -480,7 +501,7 @@ class Copy:
 
     # --- what is signed
 
-    def _sign(self, value: Vote | Seated) -> Signed:
+    def _sign(self, value: Vote | Seated | Recovered) -> Signed:
         return sign(value, self._parts.identity, self._parts.standing.membership.chain)
 
     def _signed(self, message: Said) -> Said:

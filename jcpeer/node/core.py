@@ -42,6 +42,7 @@ from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.publishing import Publishing
 from jcpeer.node.reach import Reach
+from jcpeer.node.recovery import Recovery
 from jcpeer.node.reigns import Reigns
 from jcpeer.node.service import Service
 from jcpeer.node.sight import Sight
@@ -96,6 +97,7 @@ from jcpeer.wire.replication import (
     AppendEntries,
     AskVote,
     Buried,
+    CannotKeep,
     Differs,
     Diverged,
     DivergedTaken,
@@ -243,6 +245,7 @@ class Node:
             home,
             whereabouts,
             safety_of=self.copies.safety,
+            recover=Recovery(parts, self.copies, self.applications, name_of=self.sight.name_of).recover,
             name_of=self.sight.name_of,
             notices=self.sight.notices,
             join_grid=join_grid,
@@ -320,7 +323,9 @@ class Node:
         """Pass a message on; False if it is for the directory."""
         node, message = event.peer, event.message
         match message:
-            case Confirm() | Decline() | Engaged() | Take() | Started() | Report() | GivenBack() | Fetched():
+            case Confirm() | Decline() | Engaged() | Take() | Started() | Report() | GivenBack():
+                self.applications.heard(node, message)
+            case Fetched() | CannotKeep():
                 self.applications.heard(node, message)
             case Recruit():
                 self.participation.called_up(node, message)

@@ -7,7 +7,7 @@ blobs are what their names say. Everything may come twice and counts once.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import TypeVar
 
 import structlog
@@ -202,10 +202,12 @@ class Home:
         if batch.number not in state.batches:
             self.check_batch(host, batch)
             self._take_data(host, data)
+            stay = state.header.inputs_stay and holder is not None
+            wanted = [each for each in batch.blobs if each.small or not stay]
             if holder is not None:
-                await self._fetch(host, batch.blobs, holder)
+                await self._fetch(host, wanted, holder)
             small = dict(data) | self._small(host, batch.blobs, besides=data)
-            self._check_here(host, batch)
+            self._check_here(host, batch, wanted)
             host.add_batch(batch, vouched(), small)
         await host.settled()
         if batch.number not in state.batches:
@@ -227,6 +229,7 @@ class Home:
                 raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
             host.post(SealReceived(vouched()))
         await host.settled()
+        await host.inputs_kept()
         replica_set = state.replica_set
         names = [self._name_of(each) for each in replica_set.nodes]
         return Accepted(host.app, len(names), caveat(names, quorum=replica_set.quorum, wanted=state.header.replicas))
@@ -281,11 +284,11 @@ class Home:
                 found[blob.digest] = kept
         return found
 
-    def _check_here(self, host: ApplicationHost, batch: Batch) -> None:
+    def _check_here(self, host: ApplicationHost, batch: Batch, blobs: Sequence[BlobRef]) -> None:
         store = self._parts.store
-        store.pin(host.app, (each.digest for each in batch.blobs))
+        store.pin(host.app, (each.digest for each in blobs))
         absent: list[str] = []
-        for blob in batch.blobs:
+        for blob in blobs:
             if not store.has(blob.digest):
                 absent.append(blob.digest[:12])
             elif store.size(blob.digest) != blob.size:

@@ -331,6 +331,17 @@ class ApplicationHost:
         if self.fault is not None:
             raise RequestError(f"{self.machine.state.header.name} is stalled: {self.fault}")
 
+    async def inputs_kept(self) -> None:
+        """Return once all inputs are on as many nodes as a promise needs.
+
+        Raises:
+            RequestError: the application is stalled.
+            ElsewhereError: another node took over.
+        """
+        while not self.machine.inputs_kept and not self.machine.over:
+            await self.news()
+            await self.settled()
+
     def _settle(self, *, at_the_end: bool = False) -> None:
         while self._marks and (at_the_end or self._marks[0].index <= self._told_index):
             self._marks.pop(0).reached.set()

@@ -211,9 +211,4 @@ def usurpation(placed: Placed, coordinator: NodeId, epoch: Epoch, *, proven: boo
     if epoch.counter == 1:
         first = coordinator == placed.replica_set[0]
         return "" if first else "is not the node on which its submitter placed it"
-    return "" if proven or _returned(placed, coordinator) else f"has not shown its mandate for epoch {epoch.counter}"
-
-
-def _returned(placed: Placed, coordinator: NodeId) -> bool:
-    """As long as it alone keeps a journal, the first of the set goes on after a restart without anybody's vote."""
-    return coordinator == placed.replica_set[0]
+    return "" if proven else f"has not shown its mandate for epoch {epoch.counter}"
