@@ -25,6 +25,10 @@ class Holdings:
     def of(self, digest: Digest) -> frozenset[NodeId]:
         return frozenset(self._holders.get(digest, ()))
 
+    def nodes(self) -> frozenset[NodeId]:
+        """All that hold something. Looks at every blob."""
+        return frozenset().union(*self._holders.values())
+
     def holds(self, node: NodeId, digest: Digest) -> bool:
         return node in self._holders.get(digest, ())
 

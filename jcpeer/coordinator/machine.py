@@ -50,6 +50,7 @@ from jcpeer.coordinator.hands import Hands
 from jcpeer.coordinator.inherited import SETTLE_S, Inherited
 from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX, Losses
 from jcpeer.coordinator.orders import Orders
+from jcpeer.coordinator.orphans import Orphans
 from jcpeer.coordinator.reconciling import Reconciling
 from jcpeer.coordinator.recorder import Acknowledgement, Recorder
 from jcpeer.coordinator.rescue import Rescue
@@ -129,6 +130,7 @@ class Coordinator:
         self._policy = self._chosen_policy()
         self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
         self._inherited = Inherited(state, self._attempts)
+        self._orphans = Orphans(state, self._attempts, self._results.holdings)
         self._losses = Losses()
         self._reconciling = Reconciling(state)
         self._predecessor: NodeId | None = None
@@ -251,6 +253,7 @@ class Coordinator:
                     self._acknowledge_s = now_s + ACKNOWLEDGE_AFTER_S
                 return [
                     *self._look_for_predecessor(now_s=now_s),
+                    *(self._give_up_orphans(now_s=now_s) if self._orphans.are_due(now_s=now_s) else ()),
                     *self._call_up(now_s=now_s),
                     *(self._place(now_s=now_s) if self._may_dispatch(now_s) else ()),
                     *(() if self.over else self._results.copies.look(now_s=now_s)),
@@ -321,6 +324,7 @@ class Coordinator:
             self._policy.wake_s(),
             self._yielding.wake_s(),
             self._inherited.wake_s(),
+            self._orphans.wake_s(),
             self._results.copies.wake_s(),
             self._settled_s if self._settled_s > self._now_s or self._early else math.inf,
         )
@@ -394,6 +398,7 @@ class Coordinator:
             effects += self._take_back_for(name.task)
             self._attempts.give(participant, Assigned(name, slots_of(record.spec.needs), given_s=0.0, state="running"))
         self._inherited.spoke(node)
+        self._orphans.spoke(node)
         return [*effects, *self._orders.stop(node, stale)]
 
     def _take_back_for(self, task: TaskId) -> list[Effect]:
@@ -463,6 +468,7 @@ class Coordinator:
         for name in list(participant.assigned) if participant else ():
             self._attempts.free(name)
         self._inherited.spoke(node)
+        self._orphans.spoke(node)
         return self._rescue.begin(node) if message.leaving else []
 
     def _miss_node(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
@@ -528,15 +534,27 @@ class Coordinator:
         """What ran on its node has gone with it, unless it is still there. What it held others may have by now: that
         is seen to when they have spoken."""
         node, self._predecessor = self._predecessor, None
-        if node is None or node == self._me or node in self.roster.candidates:
+        if node is None:
+            return []
+        awaited = [each for each in (*self._inherited.nodes, *self._to_meet) if each in self.roster.candidates]
+        self._orphans.take((*self.roster.candidates, self._me), awaited=awaited, now_s=now_s)
+        if node == self._me or node in self.roster.candidates:
             return []
         return self._lose_inherited(node, GONE, now_s=now_s)
+
+    def _give_up_orphans(self, *, now_s: float) -> list[Effect]:
+        effects: list[Effect] = []
+        for node in sorted(self._orphans.due()):
+            effects += self._results.lose_holder(node, GONE.why, now_s=now_s)
+        self._orphans.let_go()
+        return effects
 
     def _not_heard_from(self, node: NodeId, *, now_s: float) -> list[Effect]:
         """It said nothing of what it was given in an earlier epoch."""
         if node not in self.roster.candidates:
             return self._lose_inherited(node, GONE, now_s=now_s)
         self._inherited.spoke(node)
+        self._orphans.spoke(node)
         return []
 
     def _lose_inherited(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:

@@ -461,7 +461,7 @@ class Applications:
         """The clock on the wall runs on while the process is stopped, and while the machine is suspended. That it can
         be set does no harm here: whoever seems to have slept is only slower to give others up."""
         now_s = self._parts.clock_s()
-        if now_s - self._awake_s > PAUSE_S:
+        if self._running and now_s - self._awake_s > PAUSE_S:  # nobody looked while nothing ran
             self._post_all(Woke())
             self._copies.woke()
         self._awake_s = now_s

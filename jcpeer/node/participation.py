@@ -89,6 +89,8 @@ FIND_S = 1.0
 ACQUAINTANCE_S = 2.5
 """Within this all nodes see one that has come."""
 FETCH_AGAIN_S = 0.2
+HELD_AT_ONCE = 10_000
+"""Names of blobs in one frame."""
 SHOW_AGAIN_S = 1.0
 """What a coordinator showed may have been lost with a connection, or forgotten: after that it may show it again."""
 LOG_POLL_S = 0.2
@@ -165,7 +167,20 @@ class Participation:
             retry_s = None if recruit.epoch.counter == 1 else SHOW_AGAIN_S
             self._parts.network.send(node, Decline(recruit.app, recruit.epoch, str(error), retry_s))
             return
+        if self.machine.epoch_of(recruit.app) not in (None, recruit.epoch):
+            self._tell_what_is_held(node, recruit.app)
         self.post(CalledUp(node, recruit, header))
+
+    def _tell_what_is_held(self, coordinator: NodeId, app: AppId) -> None:
+        """A new coordinator knows only who made things, not who fetched them."""
+        store = self._parts.store
+        held = sorted(
+            each
+            for each in self._application_blobs.get(app, ())
+            if store.has(each) and store.size(each) > SMALL_BYTES_MAX
+        )
+        for at in range(0, len(held), HELD_AT_ONCE):
+            self._parts.network.send(coordinator, Fetched(app, tuple(held[at : at + HELD_AT_ONCE])))
 
     def _header_of(self, app: AppId, signed: Signed, *, coordinator: NodeId, epoch: Epoch) -> Header:
         """Of an application, by a signature that holds, and that makes this node its coordinator; or by a reign.

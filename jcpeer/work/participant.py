@@ -168,6 +168,11 @@ class ParticipantMachine:
         engagement = self._engagements.get(app)
         return engagement.coordinator if engagement else None
 
+    def epoch_of(self, app: AppId) -> Epoch | None:
+        """The highest seen, where it works for the application."""
+        engagement = self._engagements.get(app)
+        return engagement.epoch if engagement else None
+
     def user_of(self, app: AppId) -> str:
         engagement = self._engagements.get(app)
         return engagement.header.user if engagement else ""
