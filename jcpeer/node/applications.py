@@ -13,7 +13,18 @@ import trio
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
-from jcpeer.coordinator.events import Committed, Effect, Event, FtcChanged, Heard, NodeLost, NodeSeen, SetChanged, Woke
+from jcpeer.coordinator.events import (
+    Answer,
+    Committed,
+    Effect,
+    Event,
+    FtcChanged,
+    Heard,
+    NodeLost,
+    NodeSeen,
+    SetChanged,
+    Woke,
+)
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
 from jcpeer.errors import JcpeerError, MembershipError, RequestError
@@ -33,7 +44,6 @@ from jcpeer.wire.facts import Cancelled, Finished, ReplicasChanged, Submitted, T
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import (
     Confirm,
-    Decline,
     Engaged,
     Fetched,
     GivenBack,
@@ -59,8 +69,6 @@ LOOK_S = 0.5
 """Between looks at the clock while applications run here."""
 PAUSE_S = LOOK_S + 1.0
 """Who looks so late was held up."""
-
-Answer = Confirm | Decline | Engaged | Take | Started | Report | GivenBack | Fetched | CannotKeep
 
 
 class Applications:
@@ -186,13 +194,22 @@ class Applications:
                 mandate=mandate,
                 predecessor=reign.predecessor,
                 after_s=now_s - reign.since_s,
-                underway=list(copy.underway.values()) if copy.knows_underway else None,
+                underway=copy.underway.known(),
                 now_s=now_s,
-                absent=self._absent_outputs(state),
+                absent=self._absent_outputs(state) | self._absent_inputs(state),
             )
             self._start(host, effects)
         if self._beginning.get(copy.app) is scope:
             del self._beginning[copy.app]
+
+    def _absent_inputs(self, state: ApplicationState) -> set[Digest]:
+        """Large ones of which this node has no copy."""
+        sources = (each.source for task in state.tasks.values() for each in task.spec.inputs)
+        return {
+            each.digest
+            for each in sources
+            if isinstance(each, BlobRef) and not each.small and not self._parts.store.has(each.digest)
+        }
 
     async def state_of(self, copy: Copy) -> ApplicationState:
         """What its journal says; others of this node have their turns meanwhile."""
@@ -313,9 +330,19 @@ class Applications:
 
     def _host(self, copy: Copy, state: ApplicationState) -> ApplicationHost:
         machine = Coordinator(
-            state, me=self._parts.identity.node, now_s=trio.current_time(), clock_s=self._parts.clock_s()
+            state,
+            me=self._parts.identity.node,
+            now_s=trio.current_time(),
+            clock_s=self._parts.clock_s(),
+            submitter=self._submitter(copy.placed),
         )
         return ApplicationHost(machine, self._parts, self._transfer, copy)
+
+    def _submitter(self, placed: Signed) -> NodeId | None:
+        try:
+            return open_placed(placed, root=self._parts.standing.membership.root, now_s=None)[1].node
+        except MembershipError:
+            return None  # it is of another grid
 
     def _start(self, host: ApplicationHost, first: list[Effect]) -> None:
         if not self._running:
@@ -444,7 +471,7 @@ class Applications:
             log.info("answer for an unknown application", node=node, app=message.app)
         elif message.app in self._running:
             host.post(Heard(node, sound_report(message) if isinstance(message, Report) else message))
-        elif not isinstance(message, Decline | Fetched | CannotKeep):
+        elif isinstance(message, Confirm | Engaged | Take | Started | Report | GivenBack):
             # It was out of reach when the end was told.
             self._parts.network.send(node, Release(host.app, host.machine.epoch, ended=True))
 

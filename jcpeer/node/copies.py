@@ -25,6 +25,7 @@ from jcpeer.node.copy import Copy, Past, past_of
 from jcpeer.node.parts import Parts
 from jcpeer.node.reigns import Known
 from jcpeer.node.safety import Safety
+from jcpeer.node.supervision import Supervision
 from jcpeer.rdv.placement import Candidate, newcomers, open_placed
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import ReplicasChanged, Tombstone
@@ -32,11 +33,13 @@ from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import NodeRecord, Signed
 from jcpeer.wire.replication import (
     AppendEntries,
+    AskAlive,
     AskVote,
     Buried,
     NoSeat,
     Reign,
     ReplicaMessage,
+    Underway,
     VoteAnswer,
 )
 from jcpeer.wire.requests import Forgotten
@@ -69,13 +72,15 @@ class Copies:
         parts: Parts,
         *,
         hold: Callable[[frozenset[NodeId]], None],
+        hold_watched: Callable[[frozenset[NodeId]], None],
         up: Callable[[], Iterable[NodeId]],
         known: Callable[[], Iterable[NodeRecord]],
         candidate: Callable[[NodeRecord], Candidate | None],
         changed: Callable[[], None],
     ) -> None:
-        """`hold`: connections to these are needed; `up`: to whom there are some; `known`: the members, and `candidate`
-        one of them with its certificate, if that holds; `changed`: this node may have another state now."""
+        """`hold`: connections to these replicas are needed, `hold_watched`: to these participants; `up`: to whom there
+        are some; `known`: the members, and `candidate` one of them with its certificate, if that holds; `changed`: this
+        node may have another state now."""
         self._parts = parts
         self._hold = hold
         self._up = up
@@ -83,6 +88,8 @@ class Copies:
         self._candidate = candidate
         self._changed = changed
         self._hosting: Hosting | None = None
+        self._supervision = Supervision(parts.network, hold=hold_watched, up=up)
+        self._supervised: set[AppId] = set()
         self._copies: dict[AppId, Copy] = {}
         self._held: frozenset[NodeId] = frozenset()
         self._news = trio.Event()
@@ -94,7 +101,9 @@ class Copies:
 
     async def run(self) -> NoReturn:
         """See to copies in time, until cancelled."""
-        await self._alarm.run()
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._supervision.run)
+            await self._alarm.run()
 
     def __iter__(self) -> Iterator[Copy]:
         return iter(list(self._copies.values()))
@@ -146,6 +155,8 @@ class Copies:
         """Nothing of it is kept here any more; the journal is for others to clear."""
         if self._copies.pop(app, None) is not None:
             self._renew_hold()
+            self._supervised.discard(app)
+            self._supervision.end(app)
 
     # --- what reaches them
 
@@ -208,10 +219,16 @@ class Copies:
     def peer_up(self, node: NodeId) -> None:
         for copy in self:
             copy.up(node)
+        self._supervision.peer_up(node)
 
     def peer_down(self, node: NodeId, proof: Proof) -> None:
         for copy in self:
             copy.down(node, proof)
+        self._supervision.peer_down(node, proof)
+
+    def asked_about(self, node: NodeId, message: AskAlive) -> None:
+        """A coordinator misses a participant."""
+        self._supervision.asked(node, message)
 
     def woke(self) -> None:
         """This node was held up."""
@@ -286,8 +303,23 @@ class Copies:
 
     def moved(self, copy: Copy) -> None:
         self._renew_hold()
+        self._renew_supervision(copy)
         self._alarm.look()
         self._news.set()
+
+    def told(self, copy: Copy, message: Underway) -> None:
+        if copy.app in self._supervised:
+            self._supervision.told(message)
+
+    def _renew_supervision(self, copy: Copy) -> None:
+        if copy.is_ftc == (copy.app in self._supervised):
+            return
+        if not copy.is_ftc:
+            self._supervised.discard(copy.app)
+            self._supervision.end(copy.app)
+        elif (known := copy.underway.known()) is not None and copy.machine.epoch is not None:
+            self._supervised.add(copy.app)
+            self._supervision.begin(copy.app, copy.machine.epoch, known)
 
     @property
     def _leading(self) -> Hosting:

@@ -16,6 +16,7 @@ import trio
 from attrs import define, evolve, field, frozen
 
 from jcpeer.application.manifest import Placed, ReplicaSet, Seat
+from jcpeer.coordinator.underway import UnderwayMemory
 from jcpeer.errors import MembershipError
 from jcpeer.ft import journal
 from jcpeer.ft.events import (
@@ -52,7 +53,7 @@ from jcpeer.ft.events import (
 )
 from jcpeer.ft.mandate import Proofs
 from jcpeer.ft.replica import Replica
-from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, short
+from jcpeer.ids import AppId, Digest, Epoch, NodeId, short
 from jcpeer.membership.signed import open_signed, sign
 from jcpeer.net.events import Proof
 from jcpeer.node.parts import Parts
@@ -73,7 +74,6 @@ from jcpeer.wire.replication import (
     Reign,
     Retired,
     Underway,
-    UnderwayAttempt,
     VoteAnswer,
     WantEntries,
 )
@@ -111,6 +111,9 @@ class Court(Protocol):
     def committed(self, copy: Copy, index: int) -> None: ...
     def change(self, copy: Copy, fact: ReplicasChanged) -> None:
         """Have the coordinator record this."""
+
+    def told(self, copy: Copy, message: Underway) -> None:
+        """The coordinator says what is under way."""
 
     def supervised(self, copy: Copy, ftc: NodeId | None) -> None:
         """While it reigns: that one supervises participants, too."""
@@ -176,10 +179,8 @@ class Copy:
         self.placed = placed
         self.header = opened.header
         self.app = opened.app
-        self.underway: dict[AttemptName, UnderwayAttempt] = {}
-        """Attempts that the coordinator said to run at participants."""
-        self.knows_underway = False
-        """It has said so in this epoch, from the beginning."""
+        self.underway = UnderwayMemory()
+        """Which attempts are at participants, as the coordinator says."""
         self._parts = parts
         self._court = court
         self._me = Seat(parts.identity.node, parts.journal.id)
@@ -220,6 +221,11 @@ class Copy:
     @property
     def reigns(self) -> bool:
         return self.machine.role == "coordinator"
+
+    @property
+    def is_ftc(self) -> bool:
+        """This node supervises participants, beside the coordinator."""
+        return not self.over and not self.reigns and self.machine.ftc == self._me.node
 
     @property
     def over(self) -> bool:
@@ -265,9 +271,6 @@ class Copy:
         """Some node coordinates, by right; this one is `invited` to keep a copy."""
         if known.mandate is not None:
             self.proofs.noted_mandate(known.mandate)
-        if known.epoch != self.machine.epoch:
-            self.underway.clear()
-            self.knows_underway = False
         recovered = known.mandate is not None and known.mandate.recovered is not None
         self.post(ReignHeard(known.coordinator, known.epoch, known.proven, invited, recovered))
 
@@ -308,13 +311,8 @@ class Copy:
     def _note_underway(self, node: NodeId, message: Underway) -> None:
         if (node, message.epoch) != (self.machine.coordinator, self.machine.epoch):
             return
-        if message.whole:
-            self.underway.clear()
-            self.knows_underway = True
-        for each in message.given:
-            self.underway[each.attempt] = each
-        for name in message.ended:
-            self.underway.pop(name, None)
+        self.underway.heard(message)
+        self._court.told(self, message)
 
     def moved(self, name_of: Callable[[NodeId], str]) -> Moved:
         """What to tell who takes this node for the coordinator."""

@@ -94,7 +94,9 @@ from jcpeer.wire.messages import (
 )
 from jcpeer.wire.peer import PeerMessage
 from jcpeer.wire.replication import (
+    Alive,
     AppendEntries,
+    AskAlive,
     AskVote,
     Buried,
     CannotKeep,
@@ -107,6 +109,7 @@ from jcpeer.wire.replication import (
     NoSeat,
     Reign,
     Retired,
+    Suspect,
     Underway,
     VoteAnswer,
     WantEntries,
@@ -195,6 +198,7 @@ class Node:
         self.copies = Copies(
             parts,
             hold=partial(self.reach.hold, "replicas"),
+            hold_watched=partial(self.reach.hold, "watched"),
             up=lambda: self.reach.machine.up,
             known=self.sight.others,
             candidate=self._candidate_in,
@@ -325,7 +329,7 @@ class Node:
         match message:
             case Confirm() | Decline() | Engaged() | Take() | Started() | Report() | GivenBack():
                 self.applications.heard(node, message)
-            case Fetched() | CannotKeep():
+            case Fetched() | CannotKeep() | Alive() | Suspect():
                 self.applications.heard(node, message)
             case Recruit():
                 self.participation.called_up(node, message)
@@ -357,6 +361,8 @@ class Node:
                 self.calling.heard(node, message)
             case Reign():
                 self._hear_reign(node, message)
+            case AskAlive():
+                self.copies.asked_about(node, message)
             case KeepBlobs():
                 self.applications.keep_blobs(node, message)
             case Diverged():

@@ -91,7 +91,7 @@ class ApplicationHost:
         self._reign_shown = Shown()
         self._news = trio.Event()
         self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
-        self._told_index = machine.state.last_index
+        self._told_index = min(machine.state.last_index, copy.committed)
         self._marks: list[_Mark] = []
         self._finishes: deque[float] = deque(maxlen=1000)
 

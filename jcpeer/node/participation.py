@@ -12,7 +12,7 @@ import trio
 from attrs import define, evolve, field
 
 from jcpeer.application.manifest import Batch, Header
-from jcpeer.application.task import BlobRef, Call, Task
+from jcpeer.application.task import INLINE_BYTES_MAX, BlobRef, Call, Task
 from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import MembershipError, NoWayError, RemoteProtocolError, StorageError, UnreachableError
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of, short
@@ -177,7 +177,7 @@ class Participation:
         held = sorted(
             each
             for each in self._application_blobs.get(app, ())
-            if store.has(each) and store.size(each) > SMALL_BYTES_MAX
+            if store.has(each) and store.size(each) > INLINE_BYTES_MAX
         )
         for at in range(0, len(held), HELD_AT_ONCE):
             self._parts.network.send(coordinator, Fetched(app, tuple(held[at : at + HELD_AT_ONCE])))

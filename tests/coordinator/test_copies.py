@@ -180,6 +180,8 @@ def test_a_successor_takes_inputs_to_be_with_the_others_and_brings_what_it_lacks
     successor = Coordinator(kept.coordinator.state, me=SECOND_SEAT, now_s=0.0, clock_s=0.0, submitter=HOME)
     successor.take_over(now_s=0.0, epoch=Epoch(2, SECOND_SEAT), predecessor=ME, underway=(), absent={INPUT.digest})
     assert successor.holders(INPUT.digest) == {ME, THIRD_SEAT, HOME}
+    for node in (HOME, ME, THIRD_SEAT):
+        successor.handle(NodeSeen(record_of(node)), now_s=0.0)
     successor.handle(Quiet(), now_s=0.0)
     effects = successor.handle(NodeLost(ME, "gone", "refused"), now_s=0.0) + successor.handle(Quiet(), now_s=0.0)
     assert Collect(INPUT, (HOME, THIRD_SEAT)) in effects
