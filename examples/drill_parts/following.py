@@ -96,9 +96,5 @@ class Follower:
         """Until so many tasks are shown as finished."""
         self.wait(lambda: len(self.finished_at_s) >= count, within_s=within_s, what=f"{count} tasks finished")
 
-    def await_takeover(self, *, after_s: float, within_s: float = 60.0) -> Happened:
-        events = self.wait(lambda: self.takeovers(after_s=after_s), within_s=within_s, what="another node took over")
-        return events[0]
-
     def await_end(self, *, within_s: float = 240.0) -> str:
         return self.wait(lambda: self.end, within_s=within_s, what="the application ended")

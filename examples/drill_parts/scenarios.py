@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import time
 from collections.abc import Callable
 
@@ -19,6 +20,8 @@ DURING_S = 0.1
 PAUSE_S = 30.0
 CUT_S = 60.0
 LOOK_S = 0.02
+SUCCESSION = re.compile(r"(?P<successor>\S+) took over at epoch (?P<epoch>\d+)")
+"""As an event says it, for people."""
 
 
 @frozen
@@ -75,7 +78,7 @@ def coordinator_stopped(drill: Drill, runs: int) -> list[Figure]:
     victim = run.coordinator()
     at_s = victim.stop()
     drill.tell(f"kill -STOP {victim.process.pid}: that is {victim.name}, the coordinator")
-    took_over = _tell_takeover(drill, run, since_s=at_s)
+    epoch = _tell_takeover(drill, run, since_s=at_s)
     copies_s = run.await_copies(3, without=victim, since_s=at_s)
     time.sleep(max(0.0, at_s + PAUSE_S - time.time()))
     shown = len(run.follower.finished_at_s)
@@ -84,7 +87,7 @@ def coordinator_stopped(drill: Drill, runs: int) -> list[Figure]:
     step_down_s = _obeys(drill, run, victim, since_s=woken_at_s)
     account = _account(drill, run)
     later = len(run.follower.takeovers(after_s=woken_at_s))
-    changed = later + (account.status.epoch != int(took_over.split()[-1]))
+    changed = later + (account.status.epoch != epoch)
     return [
         *_promises(title, [account]),
         promise(title, "takeovers or epochs after it woke", [changed]),
@@ -179,16 +182,16 @@ def _kill(drill: Drill, run: Run, victim: DrillNode) -> float:
     return at_s
 
 
-def _tell_takeover(drill: Drill, run: Run, *, since_s: float, but: DrillNode | None = None) -> str:
-    """What was said of it. `but`: it was killed, so the takeover of another one is waited for."""
+def _tell_takeover(drill: Drill, run: Run, *, since_s: float, but: DrillNode | None = None) -> int:
+    """Its epoch. `but`: it was killed, so the takeover of another one is waited for."""
 
-    def taken_over() -> str:
-        said = [each.text for each in run.follower.takeovers(after_s=since_s)]
-        return next((each for each in said if but is None or not each.startswith(f"{but.name} ")), "")
+    def taken_over() -> re.Match[str] | None:
+        said = (SUCCESSION.search(each.text) for each in run.follower.takeovers(after_s=since_s))
+        return next((each for each in said if each and (but is None or each["successor"] != but.name)), None)
 
     said = run.follower.wait(taken_over, within_s=60.0, what="another node took over")
-    drill.tell(f"{said}; shown {time.time() - since_s:.2f} s after")
-    return said
+    drill.tell(f"{said.string}; shown {time.time() - since_s:.2f} s after")
+    return int(said["epoch"])
 
 
 def _obeys(drill: Drill, run: Run, node: DrillNode, *, since_s: float) -> float:
