@@ -146,8 +146,13 @@ def undisturbed() -> Iterator[None]:
 
 def family(pid: int) -> list[int]:
     """The processes that this one started and that still run: a node's spawner, and all of its attempts."""
+    return children(pid, recursive=True)
+
+
+def children(pid: int, *, recursive: bool = False) -> list[int]:
+    """Those that this one started itself."""
     try:
-        return [each.pid for each in psutil.Process(pid).children(recursive=True)]
+        return [each.pid for each in psutil.Process(pid).children(recursive=recursive)]
     except psutil.NoSuchProcess:
         return []
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from collections.abc import Callable, Mapping
@@ -9,7 +10,7 @@ from typing import TypeVar
 
 from demo_parts.errors import DemoError
 
-from drill_parts.nodes import DrillNode
+from drill_parts.nodes import LOOK_S, PATIENCE_S, DrillNode
 from jcpeer.client import Grid, Handle
 from jcpeer.errors import JcpeerError
 from jcpeer.ids import TaskId
@@ -27,7 +28,8 @@ class Follower:
         """What was shown, with the time since 1970."""
         self.stalled_at_s: list[float] = []
         """When it began to say that it waits for replicas."""
-        self._stalled = False
+        self._stalled = self._stopped = False
+        self._seen = 0
         self._error: JcpeerError | None = None
         self._changed = threading.Condition()
         self._grid: Grid = node.client()
@@ -36,22 +38,31 @@ class Follower:
         self._thread.start()
 
     def stop(self) -> None:
+        self._stopped = True
         self._grid.close()
         self._thread.join()
 
     def _run(self) -> None:
-        try:
-            for event in self.handle.events(progress=True):
-                with self._changed:
-                    self._take(event)
-                    self._changed.notify_all()
-        except JcpeerError as error:
-            with self._changed:
-                self._error = error
-                self._changed.notify_all()
+        patient_until_s = math.inf
+        while not self._stopped and not self.end:
+            try:
+                for event in self.handle.events(self._seen, progress=True):
+                    patient_until_s = math.inf
+                    with self._changed:
+                        self._take(event)
+                        self._changed.notify_all()
+            except JcpeerError as error:  # where all were killed, those who know of it may come back last
+                patient_until_s = min(patient_until_s, time.monotonic() + PATIENCE_S)
+                if self._stopped or time.monotonic() > patient_until_s:
+                    with self._changed:
+                        self._error = error
+                        self._changed.notify_all()
+                    return
+                time.sleep(LOOK_S)
 
     def _take(self, event: Happened | Progress) -> None:
         if isinstance(event, Happened):
+            self._seen = event.index
             self.shown.append((time.time(), event))
         elif bool(event.missing) != self._stalled:
             self._stalled = not self._stalled

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from attrs import define, field
 from demo_parts.errors import DemoError
-from demo_parts.processes import RunningNode, end, family, launch, log_of, see_gone, undisturbed, when_ready
+from demo_parts.processes import RunningNode, children, end, family, launch, log_of, see_gone, undisturbed, when_ready
 from demo_parts.screen import Teller
 
 from drill_parts.halves import Half
@@ -44,14 +44,19 @@ class DrillNode:
     directory: Path
     options: tuple[str, ...] = ()
     half: Half | None = None
-    killed: list[int] = field(factory=list)
-    """All processes that went with it, each time."""
+    felled: set[int] = field(factory=set)
+    """The processes that had started its attempts, and went with it."""
     _process: subprocess.Popen[bytes] | None = None
     _running: RunningNode | None = None
 
     @property
     def alive(self) -> bool:
         return self._process is not None and self._process.poll() is None
+
+    @property
+    def spawners(self) -> set[int]:
+        """The processes that start, or once started, its attempts: there is one at a time, after the first attempt."""
+        return self.felled.union(children(self.process.pid))
 
     @property
     def running(self) -> RunningNode:
@@ -85,11 +90,10 @@ class DrillNode:
 
     def kill(self) -> float:
         """SIGKILL; returns when, in seconds since 1970. Raises: DemoError: what it had started still runs."""
-        started = family(self.process.pid)
+        self.felled, started = self.spawners, family(self.process.pid)
         at_s = time.time()
         self.process.kill()
         self.process.wait()
-        self.killed += started
         see_gone(self.name, started)
         return at_s
 
@@ -162,12 +166,13 @@ class Nodes:
     def kill_all(self) -> float:
         """SIGKILL to every one at once; returns when. Raises: DemoError: what they had started still runs."""
         families = {each.name: family(each.process.pid) for each in self}
+        for each in self:
+            each.felled = each.spawners
         at_s = time.time()
         for each in self:
             each.process.kill()
         for each in self:
             each.process.wait()
-            each.killed += families[each.name]
             see_gone(each.name, families[each.name])
         return at_s
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from attrs import define, field, frozen
@@ -35,7 +35,11 @@ class Account:
     ended_well: bool
     lost_or_changed: int
     run_again: int
+    """Executions that began after their task had been shown as finished."""
     cut_short: int
+    """Executions that began and never ended, on nodes that were not killed."""
+    apart: int
+    """Either of these, on nodes that were out of reach for a while and could not know."""
     first_order_s: float
     status: Status
 
@@ -76,7 +80,7 @@ class Run:
             time.sleep(LOOK_S)
         return math.inf
 
-    def await_account(self, *, within_s: float = 240.0) -> Account:
+    def await_account(self, *, out_of_reach: Sequence[DrillNode] = (), within_s: float = 240.0) -> Account:
         """After the end. Raises: DemoError: it did not come."""
         for follower in self.followers:
             follower.await_end(within_s=within_s)
@@ -86,14 +90,19 @@ class Run:
         for each in self.followers:
             for task, at_s in each.finished_at_s.items():
                 finished_at_s[task] = min(at_s, finished_at_s.get(task, math.inf))
-        gone = [pid for node in self.nodes for pid in node.killed]
+        executions = self.work.executions()
+        again = [each for each in executions if each.began_s > finished_at_s.get(each.task, math.inf)]
+        felled = {spawner for node in self.nodes for spawner in node.felled}
+        short = [each for each in executions if each.ended_s is None and each.spawner not in felled]
+        away = {spawner for node in out_of_reach for spawner in node.spawners}
         results = self.handle.result(timeout=ANSWER_S)
         status = self.status()
         return Account(
             ended_well=self.follower.end == "ok" and results == self.work.expected,
             lost_or_changed=sum(final.get(index) != gist for index, gist in shown),
-            run_again=len(self.work.run_again(finished_at_s)),
-            cut_short=len(self.work.cut_short(but=gone)),
+            run_again=sum(each.spawner not in away for each in again),
+            cut_short=sum(each.spawner not in away for each in short),
+            apart=sum(each.spawner in away for each in (*again, *short)),
             first_order_s=self._first_order_s() if status.takeovers else math.inf,
             status=status,
         )

@@ -85,7 +85,7 @@ def coordinator_stopped(drill: Drill, runs: int) -> list[Figure]:
     woken_at_s = victim.wake()
     drill.tell(f"kill -CONT {victim.process.pid}, with {shown} of {drill.tasks} tasks finished meanwhile")
     step_down_s = _obeys(drill, run, victim, since_s=woken_at_s)
-    account = _account(drill, run)
+    account = _account(drill, run, victim)
     later = len(run.follower.takeovers(after_s=woken_at_s))
     changed = later + (account.status.epoch != epoch)
     return [
@@ -101,8 +101,8 @@ def all_killed(drill: Drill, runs: int) -> list[Figure]:
     title = "all nodes killed, then started"
     run = drill.submit(seconds=0.4)
     run.follower.await_finished(drill.tasks // 2)
-    shown = len(run.follower.finished_at_s)
     drill.nodes.kill_all()
+    shown = len(run.follower.finished_at_s)
     drill.tell(
         f"kill -9 of all {len(drill.nodes.by_name)} nodes, with {shown} of {drill.tasks} tasks shown as finished"
     )
@@ -150,7 +150,7 @@ def halves_cut(drill: Drill, halves: Halves, home: DrillNode) -> list[Figure]:
     halves.set_cable(plugged=True)
     drill.tell("the cable is plugged in")
     one_s = _obeys(drill, run, home, since_s=healed_at_s)
-    account = _account(drill, run)
+    account = _account(drill, run, *(each for each in drill.nodes if each.half is halves.left))
     return [
         *_promises(title, [account]),
         promise(title, "events that the smaller side showed", [left_acknowledged]),
@@ -203,14 +203,16 @@ def _obeys(drill: Drill, run: Run, node: DrillNode, *, since_s: float) -> float:
     return time.time() - since_s
 
 
-def _account(drill: Drill, run: Run) -> Account:
-    account = run.await_account()
+def _account(drill: Drill, run: Run, *out_of_reach: DrillNode) -> Account:
+    account = run.await_account(out_of_reach=out_of_reach)
     how = "well" if account.ended_well else "badly"
     drill.tell(
         f"{run.work.application.name} ended {how} at epoch {account.status.epoch}: "
         f"{account.lost_or_changed} acknowledgements lost or changed, {account.run_again} finished tasks run again, "
         f"{account.cut_short} attempts elsewhere cut short"
     )
+    if out_of_reach:
+        drill.tell(f"where nobody could be told, {account.apart} attempts ran in vain")
     return account
 
 

@@ -8,10 +8,17 @@ import time
 
 def step(before: int | None, witness: str, number: int, seconds: float) -> int:
     """One more than before. Whatever anybody says of attempts later, the file has each that really ran."""
-    _testify(witness, f"{number} {os.getpid()} began {time.time()}")
+    of = f"{number} {os.getpid()} {_spawner()}"
+    _testify(witness, f"{of} began {time.time()}")
     time.sleep(seconds)
-    _testify(witness, f"{number} {os.getpid()} ended {time.time()}")
+    _testify(witness, f"{of} ended {time.time()}")
     return (before or 0) + 1
+
+
+def _spawner() -> int:
+    """The process of our node that has all of its attempts started: it says which node this is."""
+    with open(f"/proc/{os.getppid()}/stat") as keeper:
+        return int(keeper.read().rpartition(")")[2].split()[1])
 
 
 def _testify(witness: str, line: str) -> None:

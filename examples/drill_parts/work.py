@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Container, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -18,10 +18,13 @@ CHAINS = 50
 
 @frozen
 class Execution:
-    """That a task really ran, by its own word. Times in seconds since 1970; `ended_s` None: it was cut short."""
+    """That a task really ran, by its own word. Times in seconds since 1970; `ended_s` None: it was cut short.
+
+    `spawner` is the process of its node that started it.
+    """
 
     task: TaskId
-    process: int
+    spawner: int
     began_s: float
     ended_s: float | None
 
@@ -38,24 +41,18 @@ class Work:
 
     def executions(self) -> list[Execution]:
         """All that began so far."""
-        began: dict[tuple[int, int], float] = {}
+        began: dict[tuple[str, str, str], float] = {}
         found = []
         for line in self.witness.read_text().splitlines():
-            number, process, what, at_s = line.split()
-            key = (int(number), int(process))
+            number, process, spawner, what, at_s = line.split()
             if what == "began":
-                began[key] = float(at_s)
+                began[number, process, spawner] = float(at_s)
             else:
-                found.append(Execution(self.tasks[key[0]], key[1], began.pop(key), float(at_s)))
-        return found + [Execution(self.tasks[number], process, at_s, None) for (number, process), at_s in began.items()]
-
-    def run_again(self, shown_at_s: Mapping[TaskId, float]) -> list[Execution]:
-        """Executions that began after their task had been shown as finished."""
-        return [each for each in self.executions() if each.began_s > shown_at_s.get(each.task, float("inf"))]
-
-    def cut_short(self, *, but: Container[int]) -> list[Execution]:
-        """Executions that began and never ended, though their process was none of these."""
-        return [each for each in self.executions() if each.ended_s is None and each.process not in but]
+                began_s = began.pop((number, process, spawner))
+                found.append(Execution(self.tasks[int(number)], int(spawner), began_s, float(at_s)))
+        for (number, _, spawner), began_s in began.items():
+            found.append(Execution(self.tasks[int(number)], int(spawner), began_s, None))
+        return found
 
 
 def chains(
