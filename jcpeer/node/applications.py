@@ -152,12 +152,13 @@ class Applications:
         """The host of this submission; a submission that comes again finds the one that it opened.
 
         Raises:
-            ElsewhereError: there is a copy already, of an earlier run perhaps, which does not reign.
+            ElsewhereError: there is a copy already, or was, of an earlier run perhaps, which does not reign.
         """
         app = unpack(signed.payload, Placed).app
         if app not in self._hosts:
-            if (copy := self._copies.get(app)) is not None:
-                raise ElsewhereError(Moved(app, copy.machine.epoch.counter if copy.machine.epoch else 0))
+            copy = self._copies.get(app)
+            if copy is not None or app in self._parts.journal.applications():  # or had a seat, and lost it
+                raise ElsewhereError(Moved(app, copy.machine.epoch.counter if copy and copy.machine.epoch else 0))
             self._copies.open(signed)
         return self._hosts[app]
 
