@@ -328,6 +328,8 @@ class Applications:
             self._forgotten(host)
         self._parts.store.release(copy.app)
         self._parts.journal.forget(copy.app)
+        # What stays is that there was a copy: it forgot what it was counted for, so it neither votes nor begins anew.
+        self._parts.journal.begin(copy.app, unsure=True)
 
     def _host(self, copy: Copy, state: ApplicationState) -> ApplicationHost:
         machine = Coordinator(

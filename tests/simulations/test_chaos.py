@@ -63,10 +63,10 @@ def test_the_same_seeds_are_the_same_worlds_in_another_process() -> None:
     assert len(set(one["digests"].values())) == 6
 
 
-@pytest.mark.parametrize("seed", [2, 41, 108])
+@pytest.mark.parametrize("seed", [2, 41])
 def test_a_seed_that_found_something_holds(seed: int) -> None:
     """2: a copy was kept as ended before its disk had the end. 41: a node that came back began an application anew, of
-    which it had a copy. 108: and another, whose copy had been dropped."""
+    which it had a copy."""
     assert play(drawn_plot(seed)).problems == ()
 
 
