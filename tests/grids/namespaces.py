@@ -287,6 +287,10 @@ class _Machines:
 class Lan(_Machines):
     """Machines on one bridge, over which multicast passes."""
 
+    def __init__(self, directory: Path, label: str) -> None:
+        super().__init__(directory, label)
+        self._ports: dict[str, str] = {}
+
     @property
     def _bridge(self) -> str:
         return f"{self._label}-lan"
@@ -313,10 +317,15 @@ class Lan(_Machines):
             _ip("-n", self._bridge, "link", "set", port, "master", "bridge", "up")
             flood = "on" if multicast else "off"
             _ip("-n", self._bridge, "link", "set", port, "type", "bridge_slave", "mcast_flood", flood)
+            self._ports[name] = port
             machine.address = f"10.77.{number}.1"
             _ip("-n", namespace, "address", "add", f"{machine.address}/16", "dev", "eth0")
             machine.set_cable(plugged=True)
         return machine
+
+    def set_port(self, machine: Machine, *, on: bool) -> None:
+        """Have the bridge pass on what comes from and goes to this machine, which is told nothing."""
+        _ip("-n", self._bridge, "link", "set", self._ports[machine.name], "up" if on else "down")
 
 
 class Wan(_Machines):
