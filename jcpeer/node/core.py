@@ -18,12 +18,13 @@ import structlog
 import trio
 from attrs import evolve
 
+from jcpeer.application.manifest import Placed
 from jcpeer.coordinator.matching import unmet_need
 from jcpeer.dht.machine import KeyMessage
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.directory import Directory, RecordChanged
 from jcpeer.errors import MembershipError, RequestError
-from jcpeer.ids import NodeId, short
+from jcpeer.ids import AppId, NodeId, short
 from jcpeer.net.events import Proof
 from jcpeer.net.network import DialFailed, NetworkEvent, PeerDown, PeerUp, Received
 from jcpeer.node.applications import LOOK_S, Applications
@@ -44,11 +45,13 @@ from jcpeer.node.publishing import Publishing
 from jcpeer.node.reach import Reach
 from jcpeer.node.recovery import Recovery
 from jcpeer.node.reigns import Reigns
+from jcpeer.node.reunion import Reunion
 from jcpeer.node.service import Service
 from jcpeer.node.sight import Sight
 from jcpeer.node.submission import Submissions
 from jcpeer.node.whereabouts import Whereabouts
 from jcpeer.rdv.placement import Candidate
+from jcpeer.wire.codec import unpack
 from jcpeer.wire.messages import (
     Acknowledge,
     Answer,
@@ -255,6 +258,13 @@ class Node:
             join_grid=join_grid,
             drain=self.drain.watch,
         )
+        self.reunion = Reunion(
+            parts.network,
+            self.participation,
+            about=whereabouts.about,
+            is_up=lambda node: node in self.reach.machine.up,
+            is_seat=self._is_seat,
+        )
         self.elsewhere.answer_with(self.service.answer, self.service.summaries)
 
     @property
@@ -279,7 +289,15 @@ class Node:
         self.parts.network.serve_streams(self.transfer.serve)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.participation.run, self.transfer)
-            for part in (self.reach, self.finding, self.calling, self.copies, self._publishing, self._own):
+            for part in (
+                self.reach,
+                self.finding,
+                self.calling,
+                self.copies,
+                self.reunion,
+                self._publishing,
+                self._own,
+            ):
                 nursery.start_soon(part.run)
             nursery.start_soon(self._watch_for_pauses)
             nursery.start_soon(self._forget_old_applications)
@@ -314,6 +332,7 @@ class Node:
                 self.copies.peer_up(event.peer)
             case PeerDown():
                 self.copies.peer_down(event.peer, event.proof)
+                self.reunion.peer_down()
             case _:
                 pass
         if taken or (isinstance(event, Received) and self._hear(event)):
@@ -527,6 +546,11 @@ class Node:
             await self.participation.leave(reason, in_reach=self._is_in_reach)
         for app, outputs in self.participation.machine.farewell.left_behind():
             log.warning("left before what only this node has was fetched", app=app, outputs=outputs or "unknown")
+
+    def _is_seat(self, app: AppId, node: NodeId) -> bool:
+        known, placed = self.reigns.known(app), self.participation.machine.placed_of(app)
+        submitted = unpack(placed.payload, Placed).replica_set if placed is not None else ()
+        return node in submitted or (known is not None and node in known.proven.nodes)
 
     def _is_in_reach(self, node: NodeId) -> bool:
         return node == self.id or node in self.reach.machine.up

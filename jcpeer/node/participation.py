@@ -35,6 +35,7 @@ from jcpeer.wire.messages import (
     Probe,
     ProbeAnswer,
     Recruit,
+    Release,
     Signed,
     Taken,
     Vouched,
@@ -60,6 +61,7 @@ from jcpeer.work.events import (
     Kill,
     Killed,
     Leave,
+    Ordered,
     PolicyChanged,
     Quiet,
     Ran,
@@ -170,6 +172,12 @@ class Participation:
         if self.machine.epoch_of(recruit.app) not in (None, recruit.epoch):
             self._tell_what_is_held(node, recruit.app)
         self.post(CalledUp(node, recruit, header))
+
+    def over(self, app: AppId) -> None:
+        """The application has ended, as others know whose word counts as that of its coordinator, which is gone."""
+        coordinator, epoch = self.machine.coordinator_of(app), self.machine.epoch_of(app)
+        if coordinator is not None and epoch is not None:
+            self.post(Ordered(coordinator, Release(app, epoch, ended=True)))
 
     def _tell_what_is_held(self, coordinator: NodeId, app: AppId) -> None:
         """A new coordinator knows only who made things, not who fetched them."""

@@ -37,6 +37,7 @@ from jcpeer.wire.messages import (
     Probe,
     ProbeAnswer,
     Release,
+    Signed,
     Started,
     Stay,
     Supervised,
@@ -163,6 +164,15 @@ class ParticipantMachine:
         engagement = self._engagements.get(app)
         known = engagement is not None and (name in engagement.attempts or name in engagement.kept)
         return known or name in self._relaying.in_hand(app)
+
+    def coordinator_by_application(self) -> dict[AppId, NodeId]:
+        """For whom the node works, or keeps something, application by application."""
+        return {app: each.coordinator for app, each in self._engagements.items()}
+
+    def placed_of(self, app: AppId) -> Signed | None:
+        """The application as its submitter signed it."""
+        engagement = self._engagements.get(app)
+        return engagement.placed if engagement else None
 
     def coordinator_of(self, app: AppId) -> NodeId | None:
         engagement = self._engagements.get(app)

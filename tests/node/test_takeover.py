@@ -203,3 +203,25 @@ async def test_a_coordinator_that_leaves_hands_over_at_once() -> None:
         assert run.home is not leaving
         status = await run.ended()
         assert status.summary.state == "ok"
+
+
+async def test_a_participant_that_was_cut_off_learns_from_a_replica_that_all_is_over() -> None:
+    async with running(nodes=6) as (run, injector):
+        await run.until(finished=20)
+        host = run.host_at(run.home)
+        assert host is not None
+        seats = host.copy.replica_set.nodes
+        apart = next(
+            each
+            for each in run.grid.running
+            if each.id not in seats and each is not run.client and each.running.participation.machine.engaged
+        )
+        others = tuple(name for name in run.grid.nodes if name != apart.name)
+        await injector.inject(Cut((apart.name,), others))
+        await injector.inject(Crash(run.home.name))  # whom it worked for never comes back
+        assert (await run.ended()).summary.state == "ok"
+        assert not apart.running.participation.machine.idle, "it keeps what it did for whoever may ask"
+        await injector.inject(Heal())
+        with trio.fail_after(60):
+            while not apart.running.participation.machine.idle:
+                await trio.sleep(0.5)
