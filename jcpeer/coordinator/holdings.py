@@ -25,6 +25,10 @@ class Holdings:
     def of(self, digest: Digest) -> frozenset[NodeId]:
         return frozenset(self._holders.get(digest, ()))
 
+    def has_any(self, node: NodeId) -> bool:
+        """Whether this node holds something. Looks at every blob, if need be."""
+        return any(node in holders for holders in self._holders.values())
+
     def nodes(self) -> frozenset[NodeId]:
         """All that hold something. Looks at every blob."""
         return frozenset().union(*self._holders.values())

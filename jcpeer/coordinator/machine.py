@@ -126,7 +126,7 @@ class Coordinator:
         self._absences = Absences()
         self._orders = Orders(self._recorder, self.roster, self._attempts, self._results, me=me)
         self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
-        self._supervision = Supervision(self._recorder, self.roster, self._absences, me=me)
+        self._supervision = Supervision(self._recorder, self.roster, self._absences, self._results.holdings, me=me)
         self._policy = self._chosen_policy()
         self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
         self._inherited = Inherited(state, self._attempts)

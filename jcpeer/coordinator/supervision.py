@@ -12,6 +12,7 @@ import math
 
 from jcpeer.coordinator.absences import Absences, Missed
 from jcpeer.coordinator.events import Effect, Send
+from jcpeer.coordinator.holdings import Holdings
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.roster import Roster
 from jcpeer.ids import NodeId
@@ -27,11 +28,14 @@ PROVEN = ("refused", "left")
 class Supervision:
     """Asks the FTC about participants that are missed, and listens to it."""
 
-    def __init__(self, recorder: Recorder, roster: Roster, absences: Absences, *, me: NodeId) -> None:
+    def __init__(
+        self, recorder: Recorder, roster: Roster, absences: Absences, holdings: Holdings, *, me: NodeId
+    ) -> None:
         self.ftc: NodeId | None = None
         self._recorder = recorder
         self._roster = roster
         self._absences = absences
+        self._holdings = holdings
         self._me = me
 
     def appointed(self, node: NodeId | None, *, now_s: float) -> list[Effect]:
@@ -50,7 +54,7 @@ class Supervision:
     def miss(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect] | None:
         """This node is out of reach. None where it is lost at once."""
         until_s = self._absences.excused_until_s
-        if missed.proof not in PROVEN and self._roster.takes_part(node):
+        if missed.proof not in PROVEN and (self._roster.takes_part(node) or self._holdings.has_any(node)):
             until_s = max(until_s, now_s + GRACE_S)
         if until_s <= now_s:
             return None

@@ -4,26 +4,27 @@ from __future__ import annotations
 
 import math
 
+from jcpeer.application.task import Task
 from jcpeer.coordinator.events import Effect, Event, FtcChanged, Heard, NodeLost, NodeSeen, Quiet, Send, Tick
 from jcpeer.coordinator.supervision import GRACE_S
 from jcpeer.ids import NodeId
 from jcpeer.net.events import Proof
-from jcpeer.wire.facts import AttemptLost
-from jcpeer.wire.messages import Confirm, Recruit, Supervised
+from jcpeer.wire.facts import AttemptLost, OutputLost
+from jcpeer.wire.messages import Confirm, Decline, Recruit, Supervised
 from jcpeer.wire.replication import Alive, AskAlive, Suspect
 from tests.coordinator.little_world import APP, record_of
-from tests.coordinator.test_disorder import ADA, BEN, FIRST, Application, task
+from tests.coordinator.test_disorder import ADA, BEN, FIRST, Application, outcome, task
 
 FTC = NodeId("ftc")
 SILENT = NodeLost(ADA, "silent", "silent")
 
 
 class Watched(Application):
-    """Ada runs the one task, and the clock can be set."""
+    """Ada runs what is ready, at first, and the clock can be set."""
 
-    def __init__(self, *, ftc: NodeId | None = FTC) -> None:
+    def __init__(self, *tasks: Task, ftc: NodeId | None = FTC) -> None:
         self.now_s = 0.0
-        super().__init__(task("only"))
+        super().__init__(*(tasks or (task("only"),)))
         self.join(ADA)
         self.hear(FtcChanged(ftc))
 
@@ -120,3 +121,15 @@ def test_participants_are_told_who_supervises() -> None:
     watched.hear(NodeSeen(record_of(BEN)))
     recruits = [each.message for each in watched.hear(NodeLost(ADA, "gone", "refused")) if isinstance(each, Send)]
     assert [each.ftc for each in recruits if isinstance(each, Recruit)] == [FTC]
+
+
+def test_what_a_silent_node_holds_is_not_made_anew_before_the_node_counts_as_lost() -> None:
+    first = task("first")
+    watched = Watched(first, task("second", "first"))
+    watched.report(ADA, outcome(first))
+    watched.hear(Heard(ADA, Decline(APP, FIRST, "has other things to do")))
+    watched.hear(SILENT)
+    watched.pass_to(GRACE_S - 0.1)
+    assert not watched.of_kind(OutputLost)
+    watched.pass_to(GRACE_S)
+    assert watched.of_kind(OutputLost)
