@@ -1,9 +1,9 @@
 """Do coordinators spread over the nodes as hashing promises? Run: python -m simulations.placement --nodes 50
 
 World:       nodes of 2 cores, at sites of 50; small applications with placement rdv, submitted at random nodes at
-             random times, so that each lives at the member whose key is closest to its own.
-Expectation: each is coordinated by exactly the closest member, ends "ok", and no node has more of them than chance
-             explains, given how much of the keys is closest to it.
+             random times, so that each lives at the members whose keys are closest to its own.
+Expectation: each is kept by exactly the three closest members, coordinated by the first of them, and ends "ok"; no
+             node coordinates more of them than chance explains, given how much of the keys is closest to it.
 Reading:     `expected` is the number of applications times that share. `bound` is what the node stays below with
              all but a chance of one in a million.
 """
@@ -30,6 +30,8 @@ from simulations.workloads import bag
 
 ROWS = 8
 CHANCE = 1e-6
+REPLICAS = 3
+"""Of each application; the default."""
 
 
 @frozen
@@ -47,7 +49,7 @@ async def simulate(options: PlacementOptions) -> Findings:
         await trio.sleep(60)
         accepted = await _run_all(grid, options)
         await trio.sleep(30)
-        homes = {app: _homes(grid, app) for app in accepted}
+        homes = {app: _home(grid, app) for app in accepted}
         shares = _shares(grid, homes)
         problems = [
             *machine_problems(grid),
@@ -62,19 +64,34 @@ async def simulate(options: PlacementOptions) -> Findings:
     return Findings(world.trace.digest, world.trace.length, (Table("balance", columns, (row,)), busiest), (), problems)
 
 
-def _homes(grid: SimulatedGrid, app: AppId) -> list[NodeId]:
-    return [each.id for each in grid.running if each.running.applications.get(app) is not None]
+@frozen
+class Home:
+    """Who coordinates an application, or did to its end, and who has copies of it."""
+
+    coordinators: tuple[NodeId, ...]
+    kept: frozenset[NodeId]
 
 
-def home_problems(homes: Mapping[AppId, Sequence[NodeId]], members: Sequence[NodeId]) -> list[str]:
-    """Each application lives at the one member closest to its key."""
-    wrong = [app for app, found in homes.items() if tuple(found) != closest_set(app_key(app), members, k=1)]
-    return [f"application {each[:12]} lives on {len(homes[each])} nodes, not on the closest alone" for each in wrong]
+def _home(grid: SimulatedGrid, app: AppId) -> Home:
+    copies = {each.id: copy for each in grid.running if (copy := each.running.copies.get(app)) is not None}
+    return Home(tuple([node for node, copy in copies.items() if copy.reigns]), frozenset(copies))
 
 
-def _shares(grid: SimulatedGrid, homes: Mapping[AppId, Sequence[NodeId]]) -> list[tuple[str, int, float, float]]:
+def home_problems(homes: Mapping[AppId, Home], members: Sequence[NodeId], *, replicas: int = REPLICAS) -> list[str]:
+    """Each application lives at those members that are closest to its key, and the closest of them coordinates it."""
+    problems = []
+    for app, home in homes.items():
+        nearest = closest_set(app_key(app), members, k=replicas)
+        if home.coordinators != nearest[:1]:
+            problems.append(f"application {app[:12]} has {len(home.coordinators)} coordinators, not the closest alone")
+        if home.kept != frozenset(nearest):
+            problems.append(f"application {app[:12]} is kept by {len(home.kept)} nodes, not by the {replicas} closest")
+    return problems
+
+
+def _shares(grid: SimulatedGrid, homes: Mapping[AppId, Home]) -> list[tuple[str, int, float, float]]:
     """Of each node: how many it coordinates, how many are expected, and the bound; the busiest first."""
-    loads = Counter(node for found in homes.values() for node in found)
+    loads = Counter(node for home in homes.values() for node in home.coordinators)
     parts = zones({each.id: node_key(each.id) for each in grid.running})
     expected = {each: len(homes) * parts[each.id] for each in grid.running}
     rows = [(each.name, loads[each.id], mean, load_max(mean, len(parts))) for each, mean in expected.items()]

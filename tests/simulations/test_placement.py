@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from jcpeer.ids import KEY_BITS, AppId, NodeId, app_key, closest_set, node_key
-from simulations.placement import PlacementOptions, home_problems, load_max, simulate, zones
+from simulations.placement import Home, PlacementOptions, home_problems, load_max, simulate, zones
 from simulations.scenario import run
 
 MEMBERS = [NodeId(f"node {number}") for number in range(9)]
@@ -19,12 +19,15 @@ def test_each_application_lives_at_the_closest_member_and_ends_well() -> None:
     assert sum(int(str(each["coordinates"])) for each in findings.table("busiest")) <= 20
 
 
-def test_a_home_that_is_not_the_closest_or_not_the_only_one_is_a_problem() -> None:
+def test_a_coordinator_that_is_not_the_closest_or_not_the_only_one_is_a_problem_and_so_is_a_copy_elsewhere() -> None:
     app = AppId("5" * 40)
-    first, second = closest_set(app_key(app), MEMBERS, k=2)
-    assert home_problems({app: [first]}, MEMBERS) == []
-    for wrong in ([second], [first, second], []):
-        assert len(home_problems({app: wrong}, MEMBERS)) == 1
+    first, second, third, fourth = closest_set(app_key(app), MEMBERS, k=4)
+    kept = frozenset((first, second, third))
+    assert home_problems({app: Home((first,), kept)}, MEMBERS) == []
+    for wrong in ((second,), (first, second), ()):
+        assert len(home_problems({app: Home(wrong, kept)}, MEMBERS)) == 1
+    for elsewhere in (kept | {fourth}, kept - {third}, kept - {third} | {fourth}):
+        assert len(home_problems({app: Home((first,), elsewhere)}, MEMBERS)) == 1
 
 
 def test_zones_are_the_parts_of_all_keys_to_which_each_is_closest() -> None:
