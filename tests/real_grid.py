@@ -298,8 +298,10 @@ class Gate:
         """A single process, that takes no notice of being asked to end."""
         return ["sh", "-c", f"trap '' TERM INT HUP; exec cat {self.path}"]
 
-    def application(self, name: str, *, tasks: int, on_failure: OnFailure = "finish") -> jcpeer.Application:
-        application = jcpeer.Application(name, on_failure=on_failure)
+    def application(
+        self, name: str, *, tasks: int, on_failure: OnFailure = "finish", replicas: int = 3
+    ) -> jcpeer.Application:
+        application = jcpeer.Application(name, on_failure=on_failure, replicas=replicas)
         for _ in range(tasks):
             application.command(self.command)
         return application

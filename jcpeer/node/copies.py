@@ -142,14 +142,16 @@ class Copies:
         for node in self._up():
             copy.up(node)
 
-    async def retire(self) -> None:
+    async def retire(self) -> frozenset[AppId]:
         """The node is about to leave: hand over what it coordinates, give up its other seats. Returns when it
-        coordinates nothing any more that others could go on with."""
+        coordinates nothing any more that others could go on with: these were handed over."""
+        handed = frozenset(copy.app for copy in self if copy.reigns and not copy.over)
         for copy in self:
             if not copy.over:
                 copy.post(Retire())
         while any(copy.reigns and not copy.over and len(copy.replica_set.seats) > 1 for copy in self):
             await self.news()
+        return frozenset(app for app in handed if len(self._copies[app].replica_set.seats) > 1)
 
     def drop(self, app: AppId) -> None:
         """Nothing of it is kept here any more; the journal is for others to clear."""

@@ -542,7 +542,8 @@ class Node:
         cancelled."""
         with trio.move_on_after(LEAVE_S, shield=True):
             with trio.move_on_after(HAND_OVER_S):
-                await self.copies.retire()
+                handed_over = await self.copies.retire()
+                await self.participation.follow(handed_over)  # what runs here is handed back to the successors
             await self.participation.leave(reason, in_reach=self._is_in_reach)
         for app, outputs in self.participation.machine.farewell.left_behind():
             log.warning("left before what only this node has was fetched", app=app, outputs=outputs or "unknown")

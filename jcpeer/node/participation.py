@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import shutil
-from collections.abc import AsyncGenerator, Callable, Mapping
+from collections.abc import AsyncGenerator, Callable, Collection, Mapping
 from pathlib import Path
 
 import structlog
@@ -352,6 +352,11 @@ class Participation:
         """Hand everything back, and return when nothing runs and no coordinator in reach needs what only we have."""
         self.post(Leave(reason))
         while not self.machine.closed or self._under_way or any(map(in_reach, self.machine.farewell.awaited)):
+            await trio.sleep(0.01)
+
+    async def follow(self, apps: Collection[AppId]) -> None:
+        """Return when other nodes coordinate these, as far as this one works for them."""
+        while any(self.machine.works_for(self._parts.identity.node, app) for app in apps):
             await trio.sleep(0.01)
 
     def drain(self, reason: str) -> None:

@@ -150,6 +150,11 @@ class ParticipantMachine:
         """For whom the node works, or keeps something."""
         return frozenset(each.coordinator for each in self._engagements.values())
 
+    def works_for(self, coordinator: NodeId, app: AppId) -> bool:
+        """It has attempts, or outcomes, that it was given by this coordinator of the application."""
+        engagement = self._engagements.get(app)
+        return engagement is not None and engagement.coordinator == coordinator
+
     @property
     def supervisors(self) -> frozenset[NodeId]:
         """Those beside the coordinators who are to hear that the node lives, while something runs for them."""

@@ -75,7 +75,7 @@ async def test_a_list_does_not_wait_long_for_a_node_that_is_silent(autojump_cloc
         home.scope.cancel()
         before_s = trio.current_time()
         assert [each.app for each in await other.client.session.applications()] == [app]
-        assert trio.current_time() - before_s <= 1.0
+        assert trio.current_time() - before_s <= 1.001
 
 
 async def test_a_watch_that_is_closed_is_no_longer_answered(autojump_clock: MockClock) -> None:

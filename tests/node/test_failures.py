@@ -6,6 +6,7 @@ import signal
 import threading
 
 import pytest
+from attrs import evolve
 
 import jcpeer
 from jcpeer.errors import ApplicationFailedError, RequestError
@@ -77,24 +78,37 @@ def test_a_stopped_participant_is_done_without_and_is_back_when_it_goes_on(nodes
         b.send_signal(signal.SIGCONT)
         eventually(lambda: "b" in a.seen(), within_s=5, what="b is seen again")
         eventually(lambda: not b.attempts(), within_s=5, what="b is released by both")
-        assert handle.status() == before, "what came late changed nothing"
+        now = handle.status()
+        whole = evolve(before, replicas=now.replicas, ftc=now.ftc, promise=now.promise)
+        assert now == whole, "what came late changed nothing, but that its copy is in reach again"
         again = jcpeer.Application("again")
         again.command(["true"], labels=on(b))
         assert {each.node.name for each in ended_well(grid.run(again)).shares} == {"b"}
 
 
-def test_a_coordinator_that_was_stopped_goes_on_as_if_nothing_had_been(nodes: Three, gate: Gate) -> None:
+@pytest.mark.parametrize("replicas", [1, 3])
+def test_a_coordinator_that_was_stopped_goes_on_as_if_nothing_had_been_or_gives_way(
+    nodes: Three, gate: Gate, replicas: int
+) -> None:
     a, b, c = nodes
     with a.connect() as grid:
-        handle = grid.run(gate.application("held up", tasks=6))
+        handle = grid.run(gate.application("held up", tasks=6, replicas=replicas))
         eventually(lambda: len(b.attempts()) == len(c.attempts()) == 2, within_s=10, what="all work")
         a.send_signal(signal.SIGSTOP)
         eventually(lambda: "a" not in b.seen(), within_s=8, what="a is missed")
+        if replicas > 1:
+            with b.connect() as there:
+                status = there.handle(handle.id).status()
+            assert (status.coordinator.name, status.takeovers) in (("b", 1), ("c", 1))
         a.send_signal(signal.SIGCONT)
         eventually(lambda: {"b", "c"} <= a.seen().keys(), within_s=5, what="they have each other again")
         gate.open()
         status = ended_well(handle)
-    assert (status.attempts, status.failures) == (6, ())
+    if replicas == 1:
+        assert (status.attempts, status.failures, status.takeovers) == (6, (), 0)
+    else:
+        assert (status.attempts, status.takeovers) == (8, 1)
+        assert lost_by(status) == {"a": 2}, "what others run goes on"
 
 
 def test_a_client_outlives_the_death_of_its_coordinator(world: RealGrid, nodes: Three, gate: Gate) -> None:

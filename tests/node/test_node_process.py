@@ -34,7 +34,9 @@ def refused(*nodes: RealNode) -> list[str]:
 def test_a_signal_ends_a_node_whose_tasks_will_not_end_and_others_run_them(world: RealGrid, gate: Gate) -> None:
     a, b, c = world.ensure("a", "b", "c", slots=2)
     with a.connect() as grid:
-        handle = grid.run(gate.application("stubborn", tasks=9))
+        handle = grid.run(
+            gate.application("stubborn", tasks=9, replicas=1)
+        )  # of three copies two would not go for good
         eventually(
             lambda: all(len(each.attempts()) == 2 for each in (a, b, c)), within_s=10, what="all slots are taken"
         )
@@ -65,17 +67,22 @@ def test_a_drained_node_lets_its_attempts_end_and_leaves_by_itself(world: RealGr
     assert next(each.finished for each in status.shares if each.node.name == "b") == 2
 
 
-def test_a_coordinator_that_is_told_to_stop_goes_on_when_it_is_back(world: RealGrid, gate: Gate) -> None:
+def test_a_coordinator_that_is_told_to_stop_hands_over_all_that_it_has_and_nothing_is_lost(
+    world: RealGrid, gate: Gate
+) -> None:
     a, b = world.ensure("a", "b", slots=2)
     with a.connect() as grid:
         handle = grid.run(gate.application("patient", tasks=6))
         eventually(lambda: a.attempts() and b.attempts(), within_s=10, what="both work")
         a.stop()
         running = b.attempts()
+        with b.connect() as there:
+            assert there.handle(handle.id).status().coordinator.name == "b"
         a, b = world.ensure("a", "b", slots=2)
         gate.open()
         status = handle.wait(timeout=20)
     assert (status.summary.state, status.takeovers, status.failures) == ("ok", 1, ())
+    assert status.coordinator.name == "b"
     assert running, "b has not let go of what it ran"
 
 
