@@ -38,3 +38,32 @@ async def test_an_output_that_only_a_leaving_node_has_is_not_made_again(autojump
         assert trio.current_time() - began_s < 1.0, "it stays no longer than it must"
         await session.wait_ok(app)
         assert [each.state for each in (await session.task(app, MAKE)).attempts] == ["finished"]
+
+
+async def test_what_only_a_leaving_coordinator_has_goes_to_its_successor(autojump_clock: MockClock) -> None:
+    tasks = (
+        Task(
+            MAKE, Timed(1.0, output_bytes={"made": LARGE_BYTES}), outputs=("made",), needs=Needs(labels={"at": "ada"})
+        ),
+        Task(SLOW, Timed(20.0), needs=Needs(labels={"at": "bob"})),
+        Task(USE, Timed(1.0), inputs=(Input("made", OutputOf(MAKE, "made")),), after=(SLOW,)),
+    )
+    world = MemoryWorld(seed=0)
+    async with open_grid(world) as grid:
+        place = Place(site="here")
+        for name in ("ada", "bob", "cora", "dan"):
+            await grid.start(name, place=place, config=evolve(world.config, labels={"at": name}))
+        await trio.sleep(2)
+        loaded = LoadedApplication("three", tasks)
+        app = (await grid.nodes["ada"].client.session.submit(loaded, grid.header("three"))).app
+        session = grid.nodes["dan"].client.session
+        await session.wait_task(app, MAKE)
+        assert (await session.status(app)).coordinator.name == "ada"
+        began_s = trio.current_time()
+        await grid.stop("ada")
+        assert trio.current_time() - began_s < 2.0, "it stays no longer than it must"
+        await session.wait_ok(app)
+        status = await session.status(app)
+        assert (status.takeovers, status.coordinator.name != "ada") == (1, True)
+        for task in (MAKE, SLOW):
+            assert [each.state for each in (await session.task(app, task)).attempts] == ["finished"]
