@@ -30,6 +30,9 @@ def machine_problems(grid: SimulatedGrid) -> Problems:
                 check()
             except AssertionError as error:
                 problems.append(f"{simulated.name}: {name} is unsound: {error or 'an invariant is broken'}")
+        for copy in simulated.running.copies:
+            if copy.fault is not None:
+                problems.append(f"{simulated.name}: the copy of {copy.header.name} stalls: {copy.fault}")
     return problems
 
 
@@ -38,6 +41,8 @@ def _machines(node: Node) -> Iterator[tuple[str, Callable[[], None]]]:
     yield "its participant", node.participation.machine.check
     for host in node.applications:
         yield f"the coordinator of {host.machine.state.header.name}", host.machine.check
+    for copy in node.copies:
+        yield f"the copy of {copy.header.name}", copy.machine.check
 
 
 def application_problems(

@@ -320,6 +320,12 @@ class Applications:
             else:
                 send(coordinator, Fetched(message.app, (blob.digest,)))
 
+    def failed(self, copy: Copy, fault: str) -> None:
+        """Its copy does nothing any more; what coordinates it here cannot either."""
+        if (host := self._hosts.get(copy.app)) is not None and copy.app in self._running:
+            host.fail(fault)
+            self._running.pop(copy.app, None)
+
     def dropped(self, copy: Copy) -> None:
         """The node has no seat any more."""
         log.info("copy dropped", app=copy.app, name=copy.header.name)

@@ -21,8 +21,9 @@ from jcpeer.ids import AppId, NodeId, app_key, node_key, short
 from jcpeer.net.events import Proof
 from jcpeer.node.alarm import Alarm
 from jcpeer.node.aside import Aside
-from jcpeer.node.copy import Copy, Past, past_of
+from jcpeer.node.copy import Copy
 from jcpeer.node.parts import Parts
+from jcpeer.node.past import Past, past_of
 from jcpeer.node.reigns import Known
 from jcpeer.node.safety import Safety
 from jcpeer.node.supervision import Supervision
@@ -61,6 +62,7 @@ class Hosting(Protocol):
     def supervised(self, copy: Copy, ftc: NodeId | None) -> None: ...
     def stalled(self, copy: Copy, missing: tuple[NodeId, ...]) -> None: ...
     def diverging(self, copy: Copy, effect: Diverging) -> None: ...
+    def failed(self, copy: Copy, fault: str) -> None: ...
     def dropped(self, copy: Copy) -> None: ...
 
 
@@ -123,7 +125,7 @@ class Copies:
 
     def recover(self, app: AppId) -> Copy | None:
         """The copy that an earlier run left, not started yet; None where nothing was in it."""
-        past = past_of(self._parts, app)
+        past = past_of(self._parts.journal, app)
         if past.placed is None:
             return None
         return self._add(past.placed, unpack(past.placed.payload, Placed), past)
@@ -184,7 +186,7 @@ class Copies:
                 log.warning("a candidate is not believed", node=short(node), reason=str(error))
                 return
             if placed.app == ask.app:
-                copy = self._add(ask.placed, placed, past_of(self._parts, ask.app))
+                copy = self._add(ask.placed, placed, past_of(self._parts.journal, ask.app))
                 self._start(copy)
                 copy.heard(node, ask)
                 return
@@ -206,7 +208,7 @@ class Copies:
                 return
             placed = unpack(reign.placed.payload, Placed)
             here = reign.app in self._parts.journal.applications()
-            past = past_of(self._parts, reign.app) if here else Past(LogShape(), reign.placed, ())
+            past = past_of(self._parts.journal, reign.app) if here else Past(LogShape(), reign.placed, ())
             copy = self._add(reign.placed, placed, past, learner=not seated)
             self._start(copy)
         copy.reign_heard(known, invited=reign.invited)
@@ -299,6 +301,9 @@ class Copies:
     def diverging(self, copy: Copy, effect: Diverging) -> None:
         self._leading.diverging(copy, effect)
 
+    def failed(self, copy: Copy, fault: str) -> None:
+        self._leading.failed(copy, fault)
+
     def dropped(self, copy: Copy) -> None:
         self._leading.dropped(copy)
         self.drop(copy.app)
@@ -356,12 +361,12 @@ class Copies:
     # --- in time
 
     def _wake_s(self) -> float:
-        return min((each.machine.wake_s() for each in self._copies.values()), default=math.inf)
+        return min((each.wake_s() for each in self._copies.values()), default=math.inf)
 
     def _ring(self) -> None:
         now_s = trio.current_time()
         for copy in self:
-            if copy.machine.wake_s() <= now_s:
+            if copy.wake_s() <= now_s:
                 copy.tick()
                 if copy.reigns:
                     self._offer_newcomers(copy)

@@ -130,6 +130,12 @@ class ApplicationHost:
         self._scope.cancel()
         self._tell_watchers()
 
+    def fail(self, fault: str) -> None:
+        """Its journal can take nothing any more: it is stalled, with what it has."""
+        self.fault = fault
+        self._scope.cancel()
+        self._tell_watchers()
+
     def stall(self, missing: tuple[NodeId, ...]) -> None:
         """Nothing can be promised until these are back; or, where there are none, it goes on."""
         self.missing = missing

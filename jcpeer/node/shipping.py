@@ -1,0 +1,149 @@
+"""Entries on their way to other copies: what was recorded lately is at hand, the rest is read from the disk, and all of
+it goes out in bounded frames.
+"""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Iterator, Mapping
+
+from attrs import define, field, frozen
+
+from jcpeer.ft.events import Ship
+from jcpeer.ft.journal import Journal
+from jcpeer.ids import AppId, Digest
+from jcpeer.net.network import Network
+from jcpeer.wire.codec import pack
+from jcpeer.wire.facts import AttemptLost, Entry, Finished
+from jcpeer.wire.replication import AppendEntries
+
+RECENT_ENTRIES_MAX = 4000
+RECENT_BYTES_MAX = 8 * 2**20
+"""Recorded lately, and so at hand for replicas that keep up; the others are sent what the disk has."""
+FRAME_BYTES_MAX = 2**20
+"""Of entries and blobs in one frame, about; far below the frame limit, so that nothing else waits long behind it. A
+single entry may exceed it."""
+FRAME_ENTRIES_MAX = 500
+ENTRY_BYTES = 300
+NAMED_BLOB_BYTES = 150
+"""What an outcome takes, roughly, beside the data of small outputs; and each blob that it names."""
+
+
+@frozen
+class _Recent:
+    """An entry, and the small blobs without which nobody may have it; `size` is that of the entry alone."""
+
+    entry: Entry
+    blobs: Mapping[Digest, bytes]
+    size: int
+
+    @property
+    def all_bytes(self) -> int:
+        return self.size + sum(map(len, self.blobs.values()))
+
+
+@define
+class _Frame:
+    """What goes out together."""
+
+    entries: list[Entry] = field(factory=list)
+    blobs: dict[Digest, bytes] = field(factory=dict)
+    size: int = 0
+
+    def has_room(self, more_bytes: int) -> bool:
+        """An empty one has room for anything."""
+        fits = len(self.entries) < FRAME_ENTRIES_MAX and self.size + more_bytes <= FRAME_BYTES_MAX
+        return fits or not self.size
+
+
+class Shipping:
+    """Of one application's entries."""
+
+    def __init__(self, app: AppId, journal: Journal, network: Network) -> None:
+        self._app = app
+        self._journal = journal
+        self._network = network
+        self._recent: deque[_Recent] = deque()
+        self._recent_bytes = 0
+        self._loose: dict[Digest, bytes] = {}
+        """Small blobs recorded since the last entry: the other copies get them along with the next one, without which
+        nothing is promised on their strength."""
+
+    def recorded(self, entries: tuple[Entry, ...], blobs: Mapping[Digest, bytes]) -> None:
+        """The journal has these now, if not yet the disk; small blobs come with the first of them, if there is any."""
+        self._loose.update(blobs)
+        for each in entries:
+            self._remember(_Recent(each, self._loose, _size_of(each)))
+            self._loose = {}
+
+    def forget(self) -> None:
+        """What was at hand may not be in the journal any more."""
+        self._recent.clear()
+        self._recent_bytes = 0
+        self._loose = {}
+
+    def ship(self, effect: Ship) -> None:
+        """Send what the effect says."""
+        after, epoch = effect.after_index, effect.after_epoch
+        for frame in self._frames(effect.after_index, effect.last_index):
+            entries = tuple(frame.entries)
+            message = AppendEntries(self._app, effect.epoch, after, epoch, entries, frame.blobs, effect.committed)
+            self._network.send(effect.node, message)
+            if entries:
+                after, epoch = entries[-1].index, entries[-1].epoch
+
+    def _frames(self, after: int, last: int) -> Iterator[_Frame]:
+        """Cut so that none is long; at least one. Blobs go before their entry or beside it: whoever has it has them."""
+        frame = _Frame()
+        for each in self._entries(after, last):
+            for digest, data in each.blobs.items():
+                if not frame.has_room(len(data)):
+                    yield frame
+                    frame = _Frame()
+                frame.blobs[digest] = data
+                frame.size += len(data)
+            if not frame.has_room(each.size):
+                yield frame
+                frame = _Frame()
+            frame.entries.append(each.entry)
+            frame.size += each.size
+        if frame.entries or last <= after:
+            yield frame
+
+    def _entries(self, after: int, last: int) -> Iterator[_Recent]:
+        if self._recent and self._recent[0].entry.index <= after + 1:
+            first = self._recent[0].entry.index
+            for at in range(after + 1 - first, min(last + 1 - first, len(self._recent))):
+                yield self._recent[at]
+            return
+        begin = max(0, after - 1)  # blobs that came alone stand with the entry that was the last one then
+        for entry in self._journal.read(self._app, after_index=after):
+            if entry.index > last:
+                return
+            yield _Recent(
+                entry, dict(self._journal.blobs(self._app, after_index=begin, up_to=entry.index)), _size_of(entry)
+            )
+            begin = entry.index
+
+    def _remember(self, recent: _Recent) -> None:
+        self._recent.append(recent)
+        self._recent_bytes += recent.all_bytes
+        written = self._journal.written_index(self._app)
+        while self._recent and self._recent[0].entry.index <= written and self._crowded:
+            self._recent_bytes -= self._recent.popleft().all_bytes
+
+    @property
+    def _crowded(self) -> bool:
+        return len(self._recent) > RECENT_ENTRIES_MAX or self._recent_bytes > RECENT_BYTES_MAX
+
+
+def _size_of(entry: Entry) -> int:
+    """Of the entry in a frame. Of what comes by the thousand it is estimated, since packing it twice would cost."""
+    match entry.fact:
+        case Finished(outcome=outcome):
+            named = NAMED_BLOB_BYTES * (len(outcome.outputs) + len(outcome.consumed))
+            return ENTRY_BYTES + named + sum(len(each.data) for each in outcome.outputs if each.data)
+        case AttemptLost():
+            return ENTRY_BYTES
+        case fact:
+            return len(pack(fact))
