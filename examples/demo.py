@@ -1,4 +1,5 @@
-"""Three nodes index the Python standard library; one is killed half way, and the index is complete all the same.
+"""Three nodes index the Python standard library. The one that coordinates is killed half way, another takes over, and
+the index is complete all the same.
 
 Run: make demo   (or, where jcpeer is installed: python examples/demo.py)
 """
@@ -36,24 +37,31 @@ LIMIT_S = 300
 
 def demonstrate(variables: Mapping[str, str], directory: Path) -> None:
     """The whole story. Raises: DemoError, JcpeerError: it did not go as it should."""
-    print("Three nodes on this machine index the Python standard library. One will be killed half way.\n", flush=True)
+    print("Three nodes on this machine index the Python standard library. The one that coordinates will be killed.\n")
     began_s = time.monotonic()
     tell = Teller(began_s)
     with running_nodes(NAMES, directory) as nodes:
-        home = nodes[0]
         tell(f"{joined([f'{each.name} ({each.address})' for each in nodes])} listen, with one slot each")
         await_acquaintance(nodes)
         tell("each sees the two others: mDNS introduced them, none was told an address")
-        with home.connect() as grid:
-            loaded = load(APPLICATION, variables=variables)
+        loaded = load(APPLICATION, variables=variables)
+        with nodes[0].connect() as grid:
             handle = grid.run(loaded)
-            tell(f"{home.name} has accepted {APPLICATION.stem}: {extent(loaded)}; it coordinates the three")
-            account, death = follow(handle, loaded, nodes, tell)
+            tell(f"{nodes[0].name} has handed over {APPLICATION.stem}: {extent(loaded)}")
+            status = handle.status()
+            keepers = joined(sorted(each.node.name for each in status.replicas))
+            tell(f"{status.coordinator.name} coordinates it; its journal is kept by {keepers}")
+        victim = next(each for each in nodes if each.name == status.coordinator.name)
+        witness = next(each for each in nodes if each is not victim)
+        with witness.connect() as grid:
+            handle = grid.handle(handle.id)
+            account, death = follow(handle, loaded, victim, tell)
             tell(f"all {len(loaded.tasks)} tasks finished")
+            successor = handle.status().coordinator.name
             files = {path.name: path for path in handle.fetch(directory / "results")}
         show_names(files["top20.txt"], files["index.json"])
         show_shares(account, death)
-        show_losses(account, death, coordinator=home.name)
+        show_losses(account, death, successor=successor)
     print(f"\n{time.monotonic() - began_s:.0f} s in all; no process is left, and no file.")
 
 
@@ -69,8 +77,8 @@ def extent(loaded: LoadedApplication) -> str:
     return f"{counted(len(loaded.tasks), 'task')}, {counted(len(files), 'file')} of {size(sum(files.values()))}"
 
 
-def follow(handle: Handle, loaded: LoadedApplication, nodes: list[RunningNode], tell: Teller) -> tuple[Account, Death]:
-    """Show the progress to the end; half way, kill the busier one of the nodes that do not coordinate."""
+def follow(handle: Handle, loaded: LoadedApplication, victim: RunningNode, tell: Teller) -> tuple[Account, Death]:
+    """Show the progress to the end; half way, kill the coordinator."""
     account = Account()
     death: Death | None = None
     loss_told = False
@@ -78,26 +86,29 @@ def follow(handle: Handle, loaded: LoadedApplication, nodes: list[RunningNode], 
         for event in handle.events():
             assert isinstance(event, Happened)
             account.add(event)
-            if account.lost_at_s and not loss_told and event.kind not in ("lost", "output_lost"):
+            if event.kind == "took_over":
+                tell(event.text)
+            if account.outputs_lost and not loss_told and event.kind != "output_lost":
                 loss_told = True
-                again = counted(len(account.attempts_lost) + len(account.outputs_lost), "task")
-                tell(f"{nodes[0].name} has noticed; {again} must run again")
+                again = counted(len(account.outputs_lost), "finished task")
+                tell(f"{again} must run again: what they left was on {victim.name} alone")
             show(account)
             if death is None and len(account.where) * 2 >= len(loaded.tasks):
-                victim = max(nodes[1:], key=lambda node: account.results_of(node.name))
                 done = f"{account.results_of(victim.name)} of the {len(account.where)} finished tasks"
-                tell(f"kill -9 {victim.process.pid}: that was {victim.name}, which has done {done}")
+                tell(f"kill -9 {victim.process.pid}: that was {victim.name}, the coordinator, which has done {done}")
                 at_s = time.time()
                 death = Death(victim.name, at_s, *victim.kill())
     if account.end != "ok":
         raise DemoError("\n  ".join([f"the application ended {account.end!r}", *handle.status().failures]))
-    if death is None or account.lost_at_s is None:
+    if death is None or account.taken_over_at_s is None or not account.lost:
         raise DemoError("the application was over before the loss of a node mattered; give it more files to read")
     return account, death
 
 
 def main() -> int:
-    options = argparse.ArgumentParser(description="Three nodes index the Python standard library, and one is killed.")
+    options = argparse.ArgumentParser(
+        description="Three nodes index the Python standard library, and their coordinator is killed."
+    )
     options.add_argument("--stdlib", metavar="DIR", help="index the Python files in this directory instead")
     source = options.parse_args().stdlib
     for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGALRM):

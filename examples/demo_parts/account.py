@@ -26,15 +26,22 @@ class Account:
     """Finished tasks, and the node whose result stands."""
     attempts_lost: list[str] = field(factory=list)
     """Tasks that were under way when their node went."""
+    losers: set[str] = field(factory=set)
+    """The nodes of these attempts."""
     outputs_lost: list[str] = field(factory=list)
     """Tasks that had finished, and ran again because their outputs went with a node."""
-    lost_at_s: float | None = None
-    """When the first of these was known, in seconds since 1970."""
+    taken_over_at_s: float | None = None
+    """When another node began to coordinate it, in seconds since 1970."""
     end: str = ""
 
     @property
     def attempts_finished(self) -> int:
         return sum(share.finished for share in self.shares.values())
+
+    @property
+    def lost(self) -> bool:
+        """Something has to run again."""
+        return bool(self.attempts_lost or self.outputs_lost)
 
     def results_of(self, node: str) -> int:
         """How many tasks have their result from this node."""
@@ -43,10 +50,10 @@ class Account:
     def add(self, event: Happened) -> None:
         if event.kind == "ended":
             self.end = event.text
+        if event.kind == "took_over" and self.taken_over_at_s is None:
+            self.taken_over_at_s = event.at_s
         if event.task is None:
             return
-        if event.kind in ("lost", "output_lost") and self.lost_at_s is None:
-            self.lost_at_s = event.at_s
         match event.kind:
             case "finished":
                 assert event.node is not None
@@ -55,7 +62,9 @@ class Account:
                 share.busy_s += event.ran_s
                 self.where[event.task] = event.node.name
             case "lost":
+                assert event.node is not None
                 self.attempts_lost.append(event.task)
+                self.losers.add(event.node.name)
             case "output_lost":
                 self.outputs_lost.append(event.task)
                 del self.where[event.task]

@@ -40,7 +40,7 @@ def running_nodes(names: Sequence[str], directory: Path) -> Iterator[list[Runnin
     processes: dict[str, subprocess.Popen[bytes]] = {}
     try:
         for name in names:
-            processes[name] = launch(name, directory, "--listen", "127.0.0.1:0", "--until-eof")
+            processes[name] = launch(name, directory, "--listen", "127.0.0.1:0")
         yield [when_ready(name, process, log_of(name, directory)) for name, process in processes.items()]
     finally:
         with undisturbed():

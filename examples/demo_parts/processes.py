@@ -6,6 +6,7 @@ grid's keys; those that share a runtime directory find each other by it.
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import select
@@ -13,7 +14,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,9 @@ LEAVE_S = 6.0
 """After SIGTERM a node is gone within 5 s, by its own promise."""
 GONE_S = 3.0
 """What it started outlives it for 2 s at most, by the same promise."""
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
 
 
 @define(eq=False)
@@ -67,9 +71,8 @@ def launch(
     *options: str,
     runtime: str = "",
     inside: Sequence[str] = (),
-    when_forked: Callable[[], None] | None = None,
 ) -> subprocess.Popen[bytes]:
-    """A node's process, at once; `when_ready` waits for it.
+    """A node's process, at once; `when_ready` waits for it. It ends with us, however we end.
 
     Args:
         name: Of the node.
@@ -77,7 +80,6 @@ def launch(
         options: Of `jcpeer node`, besides.
         runtime: Name of its runtime directory. Default: it has one to itself.
         inside: A command that runs it somewhere else, such as in a network namespace.
-        when_forked: Called in the new process before the node is.
     """
     environment = {key: value for key, value in os.environ.items() if not key.startswith("JCPEER_")}
     environment |= {
@@ -91,13 +93,18 @@ def launch(
     with log_of(name, directory).open("ab") as log:
         return subprocess.Popen(
             [*inside, sys.executable, "-m", "jcpeer", "node", "--name", name, "--slots", "1", "--json", *options],
-            stdin=subprocess.PIPE,  # never written to: it ends with us, however we end
+            stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=log,
             env=environment,
             start_new_session=True,  # Ctrl-C is for us
-            preexec_fn=when_forked,
+            preexec_fn=_end_with_us,
         )
+
+
+def _end_with_us() -> None:
+    """In the new process. Not by --until-eof: a node that is started with it coordinates for nobody else."""
+    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 def log_of(name: str, directory: Path) -> Path:

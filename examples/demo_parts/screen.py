@@ -84,16 +84,18 @@ def show_shares(account: Account, death: Death) -> None:
         print(f"  {node:<6} {share.finished:>8}  {share.busy_s:>4.1f} s  {account.results_of(node)}{killed}")
 
 
-def show_losses(account: Account, death: Death, *, coordinator: str) -> None:
+def show_losses(account: Account, death: Death, *, successor: str) -> None:
     """What happened to the tasks and outputs of the node that was killed."""
-    noticed_s = max(0.0, (account.lost_at_s or death.at_s) - death.at_s)
+    idle_s = max(0.0, (account.taken_over_at_s or death.at_s) - death.at_s)
     attempts, outputs = account.attempts_lost, account.outputs_lost
     print(f"\nWhat became of {death.node}'s part\n")
-    print(f"  noticed    {noticed_s:.2f} s after the kill, by {coordinator}")
+    print(f"  its place  taken by {successor}, {idle_s:.2f} s after the kill")
     if death.processes:
         started = counted(death.processes, "process", plural="processes")
         print(f"  orphans    none: {started} that it had started ended {death.outlived_s:.2f} s after it")
     print(f"  under way  {counted(len(attempts), 'task')}{_ran_again(attempts, account)}")
+    if account.losers <= {death.node}:
+        print("             what the others were running went on")
     copies = account.results_of(death.node)
     print(
         f"  finished   {counted(account.shares[death.node].finished, 'task')}; the outputs of {len(outputs)} were "

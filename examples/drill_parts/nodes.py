@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import ctypes
 import signal
 import subprocess
 import time
@@ -26,14 +25,6 @@ ACQUAINTED_S = 90.0
 PATIENCE_S = 120.0
 """A client waits so long for a node that was killed: all of them are started again meanwhile."""
 LOOK_S = 0.1
-
-_libc = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
-
-
-def _end_with_us() -> None:
-    # Not --until-eof: a node that says so coordinates for nobody else.
-    _libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 @define(eq=False)
@@ -77,7 +68,6 @@ class DrillNode:
             *("--listen", f"{self.half.address if self.half else '127.0.0.1'}:0", "--no-mdns", *self.options),
             runtime=f"run-{self.half.name}" if self.half else "run",
             inside=self.half.inside if self.half else (),
-            when_forked=_end_with_us,
         )
 
     def await_ready(self) -> None:

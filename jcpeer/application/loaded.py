@@ -22,7 +22,7 @@ class LoadedApplication:
     name: str
     tasks: tuple[Task, ...]
     on_failure: OnFailure = "finish"
-    placement: Placement = "local"
+    placement: Placement = "rdv"
     dispatch: Dispatch = "assign"
     replicas: int = 3
     takeover: Takeover = "default"

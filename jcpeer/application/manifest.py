@@ -17,7 +17,7 @@ from jcpeer.application.task import BlobRef, Task
 from jcpeer.ids import KEY_BITS, AppId, NodeId, key_of
 
 OnFailure = Literal["finish", "stop"]
-Placement = Literal["local", "rdv"]
+Placement = Literal["rdv", "local"]
 Dispatch = Literal["assign", "grab", "relay"]
 Takeover = Literal["default", "quorum", "available"]
 
@@ -79,8 +79,8 @@ class Header:
     nonce: bytes
     user: str = ""
     on_failure: OnFailure = "finish"
-    placement: Placement = "local"
-    """Where it lives: first with the submitter's node, or with the members closest to its key."""
+    placement: Placement = "rdv"
+    """Where it lives: with the members closest to its key, or first with the submitter's node."""
     dispatch: Dispatch = "assign"
     """Who decides where a task runs: the coordinator, whoever takes an offer first, or who finished a parent."""
     replicas: int = 3

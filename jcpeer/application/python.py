@@ -94,7 +94,7 @@ class Application:
         directory: Where the user's own modules are, which travel with it; default: where the calling file's modules
             are imported from.
         on_failure: `finish`: what does not depend on a failed task still runs; `stop`: everything else is cancelled.
-        placement: `local`: its coordinator is the node that it is handed to; `rdv`: the member closest to its key.
+        placement: `rdv`: its coordinator is the member closest to its key; `local`: the node that it is handed to.
         dispatch: Who decides where a task runs. `assign`: the coordinator; `grab`: participants compete for offers;
             `relay`: whoever finishes a task starts its children.
         replicas: How many nodes keep its journal, the coordinator included; with 3 any one of them may be lost.
@@ -110,7 +110,7 @@ class Application:
         *,
         directory: str | os.PathLike[str] | None = None,
         on_failure: OnFailure = "finish",
-        placement: Placement = "local",
+        placement: Placement = "rdv",
         dispatch: Dispatch = "assign",
         replicas: int = 3,
         takeover: Takeover = "default",

@@ -3,7 +3,7 @@
     [application]
     name = "words"                    # default: the file's name
     on_failure = "finish"             # or "stop": a failed task cancels the other branches
-    dispatch = "assign"               # or "grab", "relay"; and placement = "local" or "rdv"
+    dispatch = "assign"               # or "grab", "relay"; and placement = "rdv" or "local"
     replicas = 3                      # how many nodes keep its journal; and takeover, inputs_stay
     labels = {queue = "short"}        # what it is, for nodes whose owners choose by that
     defaults = {retries = 2}          # for every task: what it needs, timeout, retries, env

@@ -64,7 +64,7 @@ def run(
     set_: Variables = None,
     placement: Annotated[
         str | None,
-        typer.Option(metavar="POLICY", help="Where it lives: local or rdv.  [what the file says, or local]"),
+        typer.Option(metavar="POLICY", help="Where it lives: rdv or local.  [what the file says, or rdv]"),
     ] = None,
     dispatch: Annotated[
         str | None,

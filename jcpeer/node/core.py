@@ -480,7 +480,7 @@ class Node:
     def _candidate(self) -> Candidate:
         """This node, as the home of what it is handed by its own clients."""
         record = evolve(self.record, coordinates=self.parts.config.coordinate and not self.drain.begun)
-        return Candidate(record, self.parts.standing.membership.certificate)
+        return Candidate(record, self.parts.standing.membership.certificate, passing=self.parts.passing)
 
     def _own_candidate(self) -> Candidate:
         """This node, as a home that others choose."""

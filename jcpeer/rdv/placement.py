@@ -38,6 +38,8 @@ class Candidate:
 
     record: NodeRecord
     certificate: Certificate
+    passing: bool = False
+    """It ends with whoever started it."""
 
     @property
     def node(self) -> NodeId:
@@ -88,6 +90,8 @@ def choose(key: int, header: Header, candidates: Sequence[Candidate], *, me: Can
     by_node = {each.node: me if each.node == me.node else each for each in candidates}
     nearest = sorted(by_node.values(), key=lambda each: node_key(each.node) ^ key)
     eligible = [each for each in nearest if not objection(each, submitted_s=header.submitted_s)]
+    if me.passing:  # what would go with it soon is better kept by others
+        eligible = [each for each in eligible if each.node != me.node] or eligible
     first = _own_place(header, eligible, me)
     chosen, varied = _spread(eligible, first, size)
     rest = sorted((each for each in chosen if each not in first), key=lambda each: node_key(each.node) ^ key)
@@ -95,14 +99,13 @@ def choose(key: int, header: Header, candidates: Sequence[Candidate], *, me: Can
 
 
 def _own_place(header: Header, eligible: Sequence[Candidate], me: Candidate) -> list[Candidate]:
-    """This node, if it comes first. It need not ask itself for how long it has been a member; and one that cannot be
-    dialled is better than none."""
-    if header.placement == "rdv":
-        return []
-    why = objection(me, submitted_s=me.certificate.issued_s)
+    """This node, if it comes first. It need not ask itself for how long it has been a member; and where there is nobody
+    else, one that cannot be dialled is better than none, wherever the application was to live."""
     others = any(each.node != me.node for each in eligible)
     alone = me.record.coordinates and grants(me.certificate, TO_COORDINATE) and not others
-    return [me] if not why or alone else []
+    if header.placement == "rdv":
+        return [me] if alone else []
+    return [me] if alone or not objection(me, submitted_s=me.certificate.issued_s) else []
 
 
 def _spread(eligible: Sequence[Candidate], first: Sequence[Candidate], size: int) -> tuple[list[Candidate], bool]:
@@ -189,7 +192,7 @@ def fault_of(placed: Placed, signer: NodeId, *, me: Candidate) -> str:
         return "it is to live on another node"
     if placed.seats[0] != me.seat:
         return f"node {me.record.name} no longer has the journal in which it was to be kept"
-    own = signer == me.node and placed.header.placement == "local"
+    own = signer == me.node and (placed.header.placement == "local" or len(placed.seats) == 1)
     if not own and (why := objection(me, submitted_s=placed.header.submitted_s)):
         return f"node {me.record.name} {why}"
     begins_at_home = placed.header.placement == "local" and placed.replica_set[0] == signer

@@ -74,7 +74,7 @@ TOML = {
     "at most 1000000 are possible": T + "matrix.x = {range = [2000]}\nmatrix.y = {range = [2000]}",
     "chunks must be a whole number": T + "matrix.x = {glob = 'app.toml', chunks = 0}",
     "on_failure must be 'finish' or 'stop'": "[application]\non_failure = 'retry'\n" + T,
-    "placement must be 'local' or 'rdv'": "[application]\nplacement = 'here'\n" + T,
+    "placement must be 'rdv' or 'local'": "[application]\nplacement = 'here'\n" + T,
     "replicas must be a whole number from 1 to 7, not 8": "[application]\nreplicas = 8\n" + T,
     "replicas must be a whole number from 1 to 7, not True": "[application]\nreplicas = true\n" + T,
     "takeover must be 'default', 'quorum' or 'available', not 'fast'": "[application]\ntakeover = 'fast'\n" + T,

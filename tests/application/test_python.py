@@ -181,7 +181,7 @@ REFUSED: dict[str, Any] = {
     "is not a directory": lambda _: Application("x", directory="/nowhere"),
     "dispatch must be 'assign', 'grab' or 'relay'": lambda _: Application("x", dispatch="push"),  # type: ignore[arg-type]  # likewise
     "replicas must be a whole number from 1 to 7, not 0": lambda _: Application("x", replicas=0),
-    "placement must be 'local' or 'rdv'": lambda _: Application("x", placement="here"),  # type: ignore[arg-type]  # likewise
+    "placement must be 'rdv' or 'local'": lambda _: Application("x", placement="here"),  # type: ignore[arg-type]  # likewise
     "on_failure must be": lambda _: Application("x", on_failure="retry"),  # type: ignore[arg-type]  # that is the point
 }
 

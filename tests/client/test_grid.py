@@ -147,7 +147,7 @@ def test_policies_are_those_of_the_application_unless_the_call_says_otherwise(no
     with jcpeer.connect() as grid:
         grid.run(app)
         grid.run(app, dispatch="grab", replicas=5, takeover="quorum")
-        with pytest.raises(GraphError, match="application spread: placement must be 'local' or 'rdv', not 'here'"):
+        with pytest.raises(GraphError, match="application spread: placement must be 'rdv' or 'local', not 'here'"):
             grid.run(app, placement="here")  # type: ignore[arg-type]  # that is the point
         with grid.executor("calls", cpus=1, placement="rdv", dispatch="grab", inputs_stay=True) as executor:
             assert executor.submit(abs, -1).result() == 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from attrs import evolve
 
-from jcpeer.application.manifest import application_key
+from jcpeer.application.manifest import Header, application_key
 from jcpeer.errors import MembershipError
 from jcpeer.ids import AppId, NodeId, app_key, closest_set
 from jcpeer.rdv.placement import Candidate, choose, fault_of, nobody_eligible, objection, open_placed
@@ -59,7 +59,8 @@ def test_who_is_not_eligible_is_passed_over_and_says_why(ineligible: dict[str, o
     why = objection(changed, submitted_s=SUBMITTED_S)
     assert why
     assert f"{first.record.name} {why}" in nobody_eligible(RDV, (changed,))
-    assert choose(KEY, RDV, (changed,), me=ME).replica_set == ()
+    unwilling = stranger("me", coordinates=False)
+    assert choose(KEY, RDV, (changed, unwilling), me=unwilling).replica_set == ()
 
 
 def test_a_clock_that_is_five_minutes_off_makes_nobody_ineligible() -> None:
@@ -91,11 +92,19 @@ def test_local_hands_on_where_the_own_node_does_not_coordinate_or_cannot_be_dial
         assert choose(KEY, LOCAL, (*OTHERS, me), me=me).replica_set == nearest(*OTHERS)
 
 
-def test_a_node_that_cannot_be_dialled_keeps_its_own_application_where_nobody_else_can() -> None:
+@pytest.mark.parametrize("header", [LOCAL, RDV], ids=["local", "rdv"])
+def test_a_node_that_cannot_be_dialled_keeps_its_own_application_where_nobody_else_can(header: Header) -> None:
     me = stranger("me", dialable=False)
-    assert choose(KEY, LOCAL, (me, stranger("x", coordinates=False)), me=me).replica_set == (me.node,)
+    assert choose(KEY, header, (me, stranger("x", coordinates=False)), me=me).replica_set == (me.node,)
     refusing = stranger("me", coordinates=False)
-    assert choose(KEY, LOCAL, (refusing,), me=refusing).replica_set == ()
+    assert choose(KEY, header, (refusing,), me=refusing).replica_set == ()
+
+
+def test_rdv_leaves_out_a_submitter_that_is_about_to_go_where_there_are_others() -> None:
+    me = evolve(ME, passing=True)
+    assert choose(KEY, RDV, (*OTHERS[:1], me), me=me).replica_set == (OTHERS[0].node,)
+    assert choose(KEY, RDV, (me,), me=me).replica_set == (me.node,)
+    assert choose(KEY, LOCAL, (*OTHERS[:1], me), me=me).replica_set == (me.node, OTHERS[0].node)
 
 
 def test_local_does_not_ask_how_long_the_own_node_has_been_a_member() -> None:
