@@ -47,7 +47,7 @@ async def simulate(options: DispatchOptions) -> Findings:
         session = home.client.session
         for shape, loaded in _shapes(options).items():
             for dispatch in get_args(Dispatch):
-                app = (await session.submit(loaded, grid.header(shape, dispatch=dispatch))).app
+                app = (await session.submit(loaded, grid.header(shape, placement="local", dispatch=dispatch))).app
                 status = await session.wait(app)
                 rows.append((shape, dispatch, len(loaded.tasks), status.attempts, status.seconds))
                 problems += application_problems(grid, [app])

@@ -36,7 +36,11 @@ async def two_nodes() -> AsyncIterator[tuple[SimulatedNode, SimulatedNode]]:
 
 
 async def submit(session: Session, *, at_s: float = 1.0) -> AppId:
-    return (await session.submit(LoadedApplication("asleep", (SLEEP,)), Header("asleep", at_s, b"n" * 16))).app
+    return (
+        await session.submit(
+            LoadedApplication("asleep", (SLEEP,)), Header("asleep", at_s, b"n" * 16, placement="local")
+        )
+    ).app
 
 
 async def test_any_node_lists_and_knows_the_applications_of_all(autojump_clock: MockClock) -> None:

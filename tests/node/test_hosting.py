@@ -23,7 +23,7 @@ async def test_a_coordinator_is_called_when_something_is_due_and_told_when_its_n
         home = await grid.start("home")
         await grid.start("helper")
         await trio.sleep(5)
-        app = (await home.client.session.submit(bag("long", [300.0] * 4), grid.header("long"))).app
+        app = (await home.client.session.submit(bag("long", [300.0] * 4), grid.header("long", placement="local"))).app
         await trio.sleep(10)
         host = home.running.applications.get(app)
         assert host is not None

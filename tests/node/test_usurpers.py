@@ -73,7 +73,8 @@ async def raided(*, mallory: str = "mallory") -> AsyncIterator[Raided]:
             await grid.start(name, place=Place(user=mallory if name == "m" else "user"))
         await trio.sleep(3)
         tasks = tuple(Task(TaskId(f"good{each}"), Timed(50.0), needs=Needs(cpus=1)) for each in range(4))
-        accepted = await grid.nodes["a"].client.session.submit(LoadedApplication("app", tasks), grid.header("app"))
+        header = grid.header("app", placement="local")
+        accepted = await grid.nodes["a"].client.session.submit(LoadedApplication("app", tasks), header)
         await trio.sleep(2)
         record = await grid.nodes["m"].running.finder.record(app_key(accepted.app))
         assert record is not None, "anybody finds it"
