@@ -1,4 +1,4 @@
-# make demo     three nodes on this machine index the standard library; one is killed half way
+# make demo     three nodes on this machine index the standard library; their coordinator is killed half way
 # make drill    twenty nodes lose their coordinators in every way, for six minutes; nothing acknowledged is lost
 # make test     everything that is tested
 # make check    the fast part, before each commit
