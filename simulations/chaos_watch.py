@@ -58,6 +58,7 @@ from jcpeer.work.simulated import SimulatedExecutor
 from simulations.chaos_copies import CopiesWatch
 from simulations.chaos_plot import Moment
 from simulations.grid import SimulatedGrid, SimulatedNode
+from simulations.taps import wrapped
 
 ENTRIES_PER_TASK_MAX = 12
 """Of a journal, beside those of takeovers and of changes of the set."""
@@ -155,13 +156,13 @@ class Watch:
         """Machines and disks know nothing of being watched: for as long as this, their methods are wrapped."""
         self._grid = grid
         with (
-            _wrapped(Coordinator, "handle", self._coordinate),
-            _wrapped(Coordinator, "take_over", self._coordinate),
-            _wrapped(ParticipantMachine, "handle", self._participate),
-            _wrapped(Replica, "open", self._keep),
-            _wrapped(Replica, "start", self._keep),
-            _wrapped(Replica, "handle", self._keep),
-            _wrapped(MemoryDisk, "commit", self._commit),
+            wrapped(Coordinator, "handle", self._coordinate),
+            wrapped(Coordinator, "take_over", self._coordinate),
+            wrapped(ParticipantMachine, "handle", self._participate),
+            wrapped(Replica, "open", self._keep),
+            wrapped(Replica, "start", self._keep),
+            wrapped(Replica, "handle", self._keep),
+            wrapped(MemoryDisk, "commit", self._commit),
         ):
             yield
 
@@ -399,18 +400,3 @@ def essence(event: Happened) -> tuple[object, ...]:
     node = event.node.id if event.node else None
     digests = tuple(each.blob.digest for each in event.outputs)
     return event.kind, event.task, event.attempt, node, event.final, digests
-
-
-@contextmanager
-def _wrapped(owner: type, method: str, around: Callable[..., Any]) -> Iterator[None]:
-    """While in the block, a call of the method is one of `around(self, method, *args)`."""
-    plain = getattr(owner, method)
-
-    def call(self: object, *args: Any, **named: Any) -> Any:
-        return around(self, plain, *args, **named)
-
-    setattr(owner, method, call)
-    try:
-        yield
-    finally:
-        setattr(owner, method, plain)

@@ -210,9 +210,11 @@ class Injector:
                 await grid.start(fault.node)
             case Pause() if node is not None and runs and fault.node not in self._paused:
                 self._paused.add(fault.node)
+                node.stopped_at_s = world.wall_s
                 world.pause(node.id)
             case Resume() if node is not None and runs and fault.node in self._paused:
                 self._paused.remove(fault.node)
+                node.stopped_at_s = None
                 node.ahead_s += fault.slept_s
                 world.resume(node.id)
             case Reset() if runs:

@@ -71,6 +71,8 @@ class SimulatedNode:
     identity: Identity
     ahead_s: float = 0.0
     """How much more than others its clock on the wall shows: it was suspended, or set."""
+    stopped_at_s: float | None = None
+    """What its clock showed when its process was stopped: until that goes on nothing there sees time pass."""
     starts: int = 0
     disks: int = 1
     node: Node | None = None
@@ -172,6 +174,7 @@ class SimulatedGrid:
         """
         simulated = self.nodes[name]
         before = simulated.disk
+        simulated.stopped_at_s = None
         simulated.disk = before.after_reboot() if disk == "unsynced" else before.after_crash()
         self._leave_lan(simulated)
         self.world.crash(simulated.running.id, machine=machine)
@@ -219,7 +222,8 @@ class SimulatedGrid:
         identity, name, hardware = simulated.identity, simulated.name, simulated.hardware
 
         def clock_s() -> float:
-            return self.world.wall_s + simulated.ahead_s
+            now_s = self.world.wall_s if simulated.stopped_at_s is None else simulated.stopped_at_s
+            return now_s + simulated.ahead_s
 
         standing = Standing(self._members.admit(identity, host=name, user=simulated.place.user))
         async with (

@@ -536,6 +536,9 @@ class Coordinator:
         node, self._predecessor = self._predecessor, None
         if node is None:
             return []
+        for seat in self.state.replica_set.nodes:
+            if seat != self._me and seat not in self.roster.candidates:
+                self._results.copies.lost(seat)  # before anybody is asked to keep a result: it would be waited for
         awaited = [each for each in (*self._inherited.nodes, *self._to_meet) if each in self.roster.candidates]
         self._orphans.take((*self.roster.candidates, self._me), awaited=awaited, now_s=now_s)
         if node == self._me or node in self.roster.candidates:
