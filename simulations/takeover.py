@@ -148,7 +148,7 @@ def _table(kind: Kind, endings: Sequence[Ending]) -> Table:
         stepped = [each.stepped_down_s for each in endings]
         rows += _times(f"after {AWAY_S:.0f} s: it steps down", stepped, worst_s=STEPPED_DOWN_S_MAX)
         rows += _times("one coordinates", [each.one_s for each in endings], worst_s=ONE_S_MAX)
-        rows.append(("executions that it orders since", total(lambda each: each.stale), "0"))
+        rows.append(("executions elsewhere that it orders", total(lambda each: each.stale), "0"))
         rows.append(("events shown by it meanwhile", total(lambda each: each.shown_alone), "0"))
     return Table(kind, ("what", "found", "target"), tuple(rows))
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterator
 from contextlib import aclosing
 from typing import Literal
 
@@ -67,7 +66,7 @@ class Ending:
     killed: int = 0
     """Executions on nodes that nothing happened to, ended though nobody had finished their task."""
     stale: int = 0
-    """Executions that were ordered by who did not coordinate any more."""
+    """Executions elsewhere that were ordered by who did not coordinate any more, after its return."""
     shown_alone: int = 0
     """Events shown by a coordinator that was cut off."""
     stepped_down_s: float | None = None
@@ -247,8 +246,6 @@ class _Play:
         several_s = woke_s
         while trio.current_time() < woke_s + STALE_S:
             hosts = [each.name for each, _ in self._hosts]
-            if node.name in hosts and len(hosts) == 1 and self._ending.takeovers == 0 and self._over:
-                break
             if len(hosts) > 1:
                 several_s = trio.current_time()
             if self._ending.stepped_down_s is None and node.name not in hosts:
@@ -256,24 +253,14 @@ class _Play:
                 self._watch.away.discard(node.name)  # until now it went on alone, with its own slots
             await trio.sleep(0.02)
         self._ending.one_s = several_s - woke_s if several_s < trio.current_time() - 0.05 else None
-        stale = {
+        outdone = {
             id(order)
-            for at_s, by, each in self._watch.ordered
-            if by == node.id and at_s >= woke_s
+            for at_s, _, each in self._watch.ordered
+            if at_s >= woke_s and any(later.epoch > each.epoch and later.from_s < at_s for later in self._watch.reigns)
             for order in each.orders
         }
-        current = {id(order) for order in self._orders_of_later(node)}
-        self._ending.stale = sum(id(each.order) in stale - current for each in self._watch.executed)
-
-    def _orders_of_later(self, node: SimulatedNode) -> Iterator[object]:
-        """What it ordered in an epoch that it won after its return."""
-        for at_s, by, each in self._watch.ordered:
-            if by == node.id and any(
-                r.node == by and r.epoch == each.epoch and r.from_s <= at_s and (r.until_s is None or at_s <= r.until_s)
-                for r in self._watch.reigns
-                if r.epoch.counter > 1
-            ):
-                yield from each.orders
+        executed = [each for each in self._watch.executed if each.node is not node]
+        self._ending.stale = sum(id(each.order) in outdone for each in executed)
 
     async def _until_whole(self, seats: int, since_s: float) -> None:
         while not self._over and trio.current_time() < since_s + 45.0:
