@@ -48,6 +48,11 @@ def promise(scenario: str, what: str, counts: Sequence[int], *, wanted: int = 0)
     return Figure(scenario, what, target, measured, tuple(map(float, counts)), "", kept, broken=not kept)
 
 
+def count(scenario: str, what: str, counts: Sequence[int]) -> Figure:
+    """So many there were: nobody promised how many."""
+    return Figure(scenario, what, "few", f"{sum(counts)}", tuple(map(float, counts)), "", reached=True)
+
+
 def duration(
     scenario: str, what: str, seconds: Sequence[float], *, median_s: float | None = None, worst_s: float | None = None
 ) -> Figure:

@@ -37,7 +37,9 @@ class Account:
     run_again: int
     """Executions that began after their task had been shown as finished."""
     cut_short: int
-    """Executions that began and never ended, on nodes that were not killed."""
+    """Executions that began and were stopped, on nodes that were not killed, though nobody else had done their task."""
+    outrun: int
+    """Those that were stopped because somebody else had: the successor did not know that they ran."""
     apart: int
     """Either of these, on nodes that were out of reach for a while and could not know."""
     first_order_s: float
@@ -93,7 +95,9 @@ class Run:
         executions = self.work.executions()
         again = [each for each in executions if each.began_s > finished_at_s.get(each.task, math.inf)]
         felled = {spawner for node in self.nodes for spawner in node.felled}
-        short = [each for each in executions if each.ended_s is None and each.spawner not in felled]
+        stopped = [each for each in executions if each.ended_s is None and each.spawner not in felled]
+        outrun = self.work.outrun(each for each in executions if each.ended_s is not None or each in stopped)
+        short = [each for each in stopped if each not in outrun]
         away = {spawner for node in out_of_reach for spawner in node.spawners}
         results = self.handle.result(timeout=ANSWER_S)
         status = self.status()
@@ -102,7 +106,8 @@ class Run:
             lost_or_changed=sum(final.get(index) != gist for index, gist in shown),
             run_again=sum(each.spawner not in away for each in again),
             cut_short=sum(each.spawner not in away for each in short),
-            apart=sum(each.spawner in away for each in (*again, *short)),
+            outrun=sum(each.spawner not in away for each in outrun),
+            apart=sum(each.spawner in away for each in (*again, *stopped)),
             first_order_s=self._first_order_s() if status.takeovers else math.inf,
             status=status,
         )

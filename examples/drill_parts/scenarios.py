@@ -9,7 +9,7 @@ from collections.abc import Callable
 from attrs import frozen
 from demo_parts.errors import DemoError
 
-from drill_parts.figures import Figure, duration, promise
+from drill_parts.figures import Figure, count, duration, promise
 from drill_parts.halves import Halves
 from drill_parts.nodes import DrillNode
 from drill_parts.runs import Account, Drill, Run
@@ -209,7 +209,7 @@ def _account(drill: Drill, run: Run, *out_of_reach: DrillNode) -> Account:
     drill.tell(
         f"{run.work.application.name} ended {how} at epoch {account.status.epoch}: "
         f"{account.lost_or_changed} acknowledgements lost or changed, {account.run_again} finished tasks run again, "
-        f"{account.cut_short} attempts elsewhere cut short"
+        f"{account.cut_short} attempts elsewhere cut short, {account.outrun} by another of their task that was sooner"
     )
     if out_of_reach:
         drill.tell(f"where nobody could be told, {account.apart} attempts ran in vain")
@@ -222,4 +222,5 @@ def _promises(title: str, accounts: list[Account]) -> list[Figure]:
         promise(title, "acknowledgements lost, or changed later", [each.lost_or_changed for each in accounts]),
         promise(title, "finished tasks run again", [each.run_again for each in accounts]),
         promise(title, "attempts on other nodes cut short", [each.cut_short for each in accounts]),
+        count(title, "attempts outrun by a second one of their task", [each.outrun for each in accounts]),
     ]

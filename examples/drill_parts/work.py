@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 from attrs import frozen
@@ -12,6 +12,8 @@ from drill_parts.step import step
 from jcpeer.application.manifest import Placement
 from jcpeer.ids import TaskId
 
+AT_ONCE_S = 0.1
+"""What begins so soon after something else was not begun in its place."""
 CHAINS = 50
 """More than there are slots, so that these are always full; and each link reads what the one before left."""
 
@@ -38,6 +40,8 @@ class Work:
     tasks: tuple[TaskId, ...]
     expected: Mapping[TaskId, object]
     """What the last tasks are to return."""
+    seconds: float
+    """How long each task takes."""
 
     def executions(self) -> list[Execution]:
         """All that began so far."""
@@ -53,6 +57,23 @@ class Work:
         for (number, _, spawner), began_s in began.items():
             found.append(Execution(self.tasks[int(number)], int(spawner), began_s, None))
         return found
+
+    def outrun(self, executions: Iterable[Execution]) -> list[Execution]:
+        """Those that were stopped because another of the same task, which ran at the same time, was sooner."""
+        ended: dict[TaskId, list[Execution]] = {}
+        cut_short = []
+        for each in executions:
+            if each.ended_s is None:
+                cut_short.append(each)
+            else:
+                ended.setdefault(each.task, []).append(each)
+
+        def is_sooner(other: Execution, than: Execution) -> bool:
+            # One that began only when the other had been stopped would have ended later than that one could have.
+            would_end_s = than.began_s + self.seconds + AT_ONCE_S
+            return other.began_s <= than.began_s or (other.ended_s or would_end_s) < would_end_s
+
+        return [each for each in cut_short if any(is_sooner(other, each) for other in ended.get(each.task, ()))]
 
 
 def chains(
@@ -73,4 +94,4 @@ def chains(
             ids.append(last.id)
         if last is not None:
             expected[last.id] = length
-    return Work(application, witness, tuple(ids), expected)
+    return Work(application, witness, tuple(ids), expected, seconds)
