@@ -44,17 +44,16 @@ def test_an_application_lives_where_its_key_says_and_is_had_from_any_node(world:
         b.kill()
         eventually(lambda: "b" not in c.seen(), within_s=8, what="b is missed")
         said = world.command("status", handle.id, machine="c")
-        assert said.returncode == 75
-        assert "lives on node b, which does not answer" in said.stderr
-        (b,) = world.ensure("b", slots=2)
-        acquainted(a, b, c)
-        assert handle.wait(timeout=30).summary.state == "ok"
+        assert said.returncode == 0, said.stderr
+        status = handle.wait(timeout=30)
+        assert (status.summary.state, status.takeovers) == ("ok", 1)
+        assert status.coordinator.name in ("a", "c")
         (path,) = third.handle(handle.id).fetch(tmp_path / "results")
         assert path.read_bytes() == source.read_bytes() * 2
     said = world.command("status", handle.id, machine="a")
     shown = dict(line.split(maxsplit=1) for line in said.stdout.splitlines() if line.startswith("  "))
     assert shown["placement"] == "rdv"
-    assert shown["coordinator"].startswith("b, epoch 2")
+    assert shown["coordinator"].startswith(f"{status.coordinator.name}, epoch 2")
     assert set(shown["replica"].removeprefix("set").replace(" and", ",").replace(" ", "").split(",")) == {"a", "b", "c"}
 
 

@@ -67,3 +67,40 @@ async def test_what_only_a_leaving_coordinator_has_goes_to_its_successor(autojum
         assert (status.takeovers, status.coordinator.name != "ada") == (1, True)
         for task in (MAKE, SLOW):
             assert [each.state for each in (await session.task(app, task)).attempts] == ["finished"]
+
+
+async def test_a_coordinator_that_leaves_is_succeeded_at_once_and_what_it_ran_is_not_lost(
+    autojump_clock: MockClock,
+) -> None:
+    tasks = tuple(Task(TaskId(f"nap-{number}"), Timed(20.0)) for number in range(6))
+    async with open_grid(MemoryWorld(seed=0)) as grid:
+        for name in ("ada", "bob", "cora"):
+            await grid.start(name)
+        await trio.sleep(3)
+        app = (await grid.nodes["ada"].client.session.submit(LoadedApplication("naps", tasks), grid.header("naps"))).app
+        await trio.sleep(3)
+        began_s = trio.current_time()
+        await grid.stop("ada")
+        assert trio.current_time() - began_s < 1.0
+        status = await grid.nodes["bob"].client.session.wait_ok(app)
+        assert (status.takeovers, status.attempts, status.failures) == (1, 6, ())
+        assert {each.node.name for each in status.shares} == {"bob", "cora"}
+
+
+async def test_all_may_leave_at_once_and_go_on_when_they_are_back(autojump_clock: MockClock) -> None:
+    tasks = tuple(Task(TaskId(f"nap-{number}"), Timed(20.0)) for number in range(6))
+    names = ("ada", "bob", "cora")
+    async with open_grid(MemoryWorld(seed=0)) as grid:
+        for name in names:
+            await grid.start(name)
+        await trio.sleep(3)
+        app = (await grid.nodes["ada"].client.session.submit(LoadedApplication("naps", tasks), grid.header("naps"))).app
+        await trio.sleep(3)
+        began_s = trio.current_time()
+        async with trio.open_nursery() as nursery:
+            for name in names:
+                nursery.start_soon(grid.stop, name)
+        assert trio.current_time() - began_s < 4.0
+        for name in names:
+            await grid.start(name)
+        assert (await grid.nodes["bob"].client.session.wait_ok(app)).failures == ()

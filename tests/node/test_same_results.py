@@ -22,7 +22,7 @@ pytestmark = pytest.mark.real
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
 RECORDED = ROOT / "tests" / "application" / "fork.wfformat.json"
-NO_APPLICATION = {"demo.py", "darts.py", "embed_asyncio.py", "embed_trio.py", "executor.py"}
+NO_APPLICATION = {"demo.py", "drill.py", "darts.py", "embed_asyncio.py", "embed_trio.py", "executor.py"}
 """Programs of their own; and the one that `matrix.toml` runs."""
 VARIABLES: Mapping[str, Mapping[str, str]] = {"corpus.toml": {"source": str(ROOT / "jcpeer" / "work"), "shards": "10"}}
 LIMIT_S = 60
