@@ -153,7 +153,8 @@ class Copies:
                 copy.post(Retire())
         while any(copy.reigns and not copy.over and len(copy.replica_set.seats) > 1 for copy in self):
             await self.news()
-        return frozenset(app for app in handed if len(self._copies[app].replica_set.seats) > 1)
+        left = [copy for copy in map(self.get, handed) if copy is not None]
+        return frozenset(copy.app for copy in left if len(copy.replica_set.seats) > 1)
 
     def drop(self, app: AppId) -> None:
         """Nothing of it is kept here any more; the journal is for others to clear."""

@@ -55,7 +55,7 @@ async def test_what_only_a_leaving_coordinator_has_goes_to_its_successor(autojum
             await grid.start(name, place=place, config=evolve(world.config, labels={"at": name}))
         await trio.sleep(2)
         loaded = LoadedApplication("three", tasks)
-        app = (await grid.nodes["ada"].client.session.submit(loaded, grid.header("three"))).app
+        app = (await grid.nodes["ada"].client.session.submit(loaded, grid.header("three", placement="local"))).app
         session = grid.nodes["dan"].client.session
         await session.wait_task(app, MAKE)
         assert (await session.status(app)).coordinator.name == "ada"
@@ -77,7 +77,11 @@ async def test_a_coordinator_that_leaves_is_succeeded_at_once_and_what_it_ran_is
         for name in ("ada", "bob", "cora"):
             await grid.start(name)
         await trio.sleep(3)
-        app = (await grid.nodes["ada"].client.session.submit(LoadedApplication("naps", tasks), grid.header("naps"))).app
+        app = (
+            await grid.nodes["ada"].client.session.submit(
+                LoadedApplication("naps", tasks), grid.header("naps", placement="local")
+            )
+        ).app
         await trio.sleep(3)
         began_s = trio.current_time()
         await grid.stop("ada")
@@ -94,7 +98,11 @@ async def test_all_may_leave_at_once_and_go_on_when_they_are_back(autojump_clock
         for name in names:
             await grid.start(name)
         await trio.sleep(3)
-        app = (await grid.nodes["ada"].client.session.submit(LoadedApplication("naps", tasks), grid.header("naps"))).app
+        app = (
+            await grid.nodes["ada"].client.session.submit(
+                LoadedApplication("naps", tasks), grid.header("naps", placement="local")
+            )
+        ).app
         await trio.sleep(3)
         began_s = trio.current_time()
         async with trio.open_nursery() as nursery:

@@ -102,7 +102,8 @@ async def test_more_small_files_than_a_frame_bears_are_with_every_copy_before_an
         home, other, _ = [await grid.start(name, hardware=Hardware(cpus=1)) for name in ("home", "other", "third")]
         await trio.sleep(3)
         loaded = LoadedApplication("many", (make,), data={digest_of(each): each for each in data})
-        app = (await home.client.session.submit(loaded, Header("many", grid.world.wall_s, b"n" * 16))).app
+        header = Header("many", grid.world.wall_s, b"n" * 16, placement="local")
+        app = (await home.client.session.submit(loaded, header)).app
         grid.crash("home", machine=True, disk="lost")
         await grid.start("maker", hardware=Hardware(cpus=4), config=Config(coordinate=False))
         status = await other.client.session.wait_ok(app)
