@@ -301,7 +301,8 @@ class Gate:
     def application(
         self, name: str, *, tasks: int, on_failure: OnFailure = "finish", replicas: int = 3
     ) -> jcpeer.Application:
-        application = jcpeer.Application(name, on_failure=on_failure, replicas=replicas)
+        """The node that it is handed to coordinates it."""
+        application = jcpeer.Application(name, on_failure=on_failure, replicas=replicas, placement="local")
         for _ in range(tasks):
             application.command(self.command)
         return application

@@ -113,7 +113,7 @@ def test_a_coordinator_that_was_stopped_goes_on_as_if_nothing_had_been_or_gives_
 
 def test_a_client_outlives_the_death_of_its_coordinator(world: RealGrid, nodes: Three, gate: Gate) -> None:
     a, b, _ = nodes
-    application = jcpeer.Application("outlives")
+    application = jcpeer.Application("outlives", placement="local")
     done = [application.command(["true"], name=f"done-{number}") for number in range(4)]
     for number in range(6):
         application.command(gate.command, name=f"held-{number}", after=done)
