@@ -50,7 +50,7 @@ def test_one_side_of_a_cut_goes_on_and_what_it_acknowledged_stands_on_both() -> 
         node_b, node_c = b.launch_node("--slots", "2"), c.launch_node("--slots", "2")
         nodes = node_a, node_b.listening(), node_c.listening()
         within(10, lambda: all(len(each.nodes()) == 3 for each in nodes), "they know each other")
-        app = hand_over(a, naps(150, 0.5))
+        app = hand_over(a, naps(150, 0.5), "--placement", "local")
         cut_off, other = Side(node_a, app), Side(node_b, app)
         copies = ["coordinator", "copy", "copy"]
         within(10, lambda: [each.state for each in other.handle.status().replicas] == copies, "all three keep copies")

@@ -152,7 +152,7 @@ def test_tasks_of_another_user_run_only_where_the_grid_is_trusted(lan: Lan) -> N
     assert {name: seen.record.user for name, seen in node_a.nodes().items()} == {"alpha": "ada", "beta": "bob"}
     assert set(shares(run(a, naps(4, 0.2)))) == {"alpha"}
 
-    app = hand_over(a, naps(2, 0.2, needs='labels.far = "1"'))
+    app = hand_over(a, naps(2, 0.2, needs='labels.far = "1"'), "--placement", "local")
     refusal = "beta: runs tasks of its own user only (bob); start it with --trust-grid"
     within(5, lambda: refusal in a.run("why", app, "nap-0").out, "`why` names the refusal")
     node_b.stop()
@@ -167,7 +167,7 @@ def test_a_cable_that_is_pulled_for_ten_seconds_costs_time_and_nothing_else(lan:
     join(a, b)
     node_b = b.start_node("--slots", "2")
     acquainted(node_a, node_b, what="both are in the grid")
-    app = hand_over(a, naps(48, 1))
+    app = hand_over(a, naps(48, 1), "--placement", "local")
     within(5, lambda: node_b.nodes()["beta"].record.slots_used == 2, "both work for it")
 
     b.set_cable(plugged=False)

@@ -18,7 +18,7 @@ pytestmark = pytest.mark.real
 
 @pytest.fixture
 def nodes(world: RealGrid) -> tuple[RealNode, RealNode, RealNode]:
-    """Two slots each. Applications are handed to the first."""
+    """Two slots each. Applications are handed to the first, which coordinates them."""
     a, b, c = world.ensure("a", "b", "c", slots=2)
     return a, b, c
 
@@ -47,7 +47,7 @@ def ended_well(handle: jcpeer.Handle) -> Status:
 def test_a_killed_participant_costs_its_attempts_only(nodes: Three, gate: Gate) -> None:
     a, b, _ = nodes
     with a.connect() as grid:
-        handle = grid.run(gate.application("killed", tasks=8))
+        handle = grid.run(gate.application("killed", tasks=8), placement="local")
         eventually(lambda: len(b.attempts()) == 2, within_s=10, what="b works")
         b.kill()
         eventually(lambda: not b.attempts(), within_s=2, what="its attempts are gone")
@@ -63,9 +63,9 @@ def test_a_stopped_participant_is_done_without_and_is_back_when_it_goes_on(nodes
     with a.connect() as grid:
         to_cancel = jcpeer.Application("cancelled meanwhile")
         to_cancel.command(gate.command, labels=on(b))
-        doomed = grid.run(to_cancel)
+        doomed = grid.run(to_cancel, placement="local")
         eventually(b.attempts, within_s=10, what="b works for the first")
-        handle = grid.run(gate.application("goes on", tasks=5))
+        handle = grid.run(gate.application("goes on", tasks=5), placement="local")
         eventually(lambda: len(b.attempts()) == 2, within_s=10, what="b works for both")
         b.send_signal(signal.SIGSTOP)
         eventually(lambda: "b" not in a.seen(), within_s=8, what="b is missed")
@@ -83,7 +83,7 @@ def test_a_stopped_participant_is_done_without_and_is_back_when_it_goes_on(nodes
         assert now == whole, "what came late changed nothing, but that its copy is in reach again"
         again = jcpeer.Application("again")
         again.command(["true"], labels=on(b))
-        assert {each.node.name for each in ended_well(grid.run(again)).shares} == {"b"}
+        assert {each.node.name for each in ended_well(grid.run(again, placement="local")).shares} == {"b"}
 
 
 @pytest.mark.parametrize("replicas", [1, 3])
@@ -92,7 +92,7 @@ def test_a_coordinator_that_was_stopped_goes_on_as_if_nothing_had_been_or_gives_
 ) -> None:
     a, b, c = nodes
     with a.connect() as grid:
-        handle = grid.run(gate.application("held up", tasks=6, replicas=replicas))
+        handle = grid.run(gate.application("held up", tasks=6, replicas=replicas), placement="local")
         eventually(lambda: len(b.attempts()) == len(c.attempts()) == 2, within_s=10, what="all work")
         a.send_signal(signal.SIGSTOP)
         eventually(lambda: "a" not in b.seen(), within_s=8, what="a is missed")
@@ -119,7 +119,7 @@ def test_a_client_outlives_the_death_of_its_coordinator(world: RealGrid, nodes: 
         application.command(gate.command, name=f"held-{number}", after=done)
     ends: list[Status] = []
     with a.connect() as grid:
-        handle = grid.run(application)
+        handle = grid.run(application, placement="local")
         waiter = threading.Thread(target=lambda: ends.append(handle.wait(timeout=30)))
         waiter.start()
         eventually(lambda: len(b.attempts()) == 2, within_s=10, what="the held ones run")
@@ -156,7 +156,7 @@ def test_lost_outputs_are_made_again_if_they_are_needed(world: RealGrid, nodes: 
     held = application.command(gate.command, labels=on(c), name="held", after=[needed, user])
     application.command(["wc", "-c", needed.output("n")], labels=on(c), name="last", after=[held])
     with a.connect() as grid:
-        handle = grid.run(application)
+        handle = grid.run(application, placement="local")
         eventually(lambda: handle.task("held").state == "running", within_s=10, what="both are made, one is used")
         b.kill()
         world.ensure("b", slots=2)
@@ -172,7 +172,7 @@ def test_lost_outputs_are_made_again_if_they_are_needed(world: RealGrid, nodes: 
 
 def test_after_a_cancel_nothing_runs(world: RealGrid, nodes: Three, gate: Gate) -> None:
     with nodes[0].connect() as grid:
-        handle = grid.run(gate.application("cancelled", tasks=9))
+        handle = grid.run(gate.application("cancelled", tasks=9), placement="local")
         eventually(lambda: len(world.attempts()) == 6, within_s=10, what="all slots are taken")
         handle.cancel()
         assert handle.wait(timeout=10).summary.state == "cancelled"
@@ -186,7 +186,7 @@ def test_a_single_task_is_cancelled_and_a_timeout_ends_daemons_too(world: RealGr
     application.command(family, name="slow", timeout=1)
     application.command(["true"], name="unhurt")
     with nodes[0].connect() as grid:
-        handle = grid.run(application)
+        handle = grid.run(application, placement="local")
         eventually(lambda: list(world.attempts().values()).count("unwanted") >= 2, within_s=10, what="a daemon runs")
         handle.cancel(unwanted)
         status = handle.wait(timeout=10)
@@ -201,7 +201,7 @@ def test_a_task_that_fails_is_tried_elsewhere_and_then_its_story_is_told(nodes: 
     application.command(["true"], name="never", after=[bad])
     application.command(["sleep", "0.5"], name="other")
     with nodes[0].connect() as grid:
-        handle = grid.run(application)
+        handle = grid.run(application, placement="local")
         with pytest.raises(ApplicationFailedError, match="task bad: exit status 3") as failure:
             handle.result(timeout=20)
         status = handle.status()
@@ -219,7 +219,7 @@ def test_on_failure_stop_ends_what_runs(world: RealGrid, nodes: Three, gate: Gat
     application = gate.application("stop", tasks=3, on_failure="stop")
     application.command(["false"], after=[])
     with nodes[0].connect() as grid:
-        status = grid.run(application).wait(timeout=10)
+        status = grid.run(application, placement="local").wait(timeout=10)
         assert world.attempts() == {}
     assert dict(status.summary.tasks).items() >= {"failed": 1, "cancelled": 3}.items()
 
@@ -234,7 +234,7 @@ def test_any_node_tells_what_a_task_prints_waits_for_and_left(nodes: Three, gate
     application.command("echo content > made", outputs=["made"], name="late", after=[talk], labels=on(c))
     application.command(["true"], name="nowhere", labels={"gpu": "a100"})
     with a.connect() as grid, c.connect() as elsewhere:
-        app = grid.run(application).id
+        app = grid.run(application, placement="local").id
         handle = elsewhere.handle(app)
         pieces = handle.logs("talk", follow=True)
         assert next(pieces) == b"hello\n"

@@ -26,7 +26,7 @@ NO_APPLICATION = {"demo.py", "drill.py", "darts.py", "embed_asyncio.py", "embed_
 """Programs of their own; and the one that `matrix.toml` runs."""
 VARIABLES: Mapping[str, Mapping[str, str]] = {"corpus.toml": {"source": str(ROOT / "jcpeer" / "work"), "shards": "10"}}
 LIMIT_S = 60
-USUAL: tuple[Placement, Dispatch] = ("local", "assign")
+USUAL: tuple[Placement, Dispatch] = ("rdv", "assign")
 OTHERS: list[tuple[Placement, Dispatch]] = [
     (placement, dispatch)
     for placement in get_args(Placement)
