@@ -9,6 +9,7 @@ from __future__ import annotations
 
 from bisect import bisect_right
 from collections.abc import Iterator, Sequence
+from itertools import pairwise
 
 from jcpeer.application.manifest import ReplicaSet
 from jcpeer.ft.events import LogShape, Run, SetChange
@@ -146,17 +147,16 @@ class Log:
         """Assert what holds after each event."""
         assert 0 <= self.written <= self.last_index
         assert 0 <= self.committed <= self.last_index
-        firsts = [each.first_index for each in self._runs]
-        epochs = [(each.epoch.counter, each.epoch.node) for each in self._runs]
-        assert firsts == sorted(set(firsts))
-        assert epochs == sorted(set(epochs)), "epochs go up"
-        assert firsts[:1] == [1] if self.last_index else not firsts
-        assert not firsts or firsts[-1] <= self.last_index
-        changes = [each.index for each in self._sets]
-        assert changes == sorted(set(changes))
-        assert changes[-1] <= self.last_index
-        numbers = [each.replica_set.number for each in self._sets]
-        assert numbers == sorted(set(numbers)), "sets are counted upwards"
+        assert bool(self._runs) == bool(self.last_index)
+        assert not self._runs or self._runs[0].first_index == 1
+        assert not self._runs or self._runs[-1].first_index <= self.last_index
+        for run, next_run in pairwise(self._runs):
+            assert run.first_index < next_run.first_index
+            assert run.epoch < next_run.epoch, "epochs go up"
+        assert self._sets[-1].index <= self.last_index
+        for change, next_change in pairwise(self._sets):
+            assert change.index < next_change.index
+            assert change.replica_set.number < next_change.replica_set.number, "sets are counted upwards"
 
     def _run_of(self, index: int) -> int:
         return bisect_right(self._runs, index, key=lambda run: run.first_index) - 1

@@ -577,7 +577,11 @@ class World:
     def _bound(self, node: Node) -> bool:
         """What it calls committed is promised for ever."""
         replica, at = node.replica, self.quorum_at - 1
-        if not self.strict or replica is None or not self.settled_by(node).quorum:
+        if not self.strict or replica is None:
+            return False
+        if self.placed.first_set.quorum:
+            return True  # and so is each later one
+        if not self.settled_by(node).quorum:
             return False
         # Before there was a quorum, two may have gone on without each other: the other one's history is not this one.
         return at < 0 or (len(node.entries) > at and node.entries[at] is self.chosen[at])
