@@ -71,8 +71,9 @@ def happened(entry: Entry, name_of: Callable[[NodeId], str]) -> Happened | None:
             return event("output_lost", task=task, text=reason)
         case Cancelled(task=task):
             return event("cancelled", task=task, final=True)
-        case TookOver(epoch=epoch, predecessor=predecessor, after_s=after_s):
-            return event("took_over", text=_succession(epoch, predecessor, after_s, name_of))
+        case TookOver(epoch=epoch, predecessor=predecessor, after_s=after_s, unsure=unsure):
+            lost = "; its machines had gone down: what finished last may be lost, and run again" if unsure else ""
+            return event("took_over", text=_succession(epoch, predecessor, after_s, name_of) + lost)
         case ReplicasChanged(replica_set=replica_set):
             names = ", ".join(map(name_of, replica_set.nodes))
             return event("replicas_changed", text=f"copies of the journal are now on {names}")

@@ -168,6 +168,7 @@ class Coordinator:
         underway: Collection[UnderwayAttempt] | None = None,
         fallen: Collection[AttemptName] = (),
         absent: Collection[Digest] = (),
+        unsure: bool = False,
     ) -> list[Effect]:
         """Go on with an application whose journal was read, in a new epoch.
 
@@ -180,9 +181,10 @@ class Coordinator:
                 nothing is dispatched before participants had time to say what they have.
             fallen: Attempts that ran on this very node in its last run, and went with that.
             absent: Outputs that this node held before, and that did not outlive its last run.
+            unsure: What was acknowledged last may be lost.
         """
         self._recorder.epoch = epoch
-        effects = self._recorder.record(TookOver(epoch, mandate, predecessor, after_s), now_s=now_s)
+        effects = self._recorder.record(TookOver(epoch, mandate, predecessor, after_s, unsure), now_s=now_s)
         self._settled_s = now_s + SETTLE_S
         self._dispatch_from_s = now_s if underway is not None else self._settled_s
         self._inherited.take(underway or (), now_s=now_s)

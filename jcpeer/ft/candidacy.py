@@ -9,6 +9,15 @@
 5. *Settling*: all of it is on this disk; then it reigns.
 
 Whatever goes wrong ends the attempt; another follows after a while, which is different for each rank.
+
+What is enough: where a quorum is needed, most of the seats, each sure to have all that it had acknowledged. Or all
+seats, sure or not: after a power cut that hit everybody no journal is sure. Then nothing of a lower epoch can be
+acknowledged any more as before; and an acknowledged entry that any disk still has is in the best journal of all,
+since each journal with a later epoch began as one that had it. What no disk has any more nobody can bring back, so to
+wait would help nobody; for the same reason a seat need not vote whose node says that this journal is no more. Short of
+all, to wait does help: the one that is absent may be the only one that still has an entry. Where
+no quorum is needed one copy goes on without asking for more than what those in reach have, so to be unsure changes
+nothing. A copy that is new (`CopyState.new`) never counts: it may have been counted for something under the same name.
 """
 
 from __future__ import annotations
@@ -18,11 +27,13 @@ from typing import Literal
 from jcpeer.application.manifest import Seat
 from jcpeer.errors import LocalProtocolError
 from jcpeer.ft.events import Effect, Send, Truncate, Write
+from jcpeer.ft.log import QuorumSince
 from jcpeer.ft.state import CopyState
+from jcpeer.ft.voting import ask_vote
 from jcpeer.ids import Epoch, NodeId, short
 from jcpeer.wire.facts import ReplicasChanged
 from jcpeer.wire.messages import Signed
-from jcpeer.wire.replication import AppendEntries, AskVote, Differs, VoteAnswer, WantEntries
+from jcpeer.wire.replication import AppendEntries, Differs, VoteAnswer, WantEntries
 
 ANSWER_S = 1.0
 """So long answers are waited for."""
@@ -69,6 +80,11 @@ class Candidacy:
         if node not in self._asked:
             return []
         self._answers[node] = answer
+        quorum = _quorum_of(answer)
+        if quorum is not None and quorum.binds(self._state.log.quorum):
+            self.fail("another has what a quorum has promised, and this copy has not")
+            self.step_back_s = ANSWER_S
+            return []
         if answer.hears is not None and answer.hears not in (self._state.me.node, *self._asked):
             # A coordinator of which this copy knows nothing: asked, it will say that it coordinates.
             return [self._question(answer.hears)]
@@ -134,7 +150,7 @@ class Candidacy:
     def time_passed(self, *, now_s: float) -> list[Effect]:
         if now_s < self.until_s:
             return []
-        if self.phase == "asking" and self._enough() and not self._somebody_hears() and not self._state.unsure:
+        if self.phase == "asking" and self._enough() and not self._somebody_hears():
             return self._promise(now_s)
         if self.phase == "electing" and self._enough():
             return self._adopt(now_s)
@@ -152,6 +168,12 @@ class Candidacy:
         return tuple([answer.vote for node, answer in self._answers.items() if node in voters and answer.vote])
 
     @property
+    def unsure(self) -> bool:
+        """What was promised last may be lost, as far as the votes tell."""
+        state = self._state
+        return state.unsure if not self._quorum else self._sure_voters() < state.log.latest.enough
+
+    @property
     def ends_s(self) -> float:
         """When it fails by itself; promising and settling wait for the own disk, as long as it takes."""
         return self.until_s if self.phase in ("asking", "electing", "adopting") else float("inf")
@@ -166,8 +188,6 @@ class Candidacy:
         return self._adopt(now_s) if self.phase == "electing" else []
 
     def _promise(self, now_s: float) -> list[Effect]:
-        if self._state.unsure:
-            return []  # it only asks to be heard of by whoever coordinates
         if self._state.promised is not None and self._state.promised >= self.epoch:
             self.fail("somebody else was promised a higher epoch")
             return []
@@ -180,6 +200,8 @@ class Candidacy:
         log = self._state.log
         best, best_node = None, None
         for node, answer in self._answers.items():
+            if log.quorum is not None and log.quorum.binds(_quorum_of(answer)):
+                continue  # whatever its epochs: it was written without the quorum that this journal knows
             if answer.granted and _reaches(answer.last_epoch, answer.last_index) > (
                 _reaches(best.last_epoch, best.last_index) if best else _reaches(log.last_epoch, log.last_index)
             ):
@@ -223,9 +245,7 @@ class Candidacy:
 
     def _question(self, node: NodeId) -> Effect:
         self._asked.add(node)
-        pre = self.phase == "asking"
-        state = self._state
-        return Send(node, AskVote(state.app, self.epoch, pre, state.placed, state.log.latest.number))
+        return Send(node, ask_vote(self._state, self.epoch, pre=self.phase == "asking"))
 
     # --- counting
 
@@ -241,8 +261,27 @@ class Candidacy:
                 found.add(node)
         return found
 
+    def _sure_voters(self) -> int:
+        """This copy included."""
+        sure = [node for node in self._voters() if not self._answers[node].unsure]
+        return len(sure) + (not self._state.unsure)
+
     def _enough(self) -> bool:
-        return self._state.seated and 1 + len(self._voters()) >= self._state.log.latest.enough
+        state, latest = self._state, self._state.log.latest
+        if not state.seated or state.new:
+            return False
+        if not latest.quorum:
+            return True
+        voters = 1 + len(self._voters())
+        return self._sure_voters() >= latest.enough or (
+            voters >= latest.enough and voters + self._seats_gone() == len(latest.seats)
+        )
+
+    def _seats_gone(self) -> int:
+        """Of how many the journal is no more, as their nodes say."""
+        latest = self._state.log.latest
+        seats = {node: latest.seat_of(node) for node in self._answers}
+        return sum(seat is not None and seat.journal != self._answers[node].journal for node, seat in seats.items())
 
     def _all_heard(self) -> bool:
         """Where one's own vote suffices, the others are heard first, as far as they are in reach: theirs may be the
@@ -254,6 +293,10 @@ class Candidacy:
         return not self._quorum and any(
             each.hears not in (None, self._state.me.node) for each in self._answers.values()
         )
+
+
+def _quorum_of(answer: VoteAnswer) -> QuorumSince | None:
+    return QuorumSince(answer.quorum_since, answer.bound) if answer.quorum_since is not None else None
 
 
 def _reaches(epoch: Epoch | None, index: int) -> tuple[int, str, int]:

@@ -117,6 +117,8 @@ class Held:
     promised: Epoch | None = None
     committed: int = 0
     unsure: bool = False
+    new: bool = False
+    """It was begun as unsure and has not caught up since: whatever an earlier copy was counted for is forgotten."""
     last_index: int = 0
     runs: list[Run] = field(factory=list)
 

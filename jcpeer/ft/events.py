@@ -58,7 +58,9 @@ class LogShape:
     sets: tuple[SetChange, ...] = ()
     promised: Epoch | None = None
     unsure: bool = False
-    """The machine went down since, and may have taken entries along."""
+    """The machine went down since, and may have taken entries along; or the copy is new."""
+    new: bool = False
+    """It has never caught up, and may have been made in place of one that was counted for something."""
     ended: bool = False
 
 
@@ -254,6 +256,8 @@ class BeginReign:
     """When the predecessor was first missed here."""
     recovered: bool = False
     """By the user's word: there are no votes, and the next set is this copy alone."""
+    unsure: bool = False
+    """Too few of those who voted are sure to have all that they had: what was promised last may be lost, everywhere."""
 
 
 @frozen

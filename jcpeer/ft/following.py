@@ -3,7 +3,8 @@
 - Entries are taken only in the highest reign that was heard of, from its node, and not below a promise.
 - Nothing is acknowledged before the promise of that epoch is on the disk.
 - Only a real conflict truncates: an entry of another epoch at the same index. What comes twice, or late, changes
-  nothing. Nothing that was committed is ever taken back, but where no quorum had promised it (`Diverging`).
+  nothing. Nothing that was committed is ever taken back, but where no quorum had promised it (`Diverging`), and from a
+  copy that does not count.
 - A copy of which something may be missing, or that is new, catches up with all that its coordinator had when it said
   so first: whatever this journal was once counted for is part of that. Before, it is not sure.
 """
@@ -18,7 +19,6 @@ from jcpeer.ft.events import (
     Effect,
     SeatEmpty,
     Send,
-    Sure,
     Truncate,
     Write,
 )
@@ -82,8 +82,7 @@ class Following:
         answer = Kept(state.app, self.epoch, state.me.journal, kept, invited=self.invited)
         effects: list[Effect] = [Send(self.coordinator, answer)]
         if state.unsure and self._goal is not None and kept >= self._goal:
-            state.unsure = False
-            effects.append(Sure())
+            effects += state.catch_up()
         return effects + self._leave()
 
     def hear_again(self, *, invited: bool) -> None:
@@ -133,7 +132,9 @@ class Following:
         return [Diverging(self.coordinator, self.epoch, conflict - 1)]
 
     def _may_cut(self, available: bool) -> bool:
-        return available or self._recovered
+        """Nobody was promised that this very copy keeps what it takes for committed. One that is unsure, or has no
+        seat, is not asked by those who elect after a power cut, and may have what all who have a seat lost."""
+        return available or self._recovered or self._state.unsure or not self._state.seated
 
     # --- the seat
 

@@ -184,7 +184,7 @@ class Journal:
         """The copy has caught up with a coordinator: it may count again."""
         held = self._held.get(app, NOTHING)
         if held.unsure:
-            held.unsure = False
+            held.unsure = held.new = False
             self._write(Sure(app))
 
     def forget(self, app: AppId) -> None:
@@ -273,6 +273,10 @@ class Journal:
         """The disk may have lost the end of this copy, or more: it counts for nothing until it has caught up."""
         return self._held.get(app, NOTHING).unsure
 
+    def new(self, app: AppId) -> bool:
+        """It was begun as unsure, and has not caught up since."""
+        return self._held.get(app, NOTHING).new
+
     def promised(self, app: AppId) -> Epoch | None:
         """The highest epoch that was promised, or is about to be."""
         return self._held.get(app, NOTHING).promised
@@ -289,7 +293,7 @@ class Journal:
         if held is None:
             if self.tombstone(app) is not None:
                 raise LocalProtocolError(f"application {short(app)} is buried here")
-            held = self._held[app] = Held(unsure=unsure)
+            held = self._held[app] = Held(unsure=unsure, new=unsure)
             self._write(Begin(app, unsure))
         return held
 

@@ -11,10 +11,27 @@ from bisect import bisect_right
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
 
+from attrs import frozen
+
 from jcpeer.application.manifest import ReplicaSet
 from jcpeer.ft.events import LogShape, Run, SetChange
 from jcpeer.ids import Epoch
 from jcpeer.wire.facts import Ended, Entry, ReplicasChanged
+
+
+@frozen
+class QuorumSince:
+    """In that epoch a journal came to need a quorum. `committed`: as far as its keeper knows."""
+
+    epoch: Epoch
+    committed: bool
+
+    def binds(self, other: QuorumSince | None) -> bool:
+        """Something may have been promised by this quorum that a journal with the other one lacks. Two that were each
+        made without the other cannot both be kept: the later stands."""
+        if not self.committed or (other is not None and other.epoch == self.epoch):
+            return False
+        return other is None or not other.committed or other.epoch < self.epoch
 
 
 class Log:
@@ -113,12 +130,22 @@ class Log:
         """There was a time when nobody was needed for a promise but the coordinator."""
         return any(not each.replica_set.quorum for each in self._sets)
 
-    def quorum_since(self) -> Epoch | None:
-        """The epoch in which the committed journal came to need a quorum, where it did not from the beginning."""
-        for change in self._sets[1:]:
-            if change.replica_set.quorum and change.index <= self.committed:
-                return self.epoch_at(change.index)
-        return None
+    @property
+    def quorum(self) -> QuorumSince | None:
+        """When it came to need a quorum, where it had been going on without one; None where it needs none, or always
+        did. A quorum that is committed is told rather than a later one that is not."""
+        found: QuorumSince | None = None
+        for before, change in pairwise(self._sets):
+            committed = change.index <= self.committed
+            if found is not None and found.committed and not committed:
+                break
+            if change.replica_set.quorum and not before.replica_set.quorum:
+                epoch = self.epoch_at(change.index)
+                assert epoch is not None
+                found = QuorumSince(epoch, committed)
+            elif not change.replica_set.quorum:
+                found = None
+        return found
 
     def sets_in_force(self) -> Iterator[tuple[int, int, ReplicaSet]]:
         """The uncommitted entries by the set in which they count: those after the first index, up to the second."""
@@ -138,9 +165,9 @@ class Log:
 
     # --- all of it
 
-    def shape(self, *, promised: Epoch | None, unsure: bool) -> LogShape:
+    def shape(self, *, promised: Epoch | None, unsure: bool, new: bool) -> LogShape:
         return LogShape(
-            tuple(self._runs), self.last_index, self.committed, tuple(self._sets[1:]), promised, unsure, self.ended
+            tuple(self._runs), self.last_index, self.committed, tuple(self._sets[1:]), promised, unsure, new, self.ended
         )
 
     def check(self) -> None:

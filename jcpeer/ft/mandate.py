@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Container
 from contextlib import suppress
 from itertools import pairwise
 
@@ -113,21 +114,20 @@ class Proofs:
 
     # --- what can be shown
 
-    def links(self, up_to: ReplicaSet) -> tuple[Link, ...] | None:
-        """What leads to this set; None where statements are lacking yet, or it is none of the journal's."""
+    def links(self, up_to: ReplicaSet, voters: Container[Seat] = ()) -> tuple[Link, ...] | None:
+        """What leads to this set; None where statements are lacking yet, or it is none of the journal's. Votes of those
+        who have a seat in it count as their statements about it."""
         if up_to not in self._sets:
             return None
         links: list[Link] = []
         for before, after in pairwise(self._sets[: self._sets.index(up_to) + 1]):
-            statements = self._statements(before, after)
-            if len(statements) < before.enough:
+            stating = [each for each in before.seats if self._has_said(each, after)]
+            voting = [each for each in before.seats if after == up_to and each in voters and each not in stating]
+            if len(stating) + len(voting) < before.enough:
                 return None
-            links.append(Link(after, statements[: before.enough]))
+            statements = [self._filed[after.number, each].signed for each in stating[: before.enough]]
+            links.append(Link(after, tuple(statements)))
         return tuple(links)
-
-    def _statements(self, before: ReplicaSet, after: ReplicaSet) -> tuple[Signed, ...]:
-        filed = (self._filed.get((after.number, each)) for each in before.seats)
-        return tuple([each.signed for each in filed if each is not None and each.replica_set == after])
 
     def lacking(self) -> tuple[Lacking, ...]:
         """Of which sets of the journal whose statements are still wanted."""
@@ -158,11 +158,15 @@ class Proofs:
             except MembershipError:
                 continue
         for replica_set in reversed(self._sets):
-            counted = [by_seat[each] for each in replica_set.seats if each in by_seat]
-            links = self.links(replica_set)
-            if links is None or len(counted) < replica_set.enough or replica_set.seat_of(epoch.node) is None:
+            voters = [each for each in replica_set.seats if each in by_seat]
+            if len(voters) < replica_set.enough or replica_set.seat_of(epoch.node) is None:
                 continue
-            mandate = Mandate(self._placed.app, epoch, links, tuple(counted[: replica_set.enough]))
+            links = self.links(replica_set)
+            if links is not None:
+                voters = voters[: replica_set.enough]
+            elif (links := self.links(replica_set, voters)) is None:
+                continue
+            mandate = Mandate(self._placed.app, epoch, links, tuple([by_seat[each] for each in voters]))
             if self._recovered is not None:
                 mandate = evolve(mandate, recovered=self._recovered[1])
             return mandate

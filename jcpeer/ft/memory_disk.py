@@ -38,6 +38,7 @@ class _Copy:
     promised: Epoch | None = None
     committed: int = 0
     unsure: bool = False
+    new: bool = False
     entries: list[Entry] = field(factory=list)
     blobs: dict[Digest, tuple[int, bytes]] = field(factory=dict)
     """By digest, with the index at which each came."""
@@ -48,7 +49,7 @@ class _Copy:
         return evolve(self, entries=list(self.entries), blobs=dict(self.blobs))
 
     def held(self) -> Held:
-        held = Held(self.promised, self.committed, self.unsure)
+        held = Held(self.promised, self.committed, self.unsure, self.new)
         for entry in self.entries:
             held.add(entry.index, entry.epoch)
         return held
@@ -181,7 +182,7 @@ class MemoryDisk:
             self._synced[app] = copy.cloned()
         match write:
             case Begin(_, unsure):
-                copy.begun, copy.unsure = True, unsure
+                copy.begun, copy.unsure, copy.new = True, unsure, unsure
             case Append(_, more, blobs, at_index):
                 copy.entries += more
                 for digest, data in blobs.items():
@@ -195,7 +196,7 @@ class MemoryDisk:
             case NoteCommitted(_, index):
                 copy.committed = index
             case Sure():
-                copy.unsure = False
+                copy.unsure = copy.new = False
             case Forget():
                 self._copies[app] = copy.emptied()
             case Bury(_, tombstone, at_s):

@@ -39,7 +39,6 @@ from jcpeer.ft.events import (
     ReignHeard,
     Retire,
     Send,
-    Sure,
     Tick,
     Told,
     Unproven,
@@ -49,7 +48,7 @@ from jcpeer.ft.events import (
 )
 from jcpeer.ft.following import Following
 from jcpeer.ft.leading import Leading
-from jcpeer.ft.log import Log
+from jcpeer.ft.log import Log, QuorumSince
 from jcpeer.ft.seating import Seating
 from jcpeer.ft.state import CopyState
 from jcpeer.ft.voting import Voting
@@ -103,6 +102,7 @@ class Replica:
             promised=shape.promised,
             kept_promise=shape.promised,
             unsure=shape.unsure or learner,
+            new=shape.new or learner,
         )
         self._state.note(shape.promised)
         self._state.note(self._state.log.last_epoch)
@@ -204,7 +204,7 @@ class Replica:
 
     def shape(self) -> LogShape:
         """The journal as ordered until now."""
-        return self._state.log.shape(promised=self._state.promised, unsure=self._state.unsure)
+        return self._state.log.shape(promised=self._state.promised, unsure=self._state.unsure, new=self._state.new)
 
     def wake_s(self) -> float:
         """When a `Tick` has something to do, if nothing else happens."""
@@ -310,14 +310,15 @@ class Replica:
         if leading is not None and epoch < leading.epoch:
             return leading.visit(node, now_s=now_s)
         if self._outlived(epoch, event.proven) and not event.recovered:
-            return self._outdo(epoch, now_s)
+            return self._outdo(node, epoch, now_s)
         if belief.reign is not None and epoch < belief.reign:
             return [self._voting.refuse(node, epoch)]
         effects: list[Effect] = self._abdicate(f"{short(node)} coordinates, in epoch {epoch.counter}")
         self._candidacy, self._tries, self._forgotten_s = None, 0, inf
         belief.hear(node, epoch, now_s=now_s)
         if state.promised is not None and epoch < state.promised:
-            # It lives, and will rule again in a higher epoch once it knows.
+            # It lives, and will rule again in a higher epoch once it knows, if it takes this copy for one of its own.
+            belief.doubt(now_s=now_s)
             return [*effects, self._voting.refuse(node, epoch)]
         self._voting.forget_asked()
         effects += state.promise(epoch)
@@ -332,14 +333,16 @@ class Replica:
     def _outlived(self, epoch: Epoch, proven: ReplicaSet) -> bool:
         """Votes of a set in which one sufficed count no more once a later one is known to need a quorum: whoever was
         away meanwhile may have gone on alone, and must not take back what was promised since."""
-        since = self._state.log.quorum_since()
-        return since is not None and not proven.quorum and epoch > since
+        quorum = self._state.log.quorum
+        return quorum is not None and quorum.committed and not proven.quorum and epoch > quorum.epoch
 
-    def _outdo(self, rival: Epoch, now_s: float) -> list[Effect]:
+    def _outdo(self, node: NodeId, rival: Epoch, now_s: float) -> list[Effect]:
         following = self._following
         if self._leading is not None:
             return self._abdicate("somebody who was away reigns in a higher epoch") + self._stand(now_s)
-        if following is None or not self._belief.alive or rival < following.epoch:
+        if following is None or not self._belief.alive:
+            return [self._voting.refuse(node, rival)]  # which tells it what it lacks
+        if rival < following.epoch:
             return []
         return [self._voting.report(following.coordinator, following.epoch, rival)]
 
@@ -411,7 +414,15 @@ class Replica:
         """A seat has promised a higher epoch, to somebody who did not win it perhaps: only a new reign gets it back."""
         leading = self._leading
         seated = Seat(node, answer.journal) in self._state.log.latest.seats
-        if leading is None or not seated or answer.highest is None or answer.highest <= leading.epoch:
+        if leading is None or not seated:
+            return []
+        if answer.bound and answer.quorum_since is not None:
+            quorum = QuorumSince(answer.quorum_since, committed=True)
+            if quorum.binds(self._state.log.quorum):
+                effects = self._abdicate(f"{short(node)} has what a quorum has promised meanwhile")
+                self._belief.know_nothing(now_s=now_s)
+                return effects
+        if answer.highest is None or answer.highest <= leading.epoch:
             return []
         effects = self._abdicate(f"{short(node)} has promised epoch {answer.highest.counter}")
         return effects + self._stand(now_s)
@@ -432,14 +443,8 @@ class Replica:
         rank = state.rank_after(self._belief.coordinator)
         wait_s = min(BACKOFF_S * (1 + rank) * 2**self._tries, BACKOFF_S_MAX * (1 + rank / 4))
         self._tries = min(self._tries + 1, 8)
-        if not state.others:
-            # There is nobody who could have more, or object.
-            was_unsure, state.unsure = state.unsure, False
-            effects: list[Effect] = [Sure()] if was_unsure and state.seated else []
-        else:
-            effects = []
         self._candidacy = Candidacy(state, epoch, wait_s=wait_s, now_s=now_s)
-        return effects + self._candidacy.begin(now_s=now_s)
+        return self._candidacy.begin(now_s=now_s)
 
     def _begin_reign(
         self,
@@ -450,8 +455,10 @@ class Replica:
         since_s: float,
         now_s: float,
         recovered: bool = False,
+        unsure: bool = False,
     ) -> list[Effect]:
         state = self._state
+        effects = state.catch_up()
         self._following = self._candidacy = None
         self._tries = 0
         self._voting.forget_asked()
@@ -460,8 +467,8 @@ class Replica:
         self._leading = Leading(state, epoch, recovered=recovered, now_s=now_s)
         self._seating = Seating(state, self._leading)
         self._seating.offer(self._newcomers)
-        begin = BeginReign(epoch, votes, predecessor, since_s, recovered)
-        return [begin, *(self._leading.begin(now_s=now_s) if state.holds(epoch) else [])]
+        effects.append(BeginReign(epoch, votes, predecessor, since_s, recovered, unsure))
+        return [*effects, *(self._leading.begin(now_s=now_s) if state.holds(epoch) else [])]
 
     def _abdicate(self, why: str) -> list[Effect]:
         if self._leading is None:
@@ -518,10 +525,7 @@ class Replica:
         effects = self._abdicate("its user lets this copy go on alone")
         self._candidacy, self._following = None, None
         self._recovering = Epoch(state.counter_max + RECOVERED_EPOCHS, state.me.node)
-        if state.unsure:
-            state.unsure = False
-            effects.append(Sure())
-        return effects + state.promise(self._recovering)
+        return effects + state.catch_up() + state.promise(self._recovering)
 
     def _woke(self, now_s: float) -> list[Effect]:
         if self._leading is not None:
@@ -573,11 +577,9 @@ class Replica:
         failed = self._candidacy
         if failed is not None and failed.phase == "failed":
             self._candidacy = None
-            if failed.epoch != self._state.promised:
-                self._belief.stand_s = now_s  # nothing came of asking: ask again
-            else:
-                backoff_s = BACKOFF_S * (1 + self._state.rank_after(self._belief.coordinator))
-                self._belief.stand_s = now_s + backoff_s + failed.step_back_s
+            self._belief.stand_s = now_s + failed.step_back_s  # if nothing came of asking: ask again
+            if failed.epoch == self._state.promised:
+                self._belief.stand_s += BACKOFF_S * (1 + self._state.rank_after(self._belief.coordinator))
         if self._may_stand() and now_s >= self._belief.may_stand_s():
             effects += self._stand(now_s)
         won = self._candidacy
@@ -585,7 +587,12 @@ class Replica:
             belief = self._belief
             since_s = now_s if belief.missed_s is None else belief.missed_s
             effects += self._begin_reign(
-                won.epoch, won.votes, predecessor=belief.coordinator, since_s=since_s, now_s=now_s
+                won.epoch,
+                won.votes,
+                predecessor=belief.coordinator,
+                since_s=since_s,
+                now_s=now_s,
+                unsure=won.unsure,
             )
         return effects
 

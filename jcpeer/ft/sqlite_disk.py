@@ -57,7 +57,7 @@ SCHEMA = f"""
 CREATE TABLE journal (id TEXT NOT NULL, file TEXT NOT NULL, unsynced_boot TEXT);
 CREATE TABLE application (
     app TEXT PRIMARY KEY, promised_counter INTEGER, promised_node TEXT, committed INTEGER NOT NULL DEFAULT 0,
-    unsure INTEGER NOT NULL DEFAULT 0
+    unsure INTEGER NOT NULL DEFAULT 0  -- 1: its machine went down; 2: it is new
 ) WITHOUT ROWID;
 CREATE TABLE entry (
     app TEXT NOT NULL, idx INTEGER NOT NULL, epoch_counter INTEGER NOT NULL, epoch_node TEXT NOT NULL,
@@ -156,7 +156,7 @@ class SqliteDisk:
         log.warning(f"the journal {why}: its copies count for nothing until they have caught up", path=str(self._path))
         self._unsynced_boot = None
         self._writer.execute("UPDATE journal SET id = ?, file = ?, unsynced_boot = NULL", (self.journal_id, file))
-        self._writer.execute("UPDATE application SET unsure = 1")
+        self._writer.execute("UPDATE application SET unsure = max(unsure, 1)")
 
     def close(self) -> None:
         with _storage_errors(self._path):
@@ -173,7 +173,9 @@ class SqliteDisk:
                    (SELECT coalesce(max(idx), 0) FROM entry WHERE entry.app = application.app) FROM application"""
         with _storage_errors(self._path):
             held = {
-                AppId(app): Held(counter and Epoch(counter, NodeId(node)), committed, bool(unsure), last_index)
+                AppId(app): Held(
+                    counter and Epoch(counter, NodeId(node)), committed, unsure > 0, unsure > 1, last_index
+                )
                 for app, counter, node, committed, unsure, last_index in self._reader.execute(query)
             }
             for app, index, counter, node in self._reader.execute(BEGINNINGS_OF_RUNS):
@@ -253,7 +255,7 @@ class SqliteDisk:
         execute, each_of = self._writer.execute, self._writer.executemany
         match write:
             case Begin(app, unsure):
-                execute("INSERT INTO application (app, unsure) VALUES (?, ?)", (app, unsure))
+                execute("INSERT INTO application (app, unsure) VALUES (?, ?)", (app, 2 * unsure))
             case Append(app, entries, blobs, at_index):
                 rows = [(app, e.index, e.epoch.counter, e.epoch.node, e.at_s, pack(e.fact, FACT)) for e in entries]
                 each_of("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)

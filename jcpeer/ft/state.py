@@ -7,7 +7,7 @@ from attrs import define, field, frozen
 
 from jcpeer.application.manifest import Header, Seat
 from jcpeer.errors import LocalProtocolError
-from jcpeer.ft.events import Effect, Promise
+from jcpeer.ft.events import Effect, Promise, Sure
 from jcpeer.ft.log import Log
 from jcpeer.ids import AppId, Epoch, NodeId
 from jcpeer.net.events import Proof
@@ -69,7 +69,10 @@ class CopyState:
     kept_promise: Epoch | None
     """And so much of that is on the disk."""
     unsure: bool
-    """What was once kept here may be missing: it does not count before it has caught up with a coordinator."""
+    """What was once kept here may be missing: it does not count before it has caught up with a coordinator, but where
+    all seats vote (`candidacy`)."""
+    new: bool = False
+    """And whatever was counted for earlier is forgotten: it counts for nothing at all before that."""
     retired: bool = False
     reach: Reach = field(factory=Reach)
     counter_max: int = 0
@@ -84,6 +87,12 @@ class CopyState:
             return []
         self.promised = epoch
         return [Promise(epoch)]
+
+    def catch_up(self) -> list[Effect]:
+        """What this copy has is what counts."""
+        was_unsure = self.unsure
+        self.unsure = self.new = False
+        return [Sure()] if was_unsure else []
 
     def holds(self, epoch: Epoch) -> bool:
         """The promise of this epoch is on the disk, so that something may be said that rests on it."""

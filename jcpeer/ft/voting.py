@@ -3,16 +3,28 @@
 It promises at most once per epoch and never a lower one, and only a promise that is on the disk is given. How far the
 candidate's own journal goes is no reason to refuse: the candidate adopts the best journal among its voters. What the
 voter's own latest set says of its own seat is none either: a newcomer may be needed for a set of which it has not heard
-yet (section 4.1), and the candidate counts only journals that have a seat in its set.
+yet (section 4.1), and the candidate counts only journals that have a seat in its set. But where an application went on
+without a quorum and came to need one, whoever was away meanwhile may have gone on alone, in higher epochs: against
+such a journal the voter stands by what the quorum has promised (`QuorumSince.binds`).
+
+A copy that is unsure promises like any other, and says what it is: see `candidacy` for what that is worth.
 """
 
 from __future__ import annotations
 
 from jcpeer.ft.belief import Belief
 from jcpeer.ft.events import Effect, Send, Ship
+from jcpeer.ft.log import QuorumSince
 from jcpeer.ft.state import CopyState
 from jcpeer.ids import Epoch, NodeId, short
 from jcpeer.wire.replication import AskVote, Differs, VoteAnswer, WantEntries
+
+
+def ask_vote(state: CopyState, epoch: Epoch, *, pre: bool) -> AskVote:
+    """This copy's question."""
+    latest, quorum = state.log.latest.number, state.log.quorum
+    since, bound = (quorum.epoch, quorum.committed) if quorum is not None else (None, False)
+    return AskVote(state.app, epoch, pre, state.placed, latest, since, bound)
 
 
 class Voting:
@@ -65,14 +77,11 @@ class Voting:
         """Whoever coordinates says so when it is asked for a vote; it changes nothing."""
         state = self._state
         epoch = Epoch(state.counter_max + 1, state.me.node)
-        return Send(coordinator, AskVote(state.app, epoch, True, state.placed, state.log.latest.number))
+        return Send(coordinator, ask_vote(state, epoch, pre=True))
 
     def report(self, coordinator: NodeId, epoch: Epoch, rival: Epoch) -> Effect:
         """Somebody reigns in a higher epoch by a right that has been outlived: only a still higher one ends that."""
-        answer = VoteAnswer(
-            self._state.app, epoch, False, False, self._state.me.journal, highest=rival, why="has heard of a rival"
-        )
-        return Send(coordinator, answer)
+        return self._answer(coordinator, epoch, pre=False, why="has heard of a rival", highest=rival)
 
     def send_entries(self, node: NodeId, wanted: WantEntries) -> list[Effect]:
         """To a candidate that has this copy's promise; nobody can have changed the journal since."""
@@ -91,20 +100,24 @@ class Voting:
             return "cannot vote for somebody else's epoch"
         if state.retired:
             return "is leaving"
-        if state.unsure:
-            return "may have lost something, and has not caught up yet"
+        if state.new:
+            return "is new, and has not caught up yet"
         if state.promised is not None and epoch < state.promised:
             return f"has promised epoch {state.promised.counter} to {short(state.promised.node)}"
         latest = state.log.latest
         if latest.number > question.set_number and node not in latest.nodes:
             return "knows a later set, in which you have no seat"
+        asked = QuorumSince(question.quorum_since, question.bound) if question.quorum_since is not None else None
+        if state.log.quorum is not None and state.log.quorum.binds(asked):
+            return "has what a quorum has promised, and you have not"
         if self._belief.alive and self._belief.coordinator != node:
             return f"hears the coordinator {short(self._belief.coordinator or '')}"
         return ""
 
-    def _answer(self, node: NodeId, epoch: Epoch, *, pre: bool, why: str = "") -> Effect:
-        state = self._state
-        highest = max((each for each in (state.promised, self._belief.reign) if each is not None), default=None)
+    def _answer(self, node: NodeId, epoch: Epoch, *, pre: bool, why: str = "", highest: Epoch | None = None) -> Effect:
+        state, quorum = self._state, self._state.log.quorum
+        if highest is None:
+            highest = max((each for each in (state.promised, self._belief.reign) if each is not None), default=None)
         return Send(
             node,
             VoteAnswer(
@@ -118,5 +131,8 @@ class Voting:
                 highest=highest,
                 why=why,
                 hears=self._belief.coordinator if self._belief.alive else None,
+                unsure=state.unsure,
+                quorum_since=quorum.epoch if quorum is not None else None,
+                bound=quorum is not None and quorum.committed,
             ),
         )

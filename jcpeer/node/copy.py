@@ -364,6 +364,8 @@ class Copy:
         if self._mandate is None and effect.epoch.counter > 1:
             self.post(Unproven())
             return
+        if effect.unsure:
+            log.warning("goes on after machines went down: what was acknowledged last may be lost", app=self.app)
         self._court.begin(self, effect, self._mandate)
 
     def reign(self, *, invited: bool = False) -> Reign:

@@ -47,6 +47,7 @@ def past_of(journal: Journal, app: AppId) -> Past:
         sets=tuple(sets),
         promised=journal.promised(app),
         unsure=journal.unsure(app),
+        new=journal.new(app),
         ended=ended,
     )
     return Past(shape, placed, tuple(facts))

@@ -1,8 +1,10 @@
 """Whether a node may coordinate an application in an epoch that is not the first: what replicas signed is added up.
 
 The submitter signed the first set. Each later one differs by one seat, and follows if enough seats of the set before it
-have signed that their journals have it; so the set that voted is proven without asking anybody. In place of all that
-went before, a node of the application's user may have signed that one seat goes on alone (`Recovered`).
+have signed that their journals have it; so the set that voted is proven without asking anybody. Of the last one it
+is enough that they vote: whoever recorded it may have been lost before most of them had it, and without their votes
+nobody could go on. In place of all that went before, a node of the application's user may have signed that one seat
+goes on alone (`Recovered`).
 
 Pure. Certificates that expired since take nothing back, as with all that is journalled.
 """
@@ -49,13 +51,13 @@ def open_mandate(mandate: Mandate, placed: Placed, *, root: bytes) -> ReplicaSet
         if mandate.epoch.counter <= recovered.epoch.counter:
             raise _refused("its epoch is not above the one in which the application was recovered")
         start = recovered.replica_set
+    voters = [open_vote(each, mandate.epoch, placed, root=root) for each in mandate.votes]
     proven = start
     for link in mandate.links:
-        proven = _next_proven(proven, link, placed, root)
+        proven = _next_proven(proven, link, placed, root, voters if link is mandate.links[-1] else ())
     if proven.seat_of(mandate.epoch.node) is None:
         raise _refused(f"node …{short(mandate.epoch.node)} has no seat in the set that voted")
-    voters = [_in(proven, open_vote(each, mandate.epoch, placed, root=root)) for each in mandate.votes]
-    _check_number(voters, proven, "a takeover")
+    _check_number([_in(proven, each) for each in voters], proven, "a takeover")
     return proven
 
 
@@ -121,10 +123,10 @@ def step_fault(before: ReplicaSet, after: ReplicaSet, placed: Placed) -> str:
     return ""
 
 
-def _next_proven(before: ReplicaSet, link: Link, placed: Placed, root: bytes) -> ReplicaSet:
+def _next_proven(before: ReplicaSet, link: Link, placed: Placed, root: bytes, voters: Iterable[Seat]) -> ReplicaSet:
     if fault := step_fault(before, link.replica_set, placed):
         raise _refused(fault)
-    stating = []
+    stating = [each for each in voters if each in before.seats]
     for each in link.statements:
         seated, seat = open_seated(each, placed, root=root)
         if seated.replica_set != link.replica_set:

@@ -93,6 +93,8 @@ class TookOver:
     mandate: Mandate | None = None
     predecessor: NodeId | None = None
     after_s: float = 0.0
+    unsure: bool = False
+    """The machines of too many who voted had gone down: what was acknowledged last may be lost."""
 
 
 @frozen

@@ -99,6 +99,10 @@ class AskVote:
     placed: Signed
     set_number: int = 0
     """Of the latest set that the sender knows of."""
+    quorum_since: Epoch | None = None
+    """In that epoch the sender's journal came to need a quorum, where it had been going on without one."""
+    bound: bool = False
+    """And that is committed, as the sender knows: what was promised since must stay."""
 
 
 @frozen
@@ -119,6 +123,12 @@ class VoteAnswer:
     seated: tuple[Signed, ...] = ()
     hears: NodeId | None = None
     """The coordinator that the sender believes alive."""
+    unsure: bool = False
+    """The sender's machine went down, and may have taken entries along: its yes counts only beside that of each other
+    seat."""
+    quorum_since: Epoch | None = None
+    bound: bool = False
+    """Both as in `AskVote`."""
 
 
 @frozen

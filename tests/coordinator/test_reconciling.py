@@ -96,6 +96,8 @@ def test_people_read_who_took_over_and_what_was_done_twice() -> None:
     took_over = TookOver(Epoch(2, BEN), None, ADA, 0.42)
     assert line(took_over) == ("took_over", "coordinator Ada lost, Ben took over at epoch 2 after 0.4 s", 2)
     assert line(TookOver(Epoch(2, BEN), None, BEN)) == ("took_over", "Ben goes on at epoch 2", 2)
+    told = "Ben took over at epoch 2; its machines had gone down: what finished last may be lost, and run again"
+    assert line(TookOver(Epoch(2, BEN), unsure=True)) == ("took_over", told, 2)
     many = tuple(TaskId(f"t{number}") for number in range(12))
     told = "Ada had coordinated, too; ran twice: t0; results that had been shown and are others now: "
     told += "t0, t1, t2, t3, t4, t5, t6, t7, t8, t9 and 2 more"

@@ -15,7 +15,7 @@ from __future__ import annotations
 
 import heapq
 import random
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from collections.abc import Callable
 from functools import partial
 from itertools import count
@@ -57,6 +57,7 @@ class Disk:
     committed: int = 0
     promised: Epoch | None = None
     unsure: bool = False
+    new: bool = False
     begun: bool = False
     forgetful: bool = False
     """It had a copy that was dropped."""
@@ -121,6 +122,8 @@ class World:
         """Those who committed something of their own."""
         self.claims: dict[tuple[Epoch, str], int] = {}
         self.granted: dict[Epoch, set[tuple[NodeId, str]]] = {}
+        self.unsure: defaultdict[Epoch, set[tuple[NodeId, str]]] = defaultdict(set)
+        """And of those who may have lost something."""
         self.wanted: dict[TaskId, None] = {}
         self.acknowledged: set[TaskId] = set()
         self.strict = self.placed.first_set.quorum
@@ -178,17 +181,62 @@ class World:
         node.backlog.clear()
         node.incarnation += 1
         if disk == "fallen":
-            if node.disk.unsynced:
-                at = self.random.randrange(len(node.disk.unsynced))
-                self.seen["lost unsynced entries"] += 1
-                node.disk.entries, node.disk.committed, _ = node.disk.unsynced[at]
-                node.disk.unsynced.clear()
-            node.disk.unsure = node.disk.begun
+            self._fall(node)
         elif disk == "lost":
             node.disk = Disk(f"j.{name}.{node.incarnation}")
         for other in self.nodes:
             if other != name:
                 self._break(name, other, proof="refused" if self._reachable(name, other) else "silent")
+
+    def _fall(self, node: Node) -> None:
+        if node.disk.unsynced:
+            at = self.random.randrange(len(node.disk.unsynced))
+            self.seen["lost unsynced entries"] += 1
+            node.disk.entries, node.disk.committed, node.disk.new = node.disk.unsynced[at]
+            node.disk.unsynced.clear()
+        node.disk.unsure = node.disk.begun
+
+    def cut_power(self) -> None:
+        """All machines go down at once. What is still on some disk must stay, the rest nobody can ask for."""
+        for node in self.nodes.values():
+            if node.alive:
+                self.crash(node.id, disk="fallen")
+            else:
+                self._fall(node)
+        if self.strict:
+            self.seen["the power was cut"] += 1
+            kept = max(
+                self._chosen_on(self.nodes[seat.node].disk) for seat in self.settled.seats if not self._lost(seat)
+            )
+            self.seen["what was promised was lost with the power"] += kept < len(self.chosen)
+            del self.chosen[kept:]
+            self.quorum_at = min(self.quorum_at, kept)
+            facts = [each.fact for each in self.chosen]
+            self.acknowledged = {each.task for each in facts if isinstance(each, Cancelled) and each.task is not None}
+
+    def _chosen_on(self, disk: Disk) -> int:
+        """So many of the entries that are promised are there."""
+        pairs = zip(disk.entries, self.chosen, strict=False)
+        same = next((at for at, (ours, theirs) in enumerate(pairs) if ours is not theirs), len(disk.entries))
+        return min(same, len(self.chosen))
+
+    def may_cut_power(self) -> bool:
+        """Of each set that may still count, enough can come back and tell what is left, and nobody has forgotten that
+        it had more."""
+        if not self.strict:
+            return False
+        entries = [entry for node in self.nodes.values() for entry in (*node.entries, *node.disk.entries)]
+        sets = [entry.fact.replica_set for entry in entries if isinstance(entry.fact, ReplicasChanged)]
+        for each in [self.settled, *sets]:
+            if each.number < self.settled.number:
+                continue
+            disks = [self.nodes[seat.node].disk for seat in each.seats if not self._lost(seat)]
+            if len(disks) < each.enough or any(disk.forgetful or disk.new for disk in disks):
+                return False
+        return True
+
+    def _lost(self, seat: Seat) -> bool:
+        return self.nodes[seat.node].disk.journal != seat.journal
 
     def restart(self, name: NodeId) -> None:
         node = self.nodes[name]
@@ -325,7 +373,7 @@ class World:
         disk.begun = True
         self._promised.pop(disk.journal, None)
         if learner:
-            disk.unsure = True
+            disk.unsure = disk.new = True
         runs: list[Run] = []
         sets: list[SetChange] = []
         for each in node.entries:
@@ -334,7 +382,9 @@ class World:
             if isinstance(each.fact, ReplicasChanged):
                 sets.append(SetChange(each.index, each.fact.replica_set))
         ended = bool(node.entries) and isinstance(node.entries[-1].fact, Ended)
-        shape = LogShape(tuple(runs), len(node.entries), disk.committed, tuple(sets), disk.promised, disk.unsure, ended)
+        shape = LogShape(
+            tuple(runs), len(node.entries), disk.committed, tuple(sets), disk.promised, disk.unsure, disk.new, ended
+        )
         return Replica(
             app=APP,
             me=Seat(node.id, disk.journal),
@@ -381,6 +431,9 @@ class World:
         if node.replica is None and not self._make_copy(node, message):
             if isinstance(message, Reign):
                 self._send(node, name, NoSeat(APP, message.epoch, node.disk.journal))
+            if isinstance(message, AskVote):
+                answer = VoteAnswer(APP, message.epoch, message.pre, False, node.disk.journal, why="has nothing of it")
+                self._send(node, name, answer)
             return
         if isinstance(message, Reign):
             self._step(node, ft.ReignHeard(name, message.epoch, message.proven, message.invited, message.recovered))
@@ -501,8 +554,16 @@ class World:
         assert epoch.node == node.id
         if epoch.counter > 1 and not begin.recovered:
             voters = self.granted.get(epoch, set()) | {(node.id, node.disk.journal)}
-            seats = replica.replica_set.seats
-            assert sum((seat.node, seat.journal) in voters for seat in seats) >= replica.replica_set.enough
+            seats, enough = replica.replica_set.seats, replica.replica_set.enough
+            assert sum((seat.node, seat.journal) in voters for seat in seats) >= enough
+            if node.disk.unsure:
+                self.unsure[epoch].add((node.id, node.disk.journal))
+            sure = sum((seat.node, seat.journal) in voters - self.unsure[epoch] for seat in seats)
+            if sure < enough:
+                every = all((seat.node, seat.journal) in voters or self._lost(seat) for seat in seats)
+                assert every or not replica.replica_set.quorum, "unsure journals were counted"
+                assert begin.unsure
+                self.seen["all voted, but too few were sure"] += 1
             assert len(begin.votes) + 1 >= replica.replica_set.enough
             assert self._promise_kept(node) >= epoch
             assert node.disk.entries == node.entries, "it reigns with what its disk does not have"
@@ -533,8 +594,11 @@ class World:
 
     def _note_vote(self, node: Node, answer: VoteAnswer) -> VoteAnswer:
         assert node.disk.promised == answer.epoch, "a vote that is not on the disk"
-        assert not node.disk.unsure
+        assert not node.disk.new
         self.granted.setdefault(answer.epoch, set()).add((node.id, node.disk.journal))
+        assert answer.unsure or not node.disk.unsure or any(isinstance(each, ft.Sure) for each in node.queue)
+        if answer.unsure:
+            self.unsure[answer.epoch].add((node.id, node.disk.journal))
         return evolve(answer, vote=VOTE)
 
     def _note_claim(self, node: Node, kept: Kept) -> None:
@@ -631,7 +695,7 @@ class World:
             self._promised[node.disk.journal] = promised
         assert replica.last_index == len(node.entries)
         assert (replica.role == "coordinator") == (node.reign is not None)
-        if self._bound(node):
+        if self._bound(node) and not replica.unsure:  # it may have what the seats have lost with the power
             assert replica.committed <= len(self.chosen)
             for at in range(min(node.checked, replica.committed), replica.committed):
                 assert node.entries[at] is self.chosen[at]
@@ -654,12 +718,11 @@ class World:
         disk = node.disk
 
         def committed() -> None:
-            if node.incarnation != incarnation or node.disk is not disk:
-                if node.incarnation == incarnation:
-                    node.committing = False
+            if node.incarnation != incarnation:
                 return
-            group, node.queue = node.queue, []
-            self._commit_group(node, group)
+            if node.disk is disk:  # otherwise what is queued is for the one in its place
+                group, node.queue = node.queue, []
+                self._commit_group(node, group)
             if node.queue:
                 self._commit_later(node)
             else:
@@ -671,7 +734,7 @@ class World:
         """What gathered until now; reports of it come at once, so that nothing was ordered since."""
         disk = node.disk
         synced, wrote, promised = False, False, None
-        before = list(disk.entries), disk.committed, disk.unsure
+        before = list(disk.entries), disk.committed, disk.new
         for effect in group:
             match effect:
                 case ft.Write(entries, _, sync):
@@ -684,7 +747,7 @@ class World:
                     assert disk.promised is None or epoch >= disk.promised, "a promise went down"
                     disk.promised, synced, promised = epoch, True, epoch
                 case ft.Sure():
-                    disk.unsure = False
+                    disk.unsure = disk.new = False
                 case ft.Committed(index):
                     disk.committed = max(disk.committed, index)
         if synced:

@@ -20,7 +20,7 @@ SHAPES: tuple[Shape, ...] = (
     (4, 3, 3, "available"),
 )
 """Nodes, seats at first, replicas wanted, and what a takeover needs."""
-FAULTS = ("crash", "crash", "fall", "lose", "pause", "cut", "part", "heal", "slow", "retire", "restart")
+FAULTS = ("crash", "crash", "fall", "lose", "power", "pause", "cut", "part", "heal", "slow", "retire", "restart")
 STORM_S = 25.0
 COORDINATOR_S = 8.0
 """So long after the last fault there is one coordinator, and all that was proposed is committed."""
@@ -93,6 +93,10 @@ class Storm:
             case "lose" if world.may_harm(node.id):
                 world.crash(node.id, disk="lost")
                 self._restart_later(node)
+            case "power" if rand.random() < 0.5 and world.may_cut_power():
+                world.cut_power()
+                for each in world.nodes.values():
+                    self._restart_later(each)
             case "pause":
                 world.pause(node.id, rand.choice((0.2, 1.0, rand.uniform(2.0, LONGEST_PAUSE_S))))
             case "cut":

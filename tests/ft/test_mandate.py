@@ -90,7 +90,8 @@ def test_a_set_that_was_truncated_makes_room_for_the_one_in_its_place() -> None:
 
 def test_a_mandate_is_of_the_latest_set_that_can_be_proven() -> None:
     found = proofs()
-    assert proven(found.mandate(E3, votes("bcd"))) == ABCD, "three of four, too"
+    assert proven(found.mandate(E3, votes("bcd"))) == BCD, "by their votes"
+    assert proven(found.mandate(epoch(3, "a"), votes("abd", epoch(3, "a")))) == ABCD, "three of four, too"
     assert found.mandate(E3, votes("bd")) is None, "two of three, but nobody can be shown that"
     found.note(seated(PLACED, BCD, "c"), seated(PLACED, BCD, "d"))
     assert proven(found.mandate(E3, votes("bd"))) == BCD
@@ -98,6 +99,13 @@ def test_a_mandate_is_of_the_latest_set_that_can_be_proven() -> None:
     assert found.mandate(E3, votes("d")) is None
     assert found.mandate(E3, votes("bcd", epoch(4, "d"))) is None
     assert found.mandate(epoch(3, "x"), votes("bcd", epoch(3, "x"))) is None
+
+
+def test_a_set_that_its_recorder_alone_had_before_it_was_lost_is_proven_by_those_who_vote() -> None:
+    found = Proofs(PLACED, root=GRID.root)
+    for fact in (Submitted(signed_by("me", PLACED)), changed(ABCD, "b"), changed(BCD, "b", seated(PLACED, ABCD, "c"))):
+        found.recorded(fact)  # "b" recorded the last one, and only this journal got it
+    assert proven(found.mandate(E3, votes("cd"))) == BCD
 
 
 def test_the_journal_of_a_takeover_brings_its_proofs_back() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pytest
+from attrs import evolve
 
 from jcpeer.application.manifest import Header, Placed, ReplicaSet, Seat, Takeover
 from jcpeer.errors import LocalProtocolError
@@ -28,6 +29,7 @@ from tests.ft.little_world import APP, VOTE, World
 
 A, B, C, D = (NodeId(name) for name in ("n0", "n1", "n2", "n3"))
 E1, E2, E3 = Epoch(1, A), Epoch(2, B), Epoch(3, C)
+E3_OF_B = Epoch(3, B)
 SEAT = {node: Seat(node, f"j.{node}") for node in (A, B, C, D)}
 SET = ReplicaSet(0, (SEAT[A], SEAT[B], SEAT[C]), quorum=True)
 THREE_OF_EPOCH_1 = LogShape((Run(1, E1),), last_index=3, committed=2, promised=E1)
@@ -197,7 +199,7 @@ def test_while_the_coordinator_lives_votes_are_refused_and_given_as_soon_as_it_i
     assert (late.node, late.message.granted) == (B, True)
 
 
-def test_a_copy_that_may_have_lost_something_votes_only_after_it_has_caught_up() -> None:
+def test_a_copy_that_may_have_lost_something_says_so_until_it_has_caught_up() -> None:
     shape = LogShape((Run(1, E1),), 1, 1, promised=E1, unsure=True)
     copy = copy_of(C, shape)
     copy.start(now_s=0.0)
@@ -205,7 +207,7 @@ def test_a_copy_that_may_have_lost_something_votes_only_after_it_has_caught_up()
     (send,) = copy.handle(Heard(B, AskVote(APP, E2, True, placed())), now_s=0.0)
     assert isinstance(send, ft.Send)
     assert isinstance(send.message, VoteAnswer)
-    assert not send.message.granted
+    assert (send.message.granted, send.message.unsure) == (True, True)
     copy.handle(ft.ReignHeard(B, E2, SET, invited=False), now_s=0.0)
     copy.handle(ft.Promised(E2), now_s=0.0)
     copy.handle(Heard(B, append(5, E2)), now_s=0.0)  # it has five, so the copy has to
@@ -213,6 +215,15 @@ def test_a_copy_that_may_have_lost_something_votes_only_after_it_has_caught_up()
     assert ft.Sure() not in copy.handle(ft.Written(4), now_s=0.0)
     copy.handle(Heard(B, append(4, E2, *entries(5, 5, E2))), now_s=0.0)
     assert ft.Sure() in copy.handle(ft.Written(5), now_s=0.0)
+
+
+def test_a_copy_that_was_made_anew_does_not_vote_before_it_has_caught_up() -> None:
+    copy = copy_of(C, LogShape(), learner=True)
+    copy.start(now_s=0.0)
+    (send,) = copy.handle(Heard(B, AskVote(APP, E2, True, placed())), now_s=0.0)
+    assert isinstance(send, ft.Send)
+    assert isinstance(send.message, VoteAnswer)
+    assert not send.message.granted
 
 
 def test_entries_are_sent_only_to_the_candidate_that_was_promised_this_very_epoch() -> None:
@@ -280,6 +291,56 @@ def test_where_the_adopted_journal_has_a_newer_set_the_votes_are_counted_in_it()
     copy.handle(ft.Written(4), now_s=1.0)
     effects = copy.handle(Heard(D, granted(E2, pre=False, journal="j.n3")), now_s=1.0)
     assert effects[0] == ft.BeginReign(E2, (VOTE, VOTE), A, 1.0)
+
+
+def unsure_candidate() -> Replica:
+    """The second seat, after its machine went down."""
+    copy = copy_of(B, evolve(THREE_OF_EPOCH_1, unsure=True))
+    copy.start(now_s=0.0)
+    for node in (A, C):
+        copy.handle(ft.Up(node), now_s=0.0)
+    copy.handle(ft.Tick(), now_s=9.0)
+    assert copy.handle(Heard(C, evolve(granted(E2, pre=True), unsure=True)), now_s=9.0) == []
+    return copy
+
+
+def test_where_too_few_are_sure_all_seats_elect_and_it_is_said_what_that_is_worth() -> None:
+    copy = unsure_candidate()
+    everybody = Heard(A, evolve(granted(E2, pre=True, journal=SEAT[A].journal), unsure=True))
+    assert copy.handle(everybody, now_s=9.0) == [ft.Promise(E2)]
+    copy.handle(ft.Promised(E2), now_s=9.0)
+    assert copy.handle(Heard(C, evolve(granted(E2, pre=False), unsure=True)), now_s=9.0) == []
+    vote = evolve(granted(E2, pre=False, journal=SEAT[A].journal), unsure=True)
+    sure, begin, *_ = copy.handle(Heard(A, vote), now_s=9.0)
+    assert sure == ft.Sure()
+    assert begin == ft.BeginReign(E2, (VOTE, VOTE), None, 9.0, unsure=True)
+
+
+def test_enough_who_are_sure_need_nobody_else() -> None:
+    copy = unsure_candidate()
+    copy.handle(Heard(C, granted(E2, pre=True)), now_s=9.0)  # it has caught up meanwhile
+    enough = Heard(A, granted(E2, pre=True, journal=SEAT[A].journal))
+    assert copy.handle(enough, now_s=9.0) == [ft.Promise(E2)]
+
+
+def test_a_seat_whose_journal_is_no_more_is_not_waited_for() -> None:
+    copy = unsure_candidate()
+    gone = VoteAnswer(APP, E2, True, False, "new")
+    assert copy.handle(Heard(A, gone), now_s=9.0) == [ft.Promise(E2)]
+
+
+def test_a_copy_that_was_made_anew_counts_for_nothing_even_alone_in_its_set() -> None:
+    copy = copy_of(A, LogShape(), first_set=ReplicaSet(0, (SEAT[A],), quorum=False), learner=True)
+    assert copy.start(now_s=0.0) == []
+    assert ft.Promise(Epoch(1, A)) not in copy.handle(ft.Tick(), now_s=30.0)
+
+
+def test_the_only_seat_goes_on_after_its_machine_went_down_and_says_what_that_is_worth() -> None:
+    alone = ReplicaSet(0, (SEAT[A],), quorum=False)
+    copy = copy_of(A, evolve(THREE_OF_EPOCH_1, unsure=True), first_set=alone)
+    assert copy.start(now_s=5.0) == [ft.Promise(Epoch(2, A))]
+    effects = copy.handle(ft.Promised(Epoch(2, A)), now_s=5.0)
+    assert effects == [ft.Sure(), ft.BeginReign(Epoch(2, A), (), None, 5.0, unsure=True)]
 
 
 def test_silence_must_last_where_one_journal_suffices() -> None:
@@ -499,6 +560,76 @@ def test_votes_of_a_set_that_has_been_outlived_do_not_depose_anybody() -> None:
     assert isinstance(send.message, VoteAnswer)
     assert (send.node, send.message.highest) == (A, E2)  # who will outbid it
     assert copy.promised == E1
+
+
+def grown(node: NodeId, *, committed: int = 3) -> Replica:
+    """A copy of what went on without a quorum, and came to need one in epoch 2 with its second entry."""
+    before = ReplicaSet(0, (SEAT[A], SEAT[B]), quorum=False)
+    after = ReplicaSet(1, (SEAT[A], SEAT[B], SEAT[C]), quorum=True)
+    shape = LogShape((Run(1, E1), Run(2, E2)), 3, committed, (SetChange(2, after),), promised=E2)
+    copy = copy_of(node, shape, first_set=before)
+    copy.start(now_s=0.0)
+    for other in {A, B, C} - {node}:
+        copy.handle(ft.Up(other), now_s=0.0)
+    return copy
+
+
+def test_who_lacks_what_a_quorum_has_promised_since_gets_no_vote_whatever_its_epoch() -> None:
+    def answer(copy: Replica, since: Epoch | None, *, bound: bool) -> VoteAnswer:
+        question = AskVote(APP, Epoch(9, A), True, placed(), 1, since, bound)
+        (send,) = [each for each in copy.handle(Heard(A, question), now_s=0.0) if isinstance(each, ft.Send)]
+        assert isinstance(send.message, VoteAnswer)
+        return send.message
+
+    refusal = answer(grown(B), None, bound=False)
+    assert (refusal.granted, refusal.quorum_since, refusal.bound) == (False, E2, True)
+    assert answer(grown(B), E2, bound=False).granted  # the very same quorum, of which it was not told
+    assert not answer(grown(B), E3, bound=False).granted
+    assert answer(grown(B), E3, bound=True).granted  # made without each other: the later one stands
+    assert not answer(grown(B), E1, bound=True).granted
+    assert answer(grown(B, committed=1), None, bound=False).granted
+
+
+def test_a_candidate_gives_way_to_who_has_what_a_quorum_has_promised_since() -> None:
+    two = ReplicaSet(0, (SEAT[A], SEAT[B]), quorum=False)
+    copy = copy_of(B, LogShape((Run(1, E1),), 3, 3, promised=E1), first_set=two)
+    copy.start(now_s=0.0)
+    copy.handle(ft.Up(A), now_s=0.0)
+    copy.handle(ft.Tick(), now_s=9.0)
+    refusal = VoteAnswer(APP, E2, True, False, SEAT[A].journal, 3, E2, quorum_since=E2, bound=True)
+    assert ft.Promise(E2) not in copy.handle(Heard(A, refusal), now_s=9.0)
+    assert copy.role == "follower"
+
+
+def test_a_coordinator_gives_way_to_it_too_and_is_told_by_whoever_refuses_its_reign() -> None:
+    two = ReplicaSet(0, (SEAT[A], SEAT[B]), quorum=False)
+    (send,) = grown(B).handle(ft.ReignHeard(A, Epoch(9, A), two, invited=False), now_s=0.0)
+    assert isinstance(send, ft.Send)
+    assert isinstance(send.message, VoteAnswer)
+    copy = copy_of(A, LogShape(), first_set=two)
+    copy.open(now_s=0.0)
+    copy.handle(ft.Promised(E1), now_s=0.0)
+    copy.handle(ft.Up(B), now_s=0.0)
+    effects = copy.handle(Heard(B, evolve(send.message, epoch=E1)), now_s=0.0)
+    assert [type(each) for each in effects] == [ft.EndReign]
+    assert copy.role == "follower"
+
+
+def test_what_went_on_without_the_quorum_is_not_adopted_though_its_epoch_is_higher() -> None:
+    copy = grown(B)
+    copy.handle(ft.Tick(), now_s=9.0)
+    copy.handle(Heard(A, granted(E3_OF_B, pre=True, last=9, last_epoch=E2, journal=SEAT[A].journal)), now_s=9.0)
+    copy.handle(ft.Promised(E3_OF_B), now_s=9.0)
+    alone = granted(E3_OF_B, pre=False, last=9, last_epoch=Epoch(2, C), journal=SEAT[A].journal)
+    assert copy.handle(Heard(A, alone), now_s=9.0)[0] == ft.BeginReign(E3_OF_B, (VOTE,), None, 9.0)
+
+
+def test_a_coordinator_that_does_not_outbid_a_promise_is_not_waited_for() -> None:
+    copy = follower_of(B, E2)
+    copy.handle(ft.Up(A), now_s=1.0)
+    copy.handle(ft.Down(B, "refused"), now_s=1.0)
+    copy.handle(ft.ReignHeard(A, E1, SET, invited=False), now_s=1.0)
+    assert copy.wake_s() < 3.0
 
 
 # --- all together

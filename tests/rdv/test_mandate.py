@@ -38,6 +38,15 @@ def test_the_set_that_voted_is_proven_by_statements_of_the_one_before_it() -> No
     assert BCD.quorum, "a set that shrinks stays a quorum"
 
 
+def test_votes_count_as_statements_about_the_last_set_only() -> None:
+    of = epoch(3, "d")
+    assert opened(voted(PLACED, of, "cd", GROWN, link(PLACED, BCD, "a"))) == BCD
+    with pytest.raises(MembershipError, match="set 2 needs 3 of the 4 seats of set 1, not 2"):
+        opened(voted(PLACED, of, "cd", GROWN, link(PLACED, BCD, "c")))
+    with pytest.raises(MembershipError, match="set 1 needs 2 of the 3 seats of set 0, not 1"):
+        opened(voted(PLACED, of, "bcd", link(PLACED, ABCD, "b"), SHRUNK))
+
+
 def test_one_vote_is_enough_where_availability_was_chosen() -> None:
     placed = placed_on("abc", takeover="available")
     assert opened(voted(placed, E2, "b"), placed) == placed.first_set
@@ -80,8 +89,8 @@ def by_a_stranger() -> Mandate:
 
 
 def led(*links: Link) -> Mandate:
-    """With votes of everybody, so that what is wrong are the links."""
-    return voted(PLACED, E2, "abcd", *links)
+    """With the vote of somebody who has no seat in any set, and so says nothing about links either."""
+    return voted(PLACED, E2, "e", *links)
 
 
 def about(replica_set: ReplicaSet, by: str = "abc") -> Mandate:
