@@ -430,6 +430,7 @@ class World:
         name = NodeId(sender)
         if node.replica is None and not self._make_copy(node, message):
             if isinstance(message, Reign):
+                self.seen["a seat was found empty"] += not message.invited
                 self._send(node, name, NoSeat(APP, message.epoch, node.disk.journal))
             if isinstance(message, AskVote):
                 answer = VoteAnswer(APP, message.epoch, message.pre, False, node.disk.journal, why="has nothing of it")
@@ -538,7 +539,7 @@ class World:
             case ft.Stalled(missing):
                 self.seen["stalled" if missing else "goes on"] += 1
             case ft.SeatEmpty():
-                self.seen["a seat was empty"] += 1
+                self.seen["a seat was found empty"] += 1
 
     def _change_set(self, node: Node, replica_set: ReplicaSet) -> None:
         if node.reign is not None and node.alive and not node.paused:

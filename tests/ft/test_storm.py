@@ -6,7 +6,7 @@ from collections import Counter
 
 from tests.ft.storm import Storm
 
-SEEDS = range(100)
+SEEDS = range(200)
 
 MUST_OCCUR = (
     "takeovers",
@@ -26,6 +26,11 @@ MUST_OCCUR = (
     "a candidate crashed",
     "a coordinator handed over",
     "two histories met",
+    "a seat was found empty",
+    "a reign was followed by the same node's",
+    "the power was cut",
+    "all voted, but too few were sure",
+    "what was promised was lost with the power",
 )
 
 
