@@ -28,8 +28,9 @@ from typing import Any, NoReturn
 import structlog
 from attrs import define, field
 
+from simulations.chaos_aims import drawn_plot
 from simulations.chaos_play import Ending, play
-from simulations.chaos_plot import Plot, drawn_plot
+from simulations.chaos_plot import Plot
 from simulations.chaos_shrink import reduced, shrunk
 from simulations.report import Table
 
@@ -39,7 +40,17 @@ FAILURES_MAX = 10
 COUNTED = (
     *("applications", "attempts", "finished", "attempts lost", "outputs lost", "cancelled", "faults", "aimed faults"),
     *("elected", "taken over", "takeovers in takeovers", "set change", "takeovers in set changes", "learner"),
-    *("adopted from another", "truncated", "stalled", "steps down", "orders refused", "reconciled", "checks"),
+    *("adopted from another", "truncated", "stalled", "steps down", "orders refused", "checks"),
+    *(
+        "handed over",
+        "disks unsynced",
+        "disks lost",
+        "disks restored",
+        "recovered",
+        "reconciled",
+        "named as run twice",
+        "named as changed",
+    ),
 )
 
 

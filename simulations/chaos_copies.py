@@ -84,7 +84,7 @@ class CopiesWatch:
             case BeginReign(epoch):
                 self._begins(record, epoch)
             case EndReign():
-                watch.counts["steps down"] += 1
+                watch.counts["handed over" if machine._state.retired else "steps down"] += 1
             case ChangeSet():
                 watch.came_to(record, "set change")
             case SendReign(_, invited):
@@ -125,9 +125,11 @@ class CopiesWatch:
                 pass
 
     def _begins(self, record: Record, epoch: Epoch) -> None:
-        if any(each not in record.acknowledged for each in record.reigns):
+        before = max((each for each in record.reigns if each < epoch), default=None)
+        if before is not None and before.counter > 1 and before not in record.acknowledged:
             self._watch.counts["takeovers in takeovers"] += 1
         if record.changing:
+            record.changing = False
             self._watch.counts["takeovers in set changes"] += 1
         record.reigns.setdefault(epoch, "")
         self._watch.came_to(record, "elected")

@@ -5,7 +5,7 @@ from __future__ import annotations
 
 import random
 import traceback
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import aclosing
 from pathlib import Path
 
@@ -16,17 +16,17 @@ from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.manifest import Header, application_key
 from jcpeer.client.async_grid import AsyncGrid
 from jcpeer.coordinator.history import happened
-from jcpeer.errors import JcpeerError, NoNodeError
+from jcpeer.errors import JcpeerError, NoNodeError, RequestError
 from jcpeer.ft.replica import Replica
 from jcpeer.ids import AppId, Epoch, NodeId
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import AttemptLost, Ended, Entry, Reconciled
 from jcpeer.wire.requests import Happened
-from simulations.chaos_plot import PREFIX, At, Episode, Moment, Plot, When, Wish
+from simulations.chaos_plot import PREFIX, At, Deed, Episode, Moment, Plot, Recover, When, Wish, deed_shown
 from simulations.chaos_watch import Record, UnlikeExecutor, Watch, essence
 from simulations.checkers import directory_problems, journal_problems, machine_problems, rest_problems
-from simulations.faults import Crash, Cut, Empty, Fault, Haste, Heal, Injector, Lossless, Lossy, Reset, Resume, Start
+from simulations.faults import Crash, Cut, Empty, Haste, Heal, Injector, Lossless, Lossy, Reset, Resume, Start
 from simulations.grid import SimulatedNode, open_grid
 from simulations.scenario import leaves
 from simulations.virtual_time import run_seeded
@@ -40,6 +40,8 @@ ONE_COORDINATOR_S = 20.0
 """Once all faults have passed: nodes that are suspected for silence are dialled again after a while."""
 REST_S = 90.0
 AGAIN_S = 0.5
+RECOVERY_TRIES = 6
+RECOVERY_S = 15.0
 
 
 @frozen
@@ -150,12 +152,38 @@ class _Play:
             await self._inject(self._aimed(fault, meant))
         self._under_way -= 1
 
-    async def _inject(self, fault: Fault) -> None:
+    async def _inject(self, fault: Deed) -> None:
+        if isinstance(fault, Recover):
+            await self._recover(fault)
+            return
         if isinstance(fault, Crash) and fault.disk != "kept":
+            self.watch.counts[f"disks {fault.disk}"] += 1
             self._excuse(fault.node)
         await self.injector.inject(fault)
 
-    def _aimed(self, fault: Fault, meant: dict[str, str]) -> Fault:
+    async def _recover(self, deed: Recover) -> None:
+        """Tried for as long as the user of a stalled application might; it may be that nothing needs recovery."""
+        app = self._apps.get(deed.application)
+        node = self.grid.nodes.get(deed.node)
+        if app is None or node is None:
+            return
+        record = self.watch.records[app]
+        for _ in range(RECOVERY_TRIES):
+            try:
+                with trio.fail_after(RECOVERY_S):
+                    # What is lost by this its user was told: from the moment on that it may be.
+                    record.agreed, before = False, record.agreed
+                    await node.client.session.recover(app)
+            except (JcpeerError, trio.TooSlowError) as error:
+                record.agreed = before and isinstance(error, RequestError)
+                await trio.sleep(AGAIN_S)
+            else:
+                record.recovered = True
+                self.watch.counts["recovered"] += 1
+                self.injector.history.append(f"{trio.current_time():8.1f} s  {deed_shown(deed)}")
+                return
+
+    def _aimed(self, fault: Deed, meant: dict[str, str]) -> Deed:
         """The fault with the names of those who have the roles that it names."""
 
         def name_of(name: str) -> str:
@@ -166,7 +194,7 @@ class _Play:
             return meant[name]
 
         if isinstance(fault, Cut):
-            return evolve(fault, first=tuple(map(name_of, fault.first)), second=tuple(map(name_of, fault.second)))
+            return _sides(fault, name_of)
         if isinstance(fault, Heal | Lossy | Lossless):
             return fault
         if isinstance(fault, Reset):
@@ -177,6 +205,8 @@ class _Play:
         """Who that is at present; a coordinator, or anybody, where nobody has the role."""
         app = self._apps.get(name)
         copies = self._copies(app) if app is not None else []
+        if role == "left":
+            return copies[-1][0].name if copies else self.plot.nodes[-1]
         found = [node for node, copy in copies if copy.role == role]
         if role == "replica":
             found = [node for node, copy in copies if copy.role != "coordinator"]
@@ -378,7 +408,8 @@ class _Play:
             yield "I6", f"the journal of {wish.name}: {problem}"
         if ended and ended[0] not in self._possible_ends(wish, journal):
             yield "I10", f"{wish.name} ended {ended[0]}"
-        named = {task for each in journal if isinstance(each.fact, Reconciled) for task in each.fact.changed}
+        reconciled = [each.fact for each in journal if isinstance(each.fact, Reconciled)]
+        named = {task for each in reconciled for task in (*each.changed, *each.twice)}
         final = {entry.index: entry for entry in journal}
         crashed = any("crashes" in each or "full" in each for each in self.injector.history)
         for who in ("owner", "follower"):
@@ -390,7 +421,7 @@ class _Play:
                         became = now.kind if now is not None else "nothing"
                         what = f"event {event.index}, {event.kind} {event.task or ''}"
                         yield "I3", f"the {who} of {wish.name} was shown {what}, which is {became} in the end"
-                elif crashed:
+                elif crashed or record.recovered:
                     continue  # whoever knew it may have come back after the end, when nobody is told any more
                 elif event.kind == "finished" and event.task not in named and not _stands(event, journal):
                     yield "available", f"the {who} of {wish.name} was shown a result of {event.task} that nobody names"
@@ -407,6 +438,15 @@ class _Play:
         """The one that stands: of the highest epoch, and of these the longest."""
         journals = [list(each.disk.read(app, after_index=0)) for each in self.grid.nodes.values()]
         return max(journals, key=lambda each: (each[-1].epoch, len(each)) if each else (), default=[])
+
+
+def _sides(cut: Cut, name_of: Callable[[str], str]) -> Cut:
+    """Nobody is cut from itself: a role stands on its side, and who is named on both sides is on the first."""
+    aimed = {name_of(each) for each in cut.second if each.startswith(PREFIX)}
+    aimed -= {name_of(each) for each in cut.first if each.startswith(PREFIX)}
+    first = [each for each in map(name_of, cut.first) if each not in aimed]
+    second = [each for each in map(name_of, cut.second) if each not in first]
+    return evolve(cut, first=tuple(dict.fromkeys(first)), second=tuple(dict.fromkeys(second)))
 
 
 def _stands(shown: Happened, journal: list[Entry]) -> bool:

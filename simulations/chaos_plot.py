@@ -1,7 +1,8 @@
 """What is going to happen in one small world, as data: who is there, what they want, and what goes wrong.
 
-A plot is drawn from its seed alone. It can be made smaller, since each of its parts stands for itself: an episode
-undoes what it did, a task can go with all that others want of it, a fault of a node that is not there does nothing.
+A plot is drawn from its seed alone; `chaos_aims` adds to it. It can be made smaller, since each of its parts stands for
+itself: an episode undoes what it did, a task can go with all that others want of it, a fault of a node that is not
+there does nothing.
 """
 
 from __future__ import annotations
@@ -74,23 +75,41 @@ class When:
 
 
 @frozen
+class Recover:
+    """The user of an application lets the copy on this node go on alone."""
+
+    node: str
+    application: str
+
+
+Deed = Fault | Recover
+
+
+@frozen
 class Episode:
     """A fault, and what undoes it so much later."""
 
     begins: At | When
     lasting_s: float
-    faults: tuple[Fault, ...]
-    undone_by: tuple[Fault, ...]
+    faults: tuple[Deed, ...]
+    undone_by: tuple[Deed, ...]
 
     def told(self) -> str:
         """In one line, for a person."""
-        what = "; ".join(shown(each) for each in self.faults)
+        what = "; ".join(map(deed_shown, self.faults))
         begins = self.begins
         if isinstance(begins, At):
             return f"at {begins.at_s:.2f} s for {self.lasting_s:.2f} s: {what}"
         later = f"{begins.later_s:.3f} s after " if begins.later_s else ""
         name, count = begins.application, begins.count
         return f"{later}moment {begins.moment!r} of {name}, number {count}, for {self.lasting_s:.2f} s: {what}"
+
+
+def deed_shown(deed: Deed) -> str:
+    """In words."""
+    if isinstance(deed, Recover):
+        return f"{deed.application} is to go on with the copy on {deed.node}"
+    return shown(deed)
 
 
 @frozen
@@ -152,15 +171,18 @@ class Plot:
 # --- drawing
 
 
-def drawn_plot(seed: int) -> Plot:
-    """The plot of this seed."""
+def losses_of(wishes: Sequence[Wish]) -> int:
+    """So many disks may be lost, or lose what was not synced, and every quorum still holds."""
+    return min((each.replicas - 1 for each in wishes if each.quorum), default=2) // 2
+
+
+def chance_plot(seed: int) -> Plot:
+    """What chance alone brings."""
     draw = random.Random(f"plot {seed}")
     nodes = tuple(f"n{each}" for each in range(draw.randint(*NODES)))
     within_s, names = draw.choice(FAULTY_S), [f"a{each}" for each in range(draw.choice([1, 1, 1, 2, 2, 3]))]
     wishes = tuple(_drawn_wish(draw, name, nodes, within_s) for name in names)
-    kept = [each for each in wishes if each.quorum]
-    losses = min((each.replicas - 1 for each in kept), default=2) // 2
-    episodes = _drawn_episodes(draw, nodes, wishes, within_s, losses=losses)
+    episodes = _drawn_episodes(draw, nodes, wishes, within_s, losses=losses_of(wishes))
     return Plot(seed, nodes, wishes, episodes, loss=draw.choice([0.0, 0.0, 0.0, 0.02]))
 
 

@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Sequence
 
 from attrs import evolve
 
-from simulations.chaos_plot import PREFIX, Episode, Plot, Wish
-from simulations.faults import Cut, Fault, Heal, Lossless, Lossy, Reset
+from simulations.chaos_plot import PREFIX, Deed, Episode, Plot, Wish
+from simulations.faults import Cut, Heal, Lossless, Lossy, Reset
 
 RUNS_MAX = 250
 
@@ -53,7 +53,7 @@ def _reduced(wish: Wish, kept: Collection[Part], nodes: Sequence[str]) -> Wish:
 def _without(episode: Episode, gone: Collection[str]) -> Episode:
     """Nothing happens to those who are not there."""
 
-    def concerns(fault: Fault) -> bool:
+    def concerns(fault: Deed) -> bool:
         if isinstance(fault, Cut | Heal | Lossy | Lossless):
             return True
         names = (fault.node, fault.other) if isinstance(fault, Reset) else (fault.node,)

@@ -44,6 +44,7 @@ from jcpeer.wire.facts import (
     Entry,
     Finished,
     OutputLost,
+    Reconciled,
     ReplicasChanged,
     Sealed,
     Submitted,
@@ -93,6 +94,8 @@ class Record:
     replicas: int
     agreed: bool = False
     """What was told must hold: it has a quorum, or one copy."""
+    recovered: bool = False
+    """Its user let one copy go on alone, whatever the others had."""
     accepted: bool = False
     excused: str = ""
     """Why nothing is expected of it any more."""
@@ -283,6 +286,10 @@ class Watch:
             case ReplicasChanged():
                 record.changes += 1
                 record.changing = True
+            case Reconciled(twice=twice, changed=changed):
+                self.counts["reconciled"] += 1
+                self.counts["named as run twice"] += len(twice)
+                self.counts["named as changed"] += len(changed)
             case _:
                 pass
         most = ENTRIES_PER_TASK_MAX * (record.tasks + 1) + 2 * record.changes

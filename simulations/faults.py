@@ -10,7 +10,7 @@ import trio
 from attrs import frozen
 
 from jcpeer.ids import NodeId
-from simulations.grid import COMMIT_S, SimulatedGrid
+from simulations.grid import COMMIT_S, Disk, SimulatedGrid
 
 
 @frozen
@@ -18,8 +18,22 @@ class Crash:
     """See `SimulatedGrid.crash`."""
 
     node: str
-    disk: Literal["kept", "unsynced", "lost"] = "kept"
+    disk: Disk = "kept"
     machine: bool = False
+
+
+@frozen
+class Leave:
+    """As by SIGTERM: it hands over what it has, and says goodbye. The fault is over when it is gone."""
+
+    node: str
+
+
+@frozen
+class BackUp:
+    """A copy of its disk is kept, for a crash in which that is "restored"."""
+
+    node: str
 
 
 @frozen
@@ -107,7 +121,29 @@ class Empty:
     node: str
 
 
-Fault = Crash | Start | Pause | Resume | Cut | Heal | Reset | Lossy | Lossless | Slow | Haste | Fill | Empty
+Fault = (
+    Crash
+    | Leave
+    | BackUp
+    | Start
+    | Pause
+    | Resume
+    | Cut
+    | Heal
+    | Reset
+    | Lossy
+    | Lossless
+    | Slow
+    | Haste
+    | Fill
+    | Empty
+)
+LOST: dict[Disk, str] = {
+    "kept": "",
+    "unsynced": ", what was not synced is lost",
+    "lost": ", its disk is lost",
+    "restored": ", its disk is restored from a copy",
+}
 Plan = tuple[tuple[float, Fault], ...]
 """Faults in order of time, each so many seconds after the injector began."""
 
@@ -176,7 +212,7 @@ def drawn_plan(
                 plan += [(at_s, cut) for cut in partition(draw.choice(SHAPES), nodes, draw)]
                 plan.append((until_s, Heal()))
             case kind:
-                disk: Literal["kept", "lost"] = "lost" if disks_lost and draw.random() < 0.5 else "kept"
+                disk: Disk = "lost" if disks_lost and draw.random() < 0.5 else "kept"
                 plan += [(at_s, Crash(node, disk, machine=kind == "machine")), (until_s, Start(node))]
     return tuple(sorted(plan, key=lambda each: each[0]))
 
@@ -206,17 +242,23 @@ class Injector:
             case Crash() if runs:
                 self._paused.discard(fault.node)
                 grid.crash(fault.node, disk=fault.disk, machine=fault.machine)
+            case Leave() if runs and fault.node not in self._paused:
+                await grid.stop(fault.node)
+            case BackUp() if node is not None:
+                grid.back_up(fault.node)
             case Start() if not runs:
+                self._paused.discard(fault.node)
                 await grid.start(fault.node)
             case Pause() if node is not None and runs and fault.node not in self._paused:
                 self._paused.add(fault.node)
                 node.stopped_at_s = world.wall_s
                 world.pause(node.id)
-            case Resume() if node is not None and runs and fault.node in self._paused:
+            case Resume() if node is not None and fault.node in self._paused:
                 self._paused.remove(fault.node)
                 node.stopped_at_s = None
                 node.ahead_s += fault.slept_s
-                world.resume(node.id)
+                if runs:
+                    world.resume(node.id)
             case Reset() if runs:
                 world.disconnect(*self._ids((fault.node, fault.other)))
             case Lossy():
@@ -247,8 +289,11 @@ def shown(fault: Fault) -> str:
     """In words."""
     match fault:
         case Crash(node, disk, machine):
-            lost = {"kept": "", "unsynced": ", what was not synced is lost", "lost": ", its disk is lost"}[disk]
-            return f"{'the machine of ' if machine else ''}{node} crashes{lost}"
+            return f"{'the machine of ' if machine else ''}{node} crashes{LOST[disk]}"
+        case Leave(node):
+            return f"{node} leaves"
+        case BackUp(node):
+            return f"a copy is made of the disk of {node}"
         case Start(node):
             return f"{node} starts"
         case Pause(node):

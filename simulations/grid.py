@@ -33,6 +33,9 @@ COMMIT_S = 0.001
 """What a group takes to be written to a simulated disk."""
 STORE_BYTES_MAX = 2**30
 
+Disk = Literal["kept", "unsynced", "lost", "restored"]
+"""What a node finds that comes back after a crash."""
+
 
 @frozen
 class Hardware:
@@ -75,6 +78,7 @@ class SimulatedNode:
     """What its clock showed when its process was stopped: until that goes on nothing there sees time pass."""
     starts: int = 0
     disks: int = 1
+    backup: MemoryDisk | None = None
     node: Node | None = None
     scope: trio.CancelScope = field(factory=trio.CancelScope)
     told_to_leave: trio.Event = field(factory=trio.Event)
@@ -159,17 +163,22 @@ class SimulatedGrid:
     async def stop(self, name: str) -> None:
         """As by SIGTERM: it hands over what it has, and says goodbye."""
         simulated = self.nodes[name]
+        this_start = simulated.starts
         self._leave_lan(simulated)
         simulated.told_to_leave.set()
-        while simulated.node is not None:
+        while simulated.node is not None and simulated.starts == this_start:  # it may crash while it is at it
             await trio.sleep(0.001)
 
-    def crash(self, name: str, *, disk: Literal["kept", "unsynced", "lost"] = "kept", machine: bool = False) -> None:
+    def back_up(self, name: str) -> None:
+        """Keep a copy of its disk as it is."""
+        self.nodes[name].backup = self.nodes[name].disk.copied()
+
+    def crash(self, name: str, *, disk: Disk = "kept", machine: bool = False) -> None:
         """As by SIGKILL: its disk is what it was at this instant.
 
         Args:
             disk: "unsynced": what was not synced is gone, as by a power cut; "lost": whoever starts again under this
-                name has an empty one, and so another identity.
+                name has an empty one, and so another identity; "restored": it is the copy that was made last.
             machine: The computer is gone as well, so that nobody refuses a redial.
         """
         simulated = self.nodes[name]
@@ -181,6 +190,8 @@ class SimulatedGrid:
         simulated.scope.cancel()
         simulated.node = None
         simulated.link.down()
+        if disk == "restored" and simulated.backup is not None:
+            simulated.disk, simulated.backup = simulated.backup, None
         if disk == "lost":
             simulated.disks += 1
             label = f"{name} with disk {simulated.disks}"

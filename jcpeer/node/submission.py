@@ -236,7 +236,7 @@ class Submissions:
         async def step() -> tuple[Digest, ...]:
             if self._applications.get(app) is not None or not self._is_elsewhere(app):
                 return self._home.missing(digests)
-            there = (await self._to_home(self._where(app), app, MissingBlobs(app, digests), Missing)).digests
+            there = (await self._to_home(await self._where(app), app, MissingBlobs(app, digests), Missing)).digests
             self._parts.store.pin(_staged(app), there)
             return self._home.missing(there)
 
@@ -249,7 +249,7 @@ class Submissions:
             RequestError: the pieces do not follow each other, or are not what the blob's name says.
             StorageError: the disk is full.
         """
-        host, home = self._applications.get(request.app), self._where(request.app)
+        host, home = self._applications.get(request.app), await self._where(request.app)
         self._parts.store.pin(request.app if host else _staged(request.app), [request.blob.digest])
         whole = await self._arrivals.put(request)
         if whole and host is None and not request.blob.small:
@@ -271,7 +271,7 @@ class Submissions:
 
     async def _add(self, request: AddTasks) -> None:
         batch = Batch(request.app, request.number, request.tasks, request.blobs)
-        host, home = self._applications.get(request.app), self._where(request.app)
+        host, home = self._applications.get(request.app), await self._where(request.app)
         if host is not None:
             await self._home.take_batch(host, batch, request.data, vouched=lambda: self._signed(batch))
             return
@@ -306,7 +306,7 @@ class Submissions:
         return await self._wherever(lambda: self._seal(app, batches))
 
     async def _seal(self, app: AppId, batches: int) -> Accepted:
-        host, home, seal = self._applications.get(app), self._where(app), Seal(app, batches)
+        host, home, seal = self._applications.get(app), await self._where(app), Seal(app, batches)
         if host is not None:
             accepted = await self._home.take_seal(host, seal, vouched=lambda: self._signed(seal))
             return self._accepted(accepted, host.machine.state.header)
@@ -330,13 +330,18 @@ class Submissions:
 
     # --- the home
 
-    def _where(self, app: AppId) -> NodeId:
-        """Raises: RequestError: the application was not opened here."""
+    async def _where(self, app: AppId) -> NodeId:
+        """Raises:
+        ElsewhereError: nobody coordinates it at present, or it was forgotten.
+        RequestError: nobody in reach has it.
+        """
         if self._applications.get(app) is not None:
             return self._parts.identity.node
-        home = self._whereabouts.coordinator(app)
+        home = self._whereabouts.coordinator(app) or await self._whereabouts.look_for(app)
         if home is None:
-            raise RequestError(f"no application {app[:12]} was opened here; submit it again", kind="unknown")
+            what = "is not kept any more by anybody in reach: a new run is placed anew"
+            why = what if app in self._taken else "was not opened here; submit it again"
+            raise RequestError(f"application {app[:12]} {why}", kind="unknown")
         return home
 
     def _is_elsewhere(self, app: AppId) -> bool:

@@ -243,6 +243,18 @@ class Whereabouts:
             raise ElsewhereError(said)
         return None
 
+    async def look_for(self, app: AppId) -> NodeId | None:
+        """The same where nothing here says where it may be, as of a submission whose seat was lost meanwhile; whom it
+        finds is remembered.
+
+        Raises:
+            ElsewhereError: as `successor`.
+        """
+        found = await self.successor(app)
+        if found is not None:
+            self._remember(app, _Place(found))
+        return found
+
     async def _who_has(self, app: AppId, nodes: Iterable[NodeId]) -> NodeId:
         chosen: list[NodeId] = []
         async with aclosing(self._elsewhere.ask(GetPlacement(app), nodes, chosen=chosen.append)) as replies:

@@ -16,8 +16,9 @@ import structlog
 from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.work.participant import ParticipantMachine
 from simulations.chaos import rule_of, run
+from simulations.chaos_aims import drawn_plot
 from simulations.chaos_play import play
-from simulations.chaos_plot import Episode, Plot, When, Wish, drawn_plot
+from simulations.chaos_plot import Episode, Plot, When, Wish, chance_plot
 from simulations.chaos_shrink import parts_of, reduced, shrunk
 from simulations.faults import Crash, Start
 from simulations.workloads import chains
@@ -67,7 +68,14 @@ def test_the_same_seeds_are_the_same_worlds_in_another_process() -> None:
 def test_a_seed_that_found_something_holds(seed: int) -> None:
     """2: a copy was kept as ended before its disk had the end. 41: a node that came back began an application anew, of
     which it had a copy."""
-    assert play(drawn_plot(seed)).problems == ()
+    assert play(chance_plot(seed)).problems == ()
+
+
+def test_a_submission_whose_seat_was_lost_meanwhile_is_accepted_where_it_went() -> None:
+    """Seed 108: its node was away, and others went on with it; when it was back it had neither the application nor a
+    word of who had, and asked nobody."""
+    kept = ["e3", "a0", "a1", "a0.t4", "a1.t0", "a1.t1", "a1.t2", "n0", "n1", "n2", "n3"]
+    assert play(reduced(chance_plot(108), kept)).problems == ()
 
 
 def test_a_disk_that_forgets_what_was_told_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
