@@ -40,6 +40,8 @@ ONE_COORDINATOR_S = 20.0
 """Once all faults have passed: nodes that are suspected for silence are dialled again after a while."""
 REST_S = 90.0
 AGAIN_S = 0.5
+MEETING_S = 5.0
+"""So long two sides of a split need to find each other, once it has healed."""
 RECOVERY_TRIES = 6
 RECOVERY_S = 15.0
 
@@ -79,6 +81,8 @@ class _Play:
         self._shown: dict[tuple[str, str], dict[int, Happened]] = {key: {} for key in self._done}
         self._apps: dict[str, AppId] = {}
         self._under_way = 0
+        self._met_s = 0.0
+        """Before that two sides may have ended it without each other."""
         self._lost: set[str] = set()
         """Journals that are gone, or not what they were."""
 
@@ -159,6 +163,8 @@ class _Play:
         if isinstance(fault, Crash) and fault.disk != "kept":
             self.watch.counts[f"disks {fault.disk}"] += 1
             self._excuse(fault.node)
+        if isinstance(fault, Heal):
+            self._met_s = trio.current_time() + MEETING_S
         await self.injector.inject(fault)
 
     async def _recover(self, deed: Recover) -> None:
@@ -412,6 +418,7 @@ class _Play:
         named = {task for each in reconciled for task in (*each.changed, *each.twice)}
         final = {entry.index: entry for entry in journal}
         crashed = any("crashes" in each or "full" in each for each in self.injector.history)
+        apart = any(record.ends_s[each.epoch] < self._met_s for each in journal if isinstance(each.fact, Ended))
         for who in ("owner", "follower"):
             for event in self._shown[wish.name, who].values():
                 if record.agreed:
@@ -421,7 +428,7 @@ class _Play:
                         became = now.kind if now is not None else "nothing"
                         what = f"event {event.index}, {event.kind} {event.task or ''}"
                         yield "I3", f"the {who} of {wish.name} was shown {what}, which is {became} in the end"
-                elif crashed or record.recovered:
+                elif crashed or apart or record.recovered:
                     continue  # whoever knew it may have come back after the end, when nobody is told any more
                 elif event.kind == "finished" and event.task not in named and not _stands(event, journal):
                     yield "available", f"the {who} of {wish.name} was shown a result of {event.task} that nobody names"

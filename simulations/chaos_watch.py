@@ -107,6 +107,8 @@ class Record:
     epochs: dict[Epoch, NodeId] = field(factory=dict)
     losses: Counter[TaskId] = field(factory=Counter)
     ended_at_s: float | None = None
+    ends_s: dict[Epoch, float] = field(factory=dict)
+    """When each reign recorded the end."""
     changes: int = 0
     """Of the set, and of who coordinates."""
     moments: Counter[Moment] = field(factory=Counter)
@@ -286,6 +288,8 @@ class Watch:
             case ReplicasChanged():
                 record.changes += 1
                 record.changing = True
+            case Ended():
+                record.ends_s[entry.epoch] = trio.current_time()
             case Reconciled(twice=twice, changed=changed):
                 self.counts["reconciled"] += 1
                 self.counts["named as run twice"] += len(twice)
