@@ -265,6 +265,7 @@ class Watch:
         if after is not None and entry.epoch < after:
             self.object("I2", f"{disk.name} took entry {entry.index} of epoch {told(entry.epoch)} after {told(after)}")
         plain = without_data(entry)
+        first_time = (entry.epoch, entry.index) not in record.written
         before = record.written.setdefault((entry.epoch, entry.index), (plain, after))
         if before[0] != plain:
             self.object(
@@ -275,7 +276,7 @@ class Watch:
         author = record.epochs.setdefault(entry.epoch, entry.epoch.node)
         if author != entry.epoch.node:
             self.object("I1", f"epoch {told(entry.epoch)} of {record.name} has two coordinators")
-        if before[0] is plain:  # the first time anywhere
+        if first_time:
             self._recorded(record, entry)
 
     def _recorded(self, record: Record, entry: Entry) -> None:

@@ -228,6 +228,11 @@ class Journal:
     def applications(self) -> list[AppId]:
         return list(self._held)
 
+    def untouched(self, app: AppId) -> bool:
+        """Nothing was ever recorded, promised or lost here: where this node is to begin it, it may."""
+        held = self._held.get(app, NOTHING)
+        return not held.last_index and held.promised is None and not held.unsure
+
     def read(self, app: AppId, *, after_index: int = 0, with_data: bool = False) -> Iterator[Entry]:
         """The entries on the disk after an index, in order. Beyond `written_index` some may be about to be taken back.
 

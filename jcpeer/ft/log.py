@@ -107,6 +107,10 @@ class Log:
 
     # --- sets
 
+    def sets(self) -> Iterator[ReplicaSet]:
+        """All that ever were, the first first."""
+        return (each.replica_set for each in self._sets)
+
     @property
     def latest(self) -> ReplicaSet:
         """The set that whoever has this journal goes by, committed or not (Ongaro 2014, section 4.1)."""

@@ -202,6 +202,10 @@ class Replica:
         latest, missing = self._state.log.latest, self.missing
         return missing if len(latest.seats) - len(missing) < latest.enough else ()
 
+    def ever_had_seat(self, node: NodeId) -> bool:
+        """In some set of this journal."""
+        return any(node in each.nodes for each in self._state.log.sets())
+
     def shape(self) -> LogShape:
         """The journal as ordered until now."""
         return self._state.log.shape(promised=self._state.promised, unsure=self._state.unsure, new=self._state.new)

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 import trio
+from attrs import evolve
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
@@ -22,6 +23,7 @@ from jcpeer.coordinator.events import (
     Heard,
     NodeLost,
     NodeSeen,
+    Record,
     SetChanged,
     Woke,
 )
@@ -55,7 +57,7 @@ from jcpeer.wire.messages import (
     Started,
     Take,
 )
-from jcpeer.wire.replication import Buried, CannotKeep, Diverged, KeepBlobs, RanThere
+from jcpeer.wire.replication import Buried, CannotKeep, Diverged, DivergedTaken, KeepBlobs, RanThere
 from jcpeer.wire.requests import Moved
 from jcpeer.work.execution import Content
 from jcpeer.work.transfer import Transfer
@@ -157,7 +159,7 @@ class Applications:
         app = unpack(signed.payload, Placed).app
         if app not in self._hosts:
             copy = self._copies.get(app)
-            if copy is not None or app in self._parts.journal.applications():  # or had a seat, and lost it
+            if copy is not None or not self._parts.journal.untouched(app):  # or had a seat, and lost it
                 raise ElsewhereError(Moved(app, copy.machine.epoch.counter if copy and copy.machine.epoch else 0))
             self._copies.open(signed)
         return self._hosts[app]
@@ -182,7 +184,9 @@ class Applications:
                 underway=(),
                 now_s=now_s,
             )
-        self._start(host, effects)
+        # Together with the promise: a promise without an entry would be one that nobody can go on from.
+        copy.record(tuple([each.entry for each in effects if isinstance(each, Record)]), {})
+        self._start(host, [each for each in effects if not isinstance(each, Record)])
 
     async def _take_over(self, copy: Copy, reign: BeginReign, mandate: Mandate | None, scope: trio.CancelScope) -> None:
         with scope:
@@ -295,10 +299,19 @@ class Applications:
             self._parts.network.send(effect.coordinator, message)
 
     def diverged(self, node: NodeId, message: Diverged) -> None:
-        """Another replica coordinated as well, and had this in its journal."""
-        copy = self._copies.get(message.app)
-        if copy is not None and message.app in self._running and node in copy.replica_set.nodes:
-            self._hosts[message.app].post(Heard(node, message))
+        """Another replica coordinated as well, or followed one that did, and had this in its journal. It may have lost
+        its seat since; what comes from one that never had any here is only held against ours."""
+        copy, host = self._copies.get(message.app), self._hosts.get(message.app)
+        if copy is None or host is None or message.epoch != copy.machine.epoch:
+            return
+        if message.app in self._running:
+            if not copy.machine.ever_had_seat(node):
+                tasks = host.machine.state.tasks
+                done = [each for each in message.outcomes if (task := tasks.get(each.outcome.task)) and task.result]
+                message = evolve(message, outcomes=tuple(done), cancelled=())
+            host.post(Heard(node, message))
+        elif copy.over and message.last:  # too late to be told of: what it ended in stands
+            self._parts.network.send(node, DivergedTaken(message.app, message.epoch))
 
     def keep_blobs(self, node: NodeId, message: KeepBlobs) -> None:
         """The coordinator wants copies of blobs here."""

@@ -13,7 +13,7 @@ from typing import NoReturn, Protocol
 import structlog
 import trio
 
-from jcpeer.application.manifest import Placed
+from jcpeer.application.manifest import Placed, Seat
 from jcpeer.errors import MembershipError
 from jcpeer.ft.events import BeginReign, Diverging, LogShape, Newcomers, Retire, Woke
 from jcpeer.ft.journal import Written
@@ -179,18 +179,19 @@ class Copies:
             self._parts.network.send(node, NoSeat(message.app, message.epoch, self._parts.journal.id))
 
     def _hear_candidate(self, node: NodeId, ask: AskVote) -> None:
-        """Of an application of which nothing is here but a seat, if that."""
-        if ask.app in self._parts.journal.applications():
-            try:
-                placed, _ = open_placed(ask.placed, root=self._parts.standing.membership.root, now_s=None)
-            except MembershipError as error:
-                log.warning("a candidate is not believed", node=short(node), reason=str(error))
-                return
-            if placed.app == ask.app:
-                copy = self._add(ask.placed, placed, past_of(self._parts.journal, ask.app))
-                self._start(copy)
-                copy.heard(node, ask)
-                return
+        """Of an application of which nothing is here but a seat, if that. It votes: a journal that never had anything
+        has lost nothing, and who began the application may need it to go on."""
+        try:
+            placed, _ = open_placed(ask.placed, root=self._parts.standing.membership.root, now_s=None)
+        except MembershipError as error:
+            log.warning("a candidate is not believed", node=short(node), reason=str(error))
+            return
+        seated = Seat(self._parts.identity.node, self._parts.journal.id) in placed.first_set.seats
+        if placed.app == ask.app and (seated or ask.app in self._parts.journal.applications()):
+            copy = self._add(ask.placed, placed, past_of(self._parts.journal, ask.app))
+            self._start(copy)
+            copy.heard(node, ask)
+            return
         answer = VoteAnswer(ask.app, ask.epoch, ask.pre, False, self._parts.journal.id, why="it has no journal of it")
         self._parts.network.send(node, answer)
 
