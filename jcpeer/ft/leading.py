@@ -107,8 +107,21 @@ class Leading:
         return effects + self._judge_reach(now_s)
 
     def up(self, node: NodeId, *, now_s: float) -> list[Effect]:
-        effects = self._introduce(node, now_s=now_s) if node in self._wanted() else []
+        effects: list[Effect] = []
+        if node in self._wanted():
+            effects += self._introduce(node, now_s=now_s)
+        elif node in self.rivals:
+            effects += self.visit(node, now_s=now_s)
         return effects + self._judge_reach(now_s)
+
+    @property
+    def rivals(self) -> frozenset[NodeId]:
+        """Those without a seat any more who may coordinate as well, since there was a time when one journal sufficed:
+        each side of a split takes the seats of the other away."""
+        log = self._state.log
+        if not log.was_available():
+            return frozenset()
+        return frozenset(node for each in log.sets() for node in each.nodes) - {*log.latest.nodes}
 
     def down(self, node: NodeId, *, now_s: float, parted: bool) -> list[Effect]:
         self.peers.pop(node, None)

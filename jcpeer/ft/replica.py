@@ -202,6 +202,11 @@ class Replica:
         latest, missing = self._state.log.latest, self.missing
         return missing if len(latest.seats) - len(missing) < latest.enough else ()
 
+    @property
+    def rivals(self) -> frozenset[NodeId]:
+        """Who may coordinate as well, unknown to this node, which does."""
+        return self._leading.rivals if self._leading is not None else frozenset()
+
     def ever_had_seat(self, node: NodeId) -> bool:
         """In some set of this journal."""
         return any(node in each.nodes for each in self._state.log.sets())

@@ -338,7 +338,8 @@ class Copies:
     # --- connections and newcomers
 
     def _renew_hold(self) -> None:
-        nodes = {node for copy in self._copies.values() if not copy.over for node in copy.replica_set.nodes}
+        live = [copy for copy in self._copies.values() if not copy.over]
+        nodes = {node for copy in live for node in (*copy.replica_set.nodes, *copy.machine.rivals)}
         held = frozenset(nodes - {self._parts.identity.node})
         if held != self._held:
             self._held = held
