@@ -186,6 +186,7 @@ class SimulatedGrid:
         simulated.stopped_at_s = None
         simulated.disk = before.after_reboot() if disk == "unsynced" else before.after_crash()
         self._leave_lan(simulated)
+        simulated.running.vanish()
         self.world.crash(simulated.running.id, machine=machine)
         simulated.scope.cancel()
         simulated.node = None
@@ -307,5 +308,8 @@ async def open_grid(
     """An empty grid in this world, which runs until the block is left; nodes that then still run just vanish."""
     async with trio.open_nursery() as nursery:
         nursery.start_soon(world.run)
-        yield SimulatedGrid(world, nursery, config=config, sites=sites, executor_of=executor_of)
+        grid = SimulatedGrid(world, nursery, config=config, sites=sites, executor_of=executor_of)
+        yield grid
+        for each in grid.running:
+            each.running.vanish()
         nursery.cancel_scope.cancel()

@@ -146,7 +146,8 @@ def _table(kind: Kind, endings: Sequence[Ending]) -> Table:
         rows += _times("nobody coordinates", [each.gap_s for each in endings])
     if silent:
         stepped = [each.stepped_down_s for each in endings]
-        rows += _times(f"after {AWAY_S:.0f} s: it steps down", stepped, worst_s=STEPPED_DOWN_S_MAX)
+        worst_s = STEPPED_DOWN_S_MAX if kind == "stop" else ONE_S_MAX  # who was cut off has to be reached first
+        rows += _times(f"after {AWAY_S:.0f} s: it steps down", stepped, worst_s=worst_s)
         rows += _times("one coordinates", [each.one_s for each in endings], worst_s=ONE_S_MAX)
         rows.append(("executions elsewhere that it orders", total(lambda each: each.stale), "0"))
         rows.append(("events shown by it meanwhile", total(lambda each: each.shown_alone), "0"))

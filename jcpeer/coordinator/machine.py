@@ -137,6 +137,8 @@ class Coordinator:
         """Who coordinated before, as long as it has not been looked for."""
         self._to_meet: dict[NodeId, None] = {}
         """Nodes that worked for the application before a takeover, and do not know of it yet."""
+        self._some_to_meet = False
+        """There is one of these that is in reach, perhaps."""
         self._met: dict[NodeId, None] = {}
         """Those that do now."""
         self._early: dict[TaskId, tuple[NodeId, NodeId, Outcome]] = {}
@@ -189,7 +191,8 @@ class Coordinator:
         self._dispatch_from_s = now_s if underway is not None else self._settled_s
         self._inherited.take(underway or (), now_s=now_s)
         self._predecessor = predecessor
-        self._to_meet = dict.fromkeys(self.state.shares)
+        self._to_meet = dict.fromkeys([*self.state.shares, *([predecessor] if predecessor is not None else [])])
+        self._some_to_meet = True
         for record in self.state.tasks.values():
             self._attempts.note_number(record.spec.id, record.last_number)
             self._attempts.requeue(record.spec.id)
@@ -366,7 +369,7 @@ class Coordinator:
     def _call_up(self, *, now_s: float) -> list[Effect]:
         if self.over:
             return []
-        effects = self._meet_again(now_s=now_s) if self._to_meet or self._inherited else []
+        effects = self._meet_again(now_s=now_s) if self._some_to_meet or self._inherited else []
         if self.state.counts["pending"] == 0:
             return effects
         # Slots that wait for tasks that wait for others would be kept from those who could use them. After a takeover
@@ -445,6 +448,7 @@ class Coordinator:
                 self._absences.doubt(participant, participant.assigned)
                 effects = self._orders.recruit([node])
         self.roster.see(record)
+        self._some_to_meet |= node in self._to_meet
         self._results.copies.seen(node)
         return effects
 
@@ -523,13 +527,13 @@ class Coordinator:
     # --- after a takeover
 
     def _meet_again(self, *, now_s: float) -> list[Effect]:
-        """Call up who worked for the application before, or may still: they are to know who coordinates it now."""
+        """Call up who worked for the application before, or may still: they are to know who coordinates it now. Who was
+        out of reach is called up when it is back, be it late: what it still runs may have been done by others."""
+        self._some_to_meet = False
         nodes = [each for each in (*self._inherited.nodes, *self._to_meet) if each in self.roster.candidates]
         for node in nodes:
             self._to_meet.pop(node, None)
             self._met[node] = None
-        if now_s >= self._settled_s:
-            self._to_meet.clear()
         return self._orders.recruit(self.roster.ask(list(dict.fromkeys(nodes)), now_s=now_s))
 
     def _look_for_predecessor(self, *, now_s: float) -> list[Effect]:

@@ -146,6 +146,7 @@ class Node:
         join_grid: Callable[[str], Awaitable[None]],
         drained: Callable[[], None] = lambda: None,
     ) -> None:
+        self._vanished = False
         self.reach = Reach(
             parts.network,
             undelivered=self._undelivered,
@@ -537,9 +538,15 @@ class Node:
 
     # --- the end
 
+    def vanish(self) -> None:
+        """What follows is no end of its own making: nothing is handed over any more, as after SIGKILL."""
+        self._vanished = True
+
     async def leave(self, reason: str) -> None:
         """Hand over what is coordinated here, hand attempts back, and what only this node holds; bounded, and not to be
         cancelled."""
+        if self._vanished:
+            return
         with trio.move_on_after(LEAVE_S, shield=True):
             with trio.move_on_after(HAND_OVER_S):
                 handed_over = await self.copies.retire()

@@ -206,6 +206,14 @@ def test_whoever_worked_for_the_application_hears_of_its_end_from_the_successor(
     assert [type(each) for each in (said[0], said[-1])] == [Recruit, Release]
 
 
+def test_a_predecessor_that_comes_back_late_is_called_up_since_what_it_runs_may_be_done() -> None:
+    successor = Successor(RAN, underway=(at("ran", BEN),), there=(BEN,), predecessor=ADA)
+    successor.confirm(BEN, at("ran", BEN).attempt)
+    successor.pass_to(30.0)  # there is nothing for anybody else to do
+    said = [each for each in successor.hear(NodeSeen(record_of(ADA))) if isinstance(each, Send)]
+    assert [each.node for each in said if isinstance(each.message, Recruit)] == [ADA]
+
+
 # --- one outage counts once
 
 

@@ -21,6 +21,7 @@ SMALL = {
     "dispatch": ("--nodes", "3", "--length", "10"),
     "join": ("--nodes", "30", "--sites", "3", "--how", "waves", "--lookups", "5"),
     "detector": ("--nodes", "20", "--node-hours", "60"),
+    "takeover": ("--kind", "kill", "--runs", "2", "--nodes", "6", "--tasks", "45"),
     "placement": ("--nodes", "8", "--applications", "12", "--within-s", "20"),
 }
 
