@@ -738,6 +738,8 @@ class Coordinator:
             return self._recorder.promise(taken) if message.last else []
         for each in self._reconciling.compare(node, message):
             effects += self._take_outcome(each.node, each.node, each.outcome, now_s=now_s)
+            if each.outcome.failure is None and self.state.tasks[each.outcome.task].result is None:
+                self._reconciling.refused(node, each.outcome.task)
         for task in message.cancelled:
             effects += self._cancel(task, now_s=now_s)
         if message.last:

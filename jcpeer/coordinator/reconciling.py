@@ -43,6 +43,10 @@ class Reconciling:
                 (found.twice if same else found.changed)[each.outcome.task] = None
         return to_take
 
+    def refused(self, node: NodeId, task: TaskId) -> None:
+        """Its outcome does not fit, since it was made from another result than stands here: it runs again."""
+        self._found.setdefault(node, _Differences()).changed[task] = None
+
     def conclude(self, node: NodeId) -> Reconciled | None:
         """All of it was compared. None where it was before."""
         found = self._found.pop(node)

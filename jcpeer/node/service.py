@@ -348,9 +348,13 @@ class Service:
     def _resumed(self, body: Watch, host: ApplicationHost) -> int:
         """After which index the watch goes on. What came in a higher epoch than its last event came instead of what was
         shown, if both have the same index: then two coordinators had gone on, each without the other."""
-        if not body.after_epoch:
-            return body.after_index
-        later = [first for first, epoch in self._parts.journal.shape(host.app) if epoch.counter > body.after_epoch]
+        later: list[int] = []
+        if body.after_epoch:
+            runs = self._parts.journal.shape(host.app)
+            later = [first for first, epoch in runs if epoch.counter > body.after_epoch]
+        state = host.machine.state
+        if state.ended is not None:
+            later.append(state.last_index)  # whoever has seen more than there is, elsewhere, is to know that it ended
         return min([body.after_index, *(first - 1 for first in later)])
 
     async def _pause_between_views(self, host: ApplicationHost, index: int) -> None:

@@ -45,13 +45,13 @@ def test_foreign_outcomes_fill_gaps_parents_first() -> None:
     assert made.of_kind(Reconciled) == [Reconciled(OTHER, (FIRST_TASK.id,), ())]
 
 
-def test_a_result_that_differs_is_named_and_what_was_made_from_it_is_not_taken() -> None:
+def test_a_result_that_differs_is_named_and_so_is_what_was_made_from_it_which_is_not_taken() -> None:
     made = application()
     else_where = evolve(outcome(FIRST_TASK), outputs=(Output("out", BlobRef(digest("else"), LARGE)),))
     second = evolve(outcome(SECOND_TASK), consumed=(digest("else"),))
     failed: Failure = EXIT
     made.hear(diverged(there(else_where), there(second), there(outcome(FIRST_TASK, failure=failed))))
-    assert made.of_kind(Reconciled) == [Reconciled(OTHER, (), (FIRST_TASK.id,))]
+    assert made.of_kind(Reconciled) == [Reconciled(OTHER, (), (FIRST_TASK.id, SECOND_TASK.id))]
     assert made.coordinator.state.tasks[SECOND_TASK.id].result is None
 
 

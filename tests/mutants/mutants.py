@@ -26,6 +26,7 @@ JOURNAL = "jcpeer/ft/journal.py"
 MANIFEST = "jcpeer/application/manifest.py"
 JUDGE = "jcpeer/rdv/mandate.py"
 PROOFS = "jcpeer/ft/mandate.py"
+VOTES = "jcpeer/node/attesting.py"
 
 MUTANTS = (
     # --- the fence on orders
@@ -435,5 +436,70 @@ MUTANTS = (
         "!= (node, message.epoch):\n            return []  # of whose reign",
         "== ():\n            return []  # of whose reign",
         ("tests/ft",),
+    ),
+    # --- what a takeover rests on
+    Mutant(
+        "it reigns before what it adopted is on its disk",
+        "jcpeer/ft/candidacy.py",
+        'if self.phase == "settling" and self._state.log.written == self._state.log.last_index:',
+        'if self.phase == "settling":',
+        ("tests/ft",),
+    ),
+    Mutant(
+        "votes are not counted again in a set that was adopted",
+        "jcpeer/ft/candidacy.py",
+        'self._source = self._source_node = None\n        self._enter("electing", now_s)\n'
+        "        return self._ask_all() + self._go_on(now_s)",
+        'self._source = self._source_node = None\n        self.phase = "settling"\n        self.written()\n        return []',
+        ("tests/ft",),
+    ),
+    Mutant(
+        "it is acknowledged before the promise is on the disk",
+        "jcpeer/ft/following.py",
+        "if self._agreed is None or not state.holds(self.epoch):",
+        "if self._agreed is None:",
+        ("tests/ft",),
+    ),
+    Mutant(
+        "entries of a lower epoch are taken",
+        "jcpeer/ft/replica.py",
+        "if highest is not None and message.epoch < highest:",
+        "if False:",
+        ("tests/ft",),
+    ),
+    Mutant(
+        "a change counts in the set that it makes",
+        "jcpeer/ft/log.py",
+        "if each.index < index or not each.index)",
+        "if each.index <= index or not each.index)",
+        ("tests/ft",),
+    ),
+    Mutant(
+        "a vote is believed whoever signed it",
+        VOTES,
+        "return certificate.node == node and vote == Vote(self._app, answer.epoch, answer.journal)",
+        "return True",
+        ("tests/node/test_usurpers.py", "tests/node/test_reigns.py"),
+    ),
+    Mutant(
+        "a dropped copy may count again",
+        "jcpeer/node/applications.py",
+        "self._parts.journal.begin(copy.app, unsure=True)",
+        "self._parts.journal.begin(copy.app)",
+        ("tests/node/test_takeover.py",),
+    ),
+    Mutant(
+        "an application is opened anew where it was already",
+        "jcpeer/node/applications.py",
+        "if copy is not None or not self._parts.journal.untouched(app):",
+        "if copy is not None:",
+        ("tests/simulations/test_chaos.py",),
+    ),
+    Mutant(
+        "the first promise is kept without the first entry",
+        "jcpeer/node/applications.py",
+        "self._start(host, [each for each in effects if not isinstance(each, Record)])",
+        "self._start(host, [])",
+        ("tests/node/test_takeover.py",),
     ),
 )
