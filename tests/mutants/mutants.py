@@ -450,7 +450,8 @@ MUTANTS = (
         "jcpeer/ft/candidacy.py",
         'self._source = self._source_node = None\n        self._enter("electing", now_s)\n'
         "        return self._ask_all() + self._go_on(now_s)",
-        'self._source = self._source_node = None\n        self.phase = "settling"\n        self.written()\n        return []',
+        'self._source = self._source_node = None\n        self.phase = "settling"\n'
+        "        self.written()\n        return []",
         ("tests/ft",),
     ),
     Mutant(
