@@ -41,6 +41,7 @@ class Belief:
         self.missed_s: float | None = None
         """Since when the coordinator has been missed."""
         self.stand_s = inf
+        self._died_s = self._turn_s = inf
         self.successor: NodeId | None = None
         self.check_s = inf
         """By then the coordinator, of which somebody else thinks that it is lost, should have spoken."""
@@ -87,6 +88,11 @@ class Belief:
             return
         self._die(now_s=now_s)
 
+    def pass_over(self, *, now_s: float) -> None:
+        """One who may have been to take over before this copy is lost, too: there is nobody to wait for."""
+        if self.faith == "dead" and self.stand_s == self._turn_s:
+            self.stand_s = self._turn_s = max(now_s, min(self._turn_s, self._died_s + self._delay_s()))
+
     def retire(self, successor: NodeId, *, now_s: float) -> None:
         """It handed over."""
         self.successor = successor
@@ -129,7 +135,8 @@ class Belief:
     def _die(self, *, now_s: float) -> None:
         self.faith, self.check_s = "dead", inf
         self.missed_s = now_s if self.missed_s is None else self.missed_s
-        self.stand_s = now_s + self._delay_s()
+        self._died_s = now_s
+        self.stand_s = self._turn_s = now_s + self._delay_s()
 
     def _delay_s(self) -> float:
         return RANK_DELAY_S * self._state.rank_after(self.coordinator)

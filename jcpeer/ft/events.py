@@ -61,7 +61,8 @@ class LogShape:
     """The machine went down since, and may have taken entries along; or the copy is new."""
     new: bool = False
     """It has never caught up, and may have been made in place of one that was counted for something."""
-    ended: bool = False
+    ended_index: int = 0
+    """Of the application's end; 0 where it has not come."""
 
 
 # --- events

@@ -45,8 +45,8 @@ class Log:
         """Up to here it is on the disk."""
         self.committed = min(shape.committed, shape.last_index)
         """Up to here it is known to be on `ack` journals."""
-        self.ended = shape.ended
-        """The last entry is the application's end, unless it was taken back."""
+        self.ended_index = shape.ended_index
+        """Of the application's end; 0 where it has not come. Only a new reign may follow."""
 
     # --- entries
 
@@ -88,7 +88,8 @@ class Log:
                 assert self.last_epoch is None or each.epoch > self.last_epoch, "epochs never go down"
                 self._runs.append(Run(each.index, each.epoch))
             self.last_index = each.index
-            self.ended = isinstance(each.fact, Ended)
+            if isinstance(each.fact, Ended):
+                self.ended_index = each.index
             if isinstance(each.fact, ReplicasChanged):
                 self._sets.append(SetChange(each.index, each.fact.replica_set))
 
@@ -99,11 +100,17 @@ class Log:
         self.last_index = after_index
         self.written = min(self.written, after_index)
         self.committed = min(self.committed, after_index)
-        self.ended = False
+        if self.ended_index > after_index:
+            self.ended_index = 0
         while self._runs and self._runs[-1].first_index > after_index:
             self._runs.pop()
         while self._sets[-1].index > after_index:
             self._sets.pop()
+
+    @property
+    def over(self) -> bool:
+        """The application has ended, and that is committed."""
+        return 0 < self.ended_index <= self.committed
 
     # --- sets
 
@@ -170,9 +177,8 @@ class Log:
     # --- all of it
 
     def shape(self, *, promised: Epoch | None, unsure: bool, new: bool) -> LogShape:
-        return LogShape(
-            tuple(self._runs), self.last_index, self.committed, tuple(self._sets[1:]), promised, unsure, new, self.ended
-        )
+        runs, sets = tuple(self._runs), tuple(self._sets[1:])
+        return LogShape(runs, self.last_index, self.committed, sets, promised, unsure, new, self.ended_index)
 
     def check(self) -> None:
         """Assert what holds after each event."""
@@ -185,6 +191,7 @@ class Log:
             assert run.first_index < next_run.first_index
             assert run.epoch < next_run.epoch, "epochs go up"
         assert self._sets[-1].index <= self.last_index
+        assert 0 <= self.ended_index <= self.last_index
         for change, next_change in pairwise(self._sets):
             assert change.index < next_change.index
             assert change.replica_set.number < next_change.replica_set.number, "sets are counted upwards"

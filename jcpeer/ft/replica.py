@@ -439,11 +439,9 @@ class Replica:
     # --- taking over
 
     def _may_stand(self) -> bool:
-        log = self._state.log
         if self._leading is not None or self._candidacy is not None or self._recovering is not None:
             return False
-        over = log.ended and log.committed == log.last_index
-        return not self._state.retired and not over
+        return not self._state.retired and not self._state.log.over
 
     def _stand(self, now_s: float) -> list[Effect]:
         state = self._state
@@ -514,6 +512,8 @@ class Replica:
             elif belief.faith != "dead":
                 belief.lose(event.proof, now_s=now_s)
                 effects += self._voting.coordinator_lost()
+        elif node in state.others:
+            belief.pass_over(now_s=now_s)
         belief.note_known(now_s=now_s)
         if self._candidacy is not None:
             effects += self._candidacy.down(node, now_s=now_s)

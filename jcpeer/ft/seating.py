@@ -82,7 +82,7 @@ class Seating:
 
     def _may_change(self) -> bool:
         log = self._state.log
-        if self._state.retired or log.ended:
+        if self._state.retired or log.ended_index:
             return False
         if self._leading.alone is not None:
             return log.last_epoch == self._leading.epoch

@@ -147,7 +147,7 @@ class Copy:
         self._events: deque[Event] = deque()
         self._busy = False
         self._shipping = Shipping(self.app, parts.journal, parts.network)
-        self._ended_index = past.shape.last_index if past.shape.ended else 0
+        self._ended_index = past.shape.ended_index
         self.committed = past.shape.committed
 
     @property

@@ -30,7 +30,7 @@ def past_of(journal: Journal, app: AppId) -> Past:
     sets: list[SetChange] = []
     facts: list[Submitted | TookOver | ReplicasChanged] = []
     placed: Signed | None = None
-    ended = False
+    ended_index = 0
     for entry in journal.read(app):
         fact = entry.fact
         if isinstance(fact, Submitted):
@@ -39,7 +39,8 @@ def past_of(journal: Journal, app: AppId) -> Past:
             sets.append(SetChange(entry.index, fact.replica_set))
         if isinstance(fact, Submitted | TookOver | ReplicasChanged):
             facts.append(fact)
-        ended = ended or isinstance(fact, Ended)
+        if isinstance(fact, Ended):
+            ended_index = entry.index
     shape = LogShape(
         runs=tuple(Run(first, epoch) for first, epoch in journal.shape(app)),
         last_index=journal.last_index(app),
@@ -48,6 +49,6 @@ def past_of(journal: Journal, app: AppId) -> Past:
         promised=journal.promised(app),
         unsure=journal.unsure(app),
         new=journal.new(app),
-        ended=ended,
+        ended_index=ended_index,
     )
     return Past(shape, placed, tuple(facts))

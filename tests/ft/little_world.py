@@ -16,7 +16,7 @@ from __future__ import annotations
 import heapq
 import random
 from collections import Counter, defaultdict, deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 
@@ -27,6 +27,7 @@ from jcpeer.ft import events as ft
 from jcpeer.ft.events import Heard, LogShape, Run, SetChange
 from jcpeer.ft.replica import Replica
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId
+from jcpeer.net.events import Proof
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Cancelled, Ended, Entry, Fact, ReplicasChanged, TookOver
 from jcpeer.wire.messages import Signed
@@ -238,6 +239,15 @@ class World:
     def _lost(self, seat: Seat) -> bool:
         return self.nodes[seat.node].disk.journal != seat.journal
 
+    def vanish(self, name: NodeId, noticed_s: Mapping[NodeId, float], proof: Proof) -> None:
+        """The process is gone, and each of these others notices after so long."""
+        node = self.nodes[name]
+        node.alive, node.replica, node.reign = False, None, None
+        node.incarnation += 1
+        for other, seconds in noticed_s.items():
+            link = self._links[frozenset((name, other))]
+            self.after(seconds, partial(self._tell_down, other, name, proof, link))
+
     def restart(self, name: NodeId) -> None:
         node = self.nodes[name]
         if node.alive:
@@ -381,7 +391,7 @@ class World:
                 runs.append(Run(each.index, each.epoch))
             if isinstance(each.fact, ReplicasChanged):
                 sets.append(SetChange(each.index, each.fact.replica_set))
-        ended = bool(node.entries) and isinstance(node.entries[-1].fact, Ended)
+        ended = max((each.index for each in node.entries if isinstance(each.fact, Ended)), default=0)
         shape = LogShape(
             tuple(runs), len(node.entries), disk.committed, tuple(sets), disk.promised, disk.unsure, disk.new, ended
         )
