@@ -78,6 +78,8 @@ class Node:
     entries: list[Entry] = field(factory=list)
     """The journal as ordered."""
     queue: list[ft.Effect] = field(factory=list)
+    writing: list[ft.Effect] = field(factory=list)
+    """What the disk is at; `queue` comes after it."""
     committing: bool = False
     backlog: deque[tuple[str, object]] = field(factory=deque)
     ticking_s: float = float("inf")
@@ -366,6 +368,10 @@ class World:
             if facts:
                 self._record(node, facts)
 
+    def finish(self, node: Node) -> None:
+        """The application ends at this coordinator."""
+        self._record(node, [Ended("ok")])
+
     def _record(self, node: Node, facts: list[Fact]) -> None:
         assert node.reign is not None
         first = len(node.entries) + 1
@@ -607,7 +613,11 @@ class World:
         assert node.disk.promised == answer.epoch, "a vote that is not on the disk"
         assert not node.disk.new
         self.granted.setdefault(answer.epoch, set()).add((node.id, node.disk.journal))
-        assert answer.unsure or not node.disk.unsure or any(isinstance(each, ft.Sure) for each in node.queue)
+        assert (
+            answer.unsure
+            or not node.disk.unsure
+            or any(isinstance(each, ft.Sure) for each in (*node.writing, *node.queue))
+        )
         if answer.unsure:
             self.unsure[answer.epoch].add((node.id, node.disk.journal))
         return evolve(answer, vote=VOTE)
@@ -727,12 +737,13 @@ class World:
     def _commit_later(self, node: Node) -> None:
         incarnation = node.incarnation
         disk = node.disk
+        node.writing, node.queue = node.queue, []
 
         def committed() -> None:
             if node.incarnation != incarnation:
                 return
-            if node.disk is disk:  # otherwise what is queued is for the one in its place
-                group, node.queue = node.queue, []
+            group, node.writing = node.writing, []
+            if node.disk is disk:
                 self._commit_group(node, group)
             if node.queue:
                 self._commit_later(node)
@@ -766,7 +777,8 @@ class World:
         else:
             disk.unsynced.append(before)
         if wrote:
-            self._post(node.id, ft.Written(len(disk.entries)))
+            cuts = [each.after_index for each in node.queue if isinstance(each, ft.Truncate)]
+            self._post(node.id, ft.Written(min([len(disk.entries), *cuts])))
         if promised is not None:
             self._post(node.id, ft.Promised(promised))
 
@@ -800,8 +812,8 @@ class World:
 
         later_s = self.random.uniform(0.0, 0.01)
         link.last_s[b] = self.now_s + later_s  # what a says at once comes after b knows of the connection
-        stand(a, b)
         self.after(later_s, lambda: stand(b, a))
+        stand(a, b)
 
     def _late(self, me: NodeId, other: NodeId) -> None:
         """What was said on an earlier connection comes again."""

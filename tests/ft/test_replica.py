@@ -430,6 +430,17 @@ def test_a_coordinator_that_woke_promises_nothing_before_the_others_have_answere
     assert copy.committed == 1
 
 
+def test_where_one_s_own_journal_suffices_nothing_is_promised_just_after_a_sleep_either() -> None:
+    two = ReplicaSet(0, (SEAT[A], SEAT[B]), quorum=False)
+    copy = copy_of(A, LogShape(), first_set=two)
+    copy.open(now_s=0.0)
+    copy.handle(ft.Promised(E1), now_s=0.0)
+    copy.handle(ft.Woke(), now_s=40.0)
+    copy.handle(ft.Recorded(entries(1, 1, E1)), now_s=40.0)
+    assert copy.handle(ft.Written(1), now_s=40.0) == []
+    assert ft.Committed(1) in copy.handle(ft.Tick(), now_s=41.0)
+
+
 def test_who_leaves_hands_over_to_the_next_in_rank_once_that_has_everything() -> None:
     copy = coordinator_of_two()
     copy.handle(ft.Recorded(entries(2, 2, E1)), now_s=1.0)
@@ -651,3 +662,48 @@ def test_what_is_recorded_is_committed_by_most_journals_and_survives_the_coordin
     copy = world.nodes[A].replica
     assert copy is not None
     assert (copy.role, copy.coordinator, copy.last_index) == ("follower", B, len(world.chosen))
+
+
+def test_who_knows_the_end_stands_no_more_though_a_later_reign_follows_it() -> None:
+    shape = LogShape((Run(1, E1), Run(4, E2)), 4, 3, promised=E2, ended_index=3)
+    copy = copy_of(C, shape)
+    assert copy.start(now_s=0.0) == []
+    assert copy.handle(ft.Tick(), now_s=60.0) == []
+    assert copy.wake_s() == float("inf")
+
+
+def test_a_promise_of_an_earlier_epoch_is_not_the_one_that_a_candidate_waits_for() -> None:
+    copy = follower_of(A, E1, me=B)
+    copy.handle(Heard(C, AskVote(APP, Epoch(2, C), False, placed())), now_s=0.0)
+    copy.handle(ft.Down(A, "refused"), now_s=0.0)
+    copy.handle(Heard(C, AskVote(APP, Epoch(2, C), False, placed())), now_s=0.0)  # promised, and not yet on the disk
+    copy.handle(ft.Tick(), now_s=9.0)
+    assert copy.handle(Heard(C, granted(E3_OF_B, pre=True)), now_s=9.0) == [ft.Promise(E3_OF_B)]
+    assert [type(each) for each in copy.handle(ft.Promised(Epoch(2, C)), now_s=9.0)] == []
+    assert copy.handle(ft.Promised(E3_OF_B), now_s=9.0)[0] == ft.Send(C, AskVote(APP, E3_OF_B, False, placed()))
+
+
+def test_what_is_acknowledged_is_what_the_disk_has_and_not_what_is_on_its_way_there() -> None:
+    copy = follower_of(B, E2)
+    copy.handle(Heard(B, append(3, E1, *entries(4, 5, E2))), now_s=0.0)
+    copy.handle(Heard(B, append(5, E2, *entries(6, 9, E2))), now_s=0.0)
+    assert copy.handle(ft.Written(5), now_s=0.0) == [ft.Send(B, Kept(APP, E2, SEAT[C].journal, 5))]
+
+
+def test_a_seat_that_missed_the_end_learns_it_by_standing() -> None:
+    world = World(seed=1)
+    world.run(1.0)
+    world.cut(C, A)
+    world.cut(C, B)
+    world.run(5.0)
+    (coordinator,) = world.coordinators()
+    world.finish(coordinator)
+    world.run(1.0)
+    world.heal()
+    world.run(0.005)  # C is told of nothing yet
+    world.crash(A)
+    world.run(10.0)
+    for node in (B, C):
+        copy = world.nodes[node].replica
+        assert copy is not None
+        assert 0 < copy.shape().ended_index <= copy.committed, node
