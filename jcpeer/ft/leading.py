@@ -21,8 +21,9 @@ from jcpeer.ft.state import CopyState
 from jcpeer.ids import Epoch, NodeId
 from jcpeer.wire.replication import Differs, Kept, NoSeat, Retired
 
-IN_FLIGHT_MAX = 4096
-"""Entries that a copy has not acknowledged; more are not sent."""
+IN_FLIGHT_MAX = 512
+"""Entries that a copy has not acknowledged; more are not sent. Each may carry as much as a small result, 64 KiB, and
+what is queued for one peer has a limit of 64 MiB."""
 TELL_S = 0.1
 """What is committed is told along with entries, or after so long alone."""
 ASK_AGAIN_S = 2.0
