@@ -3,7 +3,7 @@
 - I1  an epoch is begun once, by one node.
 - I2  what a copy says rests on its disk: a vote on the promise, an acknowledgement on the entries.
 - I3  what one copy takes for committed in a place is what every other one ever does there.
-- I9  a copy that may have lost something, or whose journal has another name than its seat, neither votes nor counts.
+- I9  a copy that may have lost something says so when it votes, and none speaks for a journal of another name.
 """
 
 from __future__ import annotations
@@ -110,12 +110,14 @@ class CopiesWatch:
                 watch.came_to(record, "candidate")
             case WantEntries():
                 watch.counts["adopted from another"] += 1
-            case VoteAnswer(granted=True, pre=False, epoch=epoch, journal=journal):
+            case VoteAnswer(granted=True, pre=False, epoch=epoch, journal=journal, unsure=unsure):
                 held = node.disk.load().get(app)
                 if held is None or held.promised is None or held.promised < epoch:
                     watch.object("I2", f"{node.name} votes in {record.name} by a promise that is not on its disk")
-                if held is None or held.unsure or journal != node.disk.journal_id:
-                    watch.object("I9", f"{node.name} votes in {record.name} with a copy that may have lost something")
+                if held is None or (held.unsure and not unsure):
+                    watch.object("I9", f"{node.name} votes in {record.name} as if it could have lost nothing")
+                if journal != node.disk.journal_id:
+                    watch.object("I9", f"{node.name} votes in {record.name} with a journal that it does not have")
             case Kept(journal=journal, index=index):
                 if node.running.parts.journal.written_index(app) < index:
                     watch.object("I2", f"{node.name} says to keep {index} of {record.name}, which are not on its disk")

@@ -66,7 +66,10 @@ log = structlog.get_logger()
 
 ENTRIES_AT_ONCE = 200
 """Of a journal that is read; then all else of the node has a turn."""
-DIVERGED_AT_ONCE = 500
+DIVERGED_BYTES_MAX = 2**20
+"""Of what is told in one frame, about."""
+OUTCOME_BYTES = 500
+"""Of an outcome, beside the data of small outputs."""
 LOOK_S = 0.5
 """Between looks at the clock while applications run here."""
 PAUSE_S = LOOK_S + 1.0
@@ -282,21 +285,25 @@ class Applications:
             self._hosts[copy.app].stall(missing)
 
     def diverging(self, copy: Copy, effect: Diverging) -> None:
-        """What this node journalled beyond the point of agreement is told to who coordinates."""
-        entries = self._parts.journal.read(copy.app, after_index=effect.after_index)
-        outcomes, cancelled = [], []
-        for entry in entries:
+        """What this node journalled beyond the point of agreement is told to who coordinates, with the data of small
+        outputs: whoever takes an outcome answers for what it left."""
+        part: list[RanThere] = []
+        cancelled, size = [], 0
+        for entry in self._parts.journal.read(copy.app, after_index=effect.after_index, with_data=True):
             match entry.fact:
                 case Finished(node=node, outcome=outcome):
-                    outcomes.append(RanThere(outcome, node))
+                    part.append(RanThere(outcome, node))
+                    size += OUTCOME_BYTES + sum(len(each.data) for each in outcome.outputs if each.data)
                 case Cancelled(task=task):
                     cancelled.append(task)
                 case _:
                     pass
-        for at in range(0, len(outcomes) or 1, DIVERGED_AT_ONCE):
-            part, last = tuple(outcomes[at : at + DIVERGED_AT_ONCE]), at + DIVERGED_AT_ONCE >= len(outcomes)
-            message = Diverged(copy.app, effect.epoch, part, tuple(cancelled) if last else (), last)
-            self._parts.network.send(effect.coordinator, message)
+            if size > DIVERGED_BYTES_MAX:
+                message = Diverged(copy.app, effect.epoch, tuple(part), (), last=False)
+                self._parts.network.send(effect.coordinator, message)
+                part, size = [], 0
+        message = Diverged(copy.app, effect.epoch, tuple(part), tuple(cancelled), last=True)
+        self._parts.network.send(effect.coordinator, message)
 
     def diverged(self, node: NodeId, message: Diverged) -> None:
         """Another replica coordinated as well, or followed one that did, and had this in its journal. It may have lost
