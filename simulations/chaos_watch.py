@@ -184,7 +184,7 @@ class Watch:
         if record is not None:
             for effect in effects:
                 if isinstance(effect, Tell):
-                    self._told(record, effect.entry)
+                    self._told(record, effect.entry, host)
             waiting = host._events.statistics().current_buffer_used
             if waiting > EVENTS_WAITING_MAX:
                 self.object("I14", f"{waiting} events wait for the coordinator of {record.name}")
@@ -326,7 +326,7 @@ class Watch:
             )
         return False
 
-    def _told(self, record: Record, entry: Entry) -> None:
+    def _told(self, record: Record, entry: Entry, host: ApplicationHost) -> None:
         plain = without_data(entry)
         match entry.fact:
             case TookOver(epoch=epoch):
@@ -338,8 +338,15 @@ class Watch:
         self._agree(record, plain, "told")
         if entry.index <= record.told_index or not record.agreed or record.excused:
             return
-        record.told_index = entry.index
-        match entry.fact:
+        if entry.index > record.told_index + 1:  # a successor does not tell what its predecessor may have told
+            for each in host._parts.journal.read(host.app, after_index=record.told_index):
+                if each.index < entry.index:
+                    self._happened(record, without_data(each))
+        self._happened(record, plain)
+
+    def _happened(self, record: Record, plain: Entry) -> None:
+        record.told_index = plain.index
+        match plain.fact:
             case Sealed():
                 self.came_to(record, "accepted")
             case TookOver():

@@ -441,7 +441,10 @@ class Replica:
     def _may_stand(self) -> bool:
         if self._leading is not None or self._candidacy is not None or self._recovering is not None:
             return False
-        return not self._state.retired and not self._state.log.over
+        log = self._state.log
+        # Where it needs nobody's vote, a copy that never got anything would take all back that others have.
+        bare = not log.last_index and not log.latest.quorum and bool(self._state.others)
+        return not self._state.retired and not log.over and not bare
 
     def _stand(self, now_s: float) -> list[Effect]:
         state = self._state

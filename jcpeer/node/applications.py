@@ -264,6 +264,7 @@ class Applications:
 
     def _keep(self, copy: Copy, state: ApplicationState) -> None:
         host = self._hosts[copy.app] = self._host(copy, state)
+        host.rest()
         if copy.app not in self._of_other_grids:
             self._appeared(host)
 

@@ -124,6 +124,10 @@ class ApplicationHost:
         self._posts.close()
         self._settle(at_the_end=True)
 
+    def rest(self) -> None:
+        """It ended, elsewhere or in an earlier run: what is posted is not handled any more, and not waited for."""
+        self._posts.close()
+
     def depose(self, why: str) -> None:
         """Another node coordinates: nothing more is decided or shown here."""
         self.deposed = why

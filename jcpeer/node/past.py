@@ -32,6 +32,8 @@ def past_of(journal: Journal, app: AppId) -> Past:
     placed: Signed | None = None
     ended_index = 0
     for entry in journal.read(app):
+        if entry.index > journal.written_index(app):
+            break  # of a copy that was dropped a moment ago, of which the disk does not know yet
         fact = entry.fact
         if isinstance(fact, Submitted):
             placed = fact.placed
