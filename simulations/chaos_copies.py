@@ -116,6 +116,8 @@ class CopiesWatch:
                     watch.object("I2", f"{node.name} votes in {record.name} by a promise that is not on its disk")
                 if held is None or (held.unsure and not unsure):
                     watch.object("I9", f"{node.name} votes in {record.name} as if it could have lost nothing")
+                if held is None or held.new:
+                    watch.object("I9", f"{node.name} votes in {record.name} with a copy that was made anew")
                 if journal != node.disk.journal_id:
                     watch.object("I9", f"{node.name} votes in {record.name} with a journal that it does not have")
             case Kept(journal=journal, index=index):

@@ -234,9 +234,13 @@ class World:
             if each.number < self.settled.number:
                 continue
             disks = [self.nodes[seat.node].disk for seat in each.seats if not self._lost(seat)]
-            if len(disks) < each.enough or any(disk.forgetful or disk.new for disk in disks):
+            if len(disks) < each.enough or any(disk.forgetful or self._may_be_new(disk) for disk in disks):
                 return False
         return True
+
+    def _may_be_new(self, disk: Disk) -> bool:
+        """After a fall, too."""
+        return disk.new or any(new for _, _, new in disk.unsynced)
 
     def _lost(self, seat: Seat) -> bool:
         return self.nodes[seat.node].disk.journal != seat.journal
