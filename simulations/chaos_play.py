@@ -239,13 +239,20 @@ class _Play:
         self._lost.add(simulated.disk.journal_id)
         for app, record in self.watch.records.items():
             held = app in simulated.disk.load()
+            begun = simulated.node is not None and simulated.node.copies.get(app) is not None
             sets = [copy.replica_set for _, copy in self._copies(app)]
             latest = max(sets, key=lambda each: each.number, default=None)
             gone = [each for each in latest.seats if each.journal in self._lost] if latest is not None else []
             if held and (latest is None or not latest.quorum or len(latest.seats) - len(gone) < latest.enough):
                 record.excused = f"the disk of {node} was lost"
-            elif not record.accepted and node == self._owner(record.name):
+            elif not record.accepted and (
+                node == self._owner(record.name) or ((held or begun) and not self._kept_besides(node, app))
+            ):
                 record.excused = f"{node} lost its disk before it was accepted"
+
+    def _kept_besides(self, node: str, app: AppId) -> bool:
+        """Somebody else's disk has something of it."""
+        return any(app in each.disk.load() for each in self.grid.nodes.values() if each.name != node)
 
     def _owner(self, name: str) -> str:
         return next(each.node for each in self.plot.wishes if each.name == name)

@@ -82,7 +82,7 @@ class Journal:
 
     def report_commits(self, report: Report) -> None:
         """Call this after each group, once for each application that had entries, a truncation or a promise in it; set
-        once, before the first write."""
+        before the first write, and again by who no longer wants to know."""
         self._report = report
 
     # --- writing

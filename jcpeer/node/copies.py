@@ -213,6 +213,9 @@ class Copies:
             past = past_of(self._parts.journal, reign.app) if here else Past(LogShape(), reign.placed, ())
             copy = self._add(reign.placed, placed, past, learner=not seated)
             self._start(copy)
+        if copy.placed.payload != reign.placed.payload:
+            log.warning("an application was placed twice", app=reign.app, other=short(node))  # a set of its own
+            return
         copy.reign_heard(known, invited=reign.invited)
 
     def written(self, app: AppId, written: Written) -> None:

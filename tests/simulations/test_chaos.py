@@ -40,11 +40,15 @@ def chaos_in_process(*options: str, hash_seed: str = "0") -> tuple[dict[str, Any
     return found, "\n".join(line for _, lines in found["failures"] for line in lines)
 
 
+FEW = (1010, 1015, 1021, 1022, 1023, 1027, 1029)
+"""In these happens what seldom does."""
+
+
 def test_whatever_goes_wrong_what_was_promised_holds() -> None:
-    tally = run(range(1000, 1025), quiet=True)
+    tally = run(FEW, quiet=True)
     assert tally.failures == []
-    assert tally.counts["faults"] > 50
-    assert tally.counts["elected"] > 0
+    for each in ("takeovers in takeovers", "takeovers in set changes", "reconciled", "handed over", "disks restored"):
+        assert tally.counts[each] > 0, each
 
 
 @pytest.mark.real
