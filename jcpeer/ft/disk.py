@@ -138,7 +138,7 @@ class Held:
 
 def is_synced(write: Write) -> bool:
     """The group that has it must outlive the machine, and with it all that was written before."""
-    return isinstance(write, Promise) or (isinstance(write, Append) and write.synced)
+    return isinstance(write, Promise | Sure) or (isinstance(write, Append) and write.synced)
 
 
 class Disk(Protocol):

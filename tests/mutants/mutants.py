@@ -112,14 +112,14 @@ MUTANTS = (
     Mutant(
         "a promise need not outlive the machine",
         "jcpeer/ft/disk.py",
-        "return isinstance(write, Promise) or (isinstance(write, Append) and write.synced)",
+        "return isinstance(write, Promise | Sure) or (isinstance(write, Append) and write.synced)",
         "return isinstance(write, Append) and write.synced",
     ),
     Mutant(
         "a set change need not outlive the machine",
         "jcpeer/ft/disk.py",
-        "return isinstance(write, Promise) or (isinstance(write, Append) and write.synced)",
-        "return isinstance(write, Promise)",
+        "return isinstance(write, Promise | Sure) or (isinstance(write, Append) and write.synced)",
+        "return isinstance(write, Promise | Sure)",
     ),
     Mutant(
         "a promise is not kept",
@@ -480,7 +480,7 @@ MUTANTS = (
         VOTES,
         "return certificate.node == node and vote == Vote(self._app, answer.epoch, answer.journal)",
         "return True",
-        ("tests/node/test_usurpers.py", "tests/node/test_reigns.py"),
+        ("tests/node/test_attesting.py",),
     ),
     Mutant(
         "a dropped copy may count again",
