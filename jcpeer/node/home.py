@@ -236,7 +236,10 @@ class Home:
 
     def holders(self, host: ApplicationHost, digest: Digest) -> tuple[NodeId, ...]:
         """Who has a blob of the application, this node first if it does; all participants where nobody is known to."""
-        known = [*sorted(host.machine.holders(digest))] or [*host.machine.roster.participants]
+        machine = host.machine
+        known = [*sorted(machine.holders(digest))] or [*machine.roster.participants]
+        if machine.over:  # of a copy that ended while another node coordinated: results are with most of the set
+            known += [each for each in machine.state.replica_set.nodes if each not in known]
         me = self._parts.identity.node
         here = self._applications.content(digest) is not None
         return (*((me,) if here else ()), *(each for each in known if each != me))
