@@ -382,7 +382,8 @@ class _Play:
 
     def _check_coordinators(self) -> None:
         for app, record in self.watch.records.items():
-            if record.accepted and not record.excused and record.ended_at_s is None:
+            ended = any(self._done[record.name, who].is_set() for who in ("owner", "follower"))
+            if record.accepted and not record.excused and not ended:
                 found = self._coordinators(app)
                 if len(found) != 1:
                     names = ", ".join(found) or "nobody"

@@ -106,7 +106,6 @@ class Record:
     """Each entry with the epoch of the one before it."""
     epochs: dict[Epoch, NodeId] = field(factory=dict)
     losses: Counter[TaskId] = field(factory=Counter)
-    ended_at_s: float | None = None
     ends_s: dict[Epoch, float] = field(factory=dict)
     """When each reign recorded the end."""
     changes: int = 0
@@ -366,8 +365,6 @@ class Watch:
                     self.object(
                         "I10", f"task {attempt.task} of {record.name} was lost {record.losses[attempt.task]} times"
                     )
-            case Ended():
-                record.ended_at_s = trio.current_time()
             case _:
                 pass
 

@@ -36,10 +36,13 @@ class SimulatedLink:
 
     async def call(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
         """See `client.link.Link.call`."""
-        if self._handle is None:
+        handle = self._handle
+        if handle is None:
             raise NoNodeError("the node of this machine does not run")
-        async with aclosing(self._handle(body)) as replies:
+        async with aclosing(handle(body)) as replies:
             while True:
+                if self._handle is not handle:  # while the caller was at the reply before
+                    raise NoNodeError("the node of this machine went away")
                 # A scope of its own around each step: none may stay open while a generator has yielded.
                 with trio.CancelScope() as scope:
                     self._waiting[scope] = None

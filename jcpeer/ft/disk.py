@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
-from types import MappingProxyType
+from collections.abc import Iterator, Sequence
 from typing import Literal, Protocol
 
 from attrs import define, field, frozen
 
 from jcpeer.ids import AppId, Digest, Epoch
-from jcpeer.wire.facts import Entry
+from jcpeer.wire.facts import Brought, Entry
 
 Durability = Literal["process", "disk"]
 """What a committed group survives: the end of the process, or that of the machine as well."""
@@ -17,7 +16,8 @@ Durability = Literal["process", "disk"]
 Run = tuple[int, Epoch]
 """Entries of one epoch that follow each other: the index of the first, and the epoch. They end where the next begin."""
 
-NO_BLOBS: Mapping[Digest, bytes] = MappingProxyType({})
+CAME_WITH_NONE = 2**62
+"""The index of a blob whose entry was taken back."""
 
 
 @frozen
@@ -30,19 +30,18 @@ class Begin:
 
 @frozen
 class Append:
-    """`blobs` count as come with the entry `at_index`: the first of these or, without any, the last one that is there.
-    `synced`: the group that has it is."""
+    """`blobs` come with the entries that they name, which may be there already or follow. `synced`: the group that has
+    it is."""
 
     app: AppId
     entries: tuple[Entry, ...]
-    blobs: Mapping[Digest, bytes]
-    at_index: int
+    blobs: tuple[Brought, ...]
     synced: bool = False
 
 
 @frozen
 class Truncate:
-    """Entries after this index are gone; blobs that came with them may stay."""
+    """Entries after this index are gone. Blobs that came with them may stay, but came with none that stands."""
 
     app: AppId
     after_index: int
@@ -162,8 +161,8 @@ class Disk(Protocol):
 
     def inline(self, app: AppId, digest: Digest) -> bytes | None: ...
 
-    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[tuple[Digest, bytes]]:
-        """Those that came with the entries in between."""
+    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
+        """Those that came with the entries in between, each with the first one if it came with several."""
 
     def tombstone(self, app: AppId) -> bytes | None: ...
 

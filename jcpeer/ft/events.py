@@ -6,14 +6,12 @@ The machine (`ft.replica`) knows the shape of the log and who has how much of it
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-
 from attrs import frozen
 
 from jcpeer.application.manifest import ReplicaSet, Seat
-from jcpeer.ids import Digest, Epoch, NodeId
+from jcpeer.ids import Epoch, NodeId
 from jcpeer.net.events import Proof
-from jcpeer.wire.facts import Entry
+from jcpeer.wire.facts import Brought, Entry
 from jcpeer.wire.messages import Signed
 from jcpeer.wire.replication import (
     AppendEntries,
@@ -217,7 +215,7 @@ class Write:
     """Append to the journal; `Written` follows. `synced`: a set changes by it."""
 
     entries: tuple[Entry, ...]
-    blobs: Mapping[Digest, bytes]
+    blobs: tuple[Brought, ...]
     synced: bool
 
 
@@ -255,8 +253,9 @@ class BeginReign:
     predecessor: NodeId | None
     since_s: float
     """When the predecessor was first missed here."""
-    recovered: bool = False
-    """By the user's word: there are no votes, and the next set is this copy alone."""
+    alone: ReplicaSet | None = None
+    """By the user's word: there are no votes, and this is the next set. To be recorded together with the first entry,
+    and on the disk before anybody hears of the reign."""
     unsure: bool = False
     """Too few of those who voted are sure to have all that they had: what was promised last may be lost, everywhere."""
 

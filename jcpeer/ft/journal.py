@@ -13,7 +13,7 @@ without it, so that a state built from them stays small.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager
 
 import trio
@@ -21,7 +21,6 @@ from attrs import evolve, frozen
 
 from jcpeer.errors import LocalProtocolError, StorageError
 from jcpeer.ft.disk import (
-    NO_BLOBS,
     Append,
     Begin,
     Bury,
@@ -39,7 +38,7 @@ from jcpeer.ft.disk import (
     Write,
 )
 from jcpeer.ids import AppId, Digest, Epoch, short
-from jcpeer.wire.facts import Entry, Finished
+from jcpeer.wire.facts import Brought, Entry, Finished
 from jcpeer.wire.messages import Output
 
 NOTHING = Held()
@@ -102,20 +101,20 @@ class Journal:
         self,
         app: AppId,
         entries: Sequence[Entry],
-        blobs: Mapping[Digest, bytes] = NO_BLOBS,
+        blobs: Iterable[Brought] = (),
         *,
         synced: bool = False,
     ) -> None:
         """Queue entries; they are committed together with these small blobs, which `inline` gives back.
 
         Args:
+            blobs: Each with the index of one of these, of one before, or of one that is to follow.
             synced: They, and all that was written before, are to survive a crash of the machine once they are reported.
 
         Raises:
             LocalProtocolError: they do not follow the last entry, in index or epoch, or the application is buried here.
         """
         held = self._begun(app)
-        at_index = held.last_index + (1 if entries else 0)
         for entry in entries:
             if entry.index != held.last_index + 1:
                 raise LocalProtocolError(f"entry {entry.index} of {short(app)} after entry {held.last_index}")
@@ -125,11 +124,11 @@ class Journal:
                     f"the one before of epoch {held.runs[-1][1].counter}"
                 )
             held.add(entry.index, entry.epoch)
-        data = dict(blobs)
+        data = list(blobs)
         kept = tuple([_without_data(entry, data) for entry in entries])
-        for digest, each in data.items():
-            self._uncommitted[app, digest] = each
-        self._write(Append(app, kept, data, at_index, synced))
+        for each in data:
+            self._uncommitted[app, each.digest] = each.data
+        self._write(Append(app, kept, tuple(data), synced))
 
     def truncate(self, app: AppId, *, after_index: int, even_committed: bool = False) -> None:
         """Take back the entries after this index.
@@ -245,10 +244,9 @@ class Journal:
         entries = self._disk.read(app, after_index=after_index)
         return (self._with_data(app, each) for each in entries) if with_data else entries
 
-    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[tuple[Digest, bytes]]:
+    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
         """The small blobs on the disk that came with the entries after one index and up to another, data of outputs
-        included: whoever gets these with the entries has all that they brought, and needs no `with_data`. Those of a
-        group that was appended together came with its first entry, so that nobody ever has one without them."""
+        included: whoever gets these with the entries has all that they brought, and needs no `with_data`."""
         return self._disk.blobs(app, after_index=after_index, up_to=up_to)
 
     def inline(self, app: AppId, digest: Digest) -> bytes | None:
@@ -357,8 +355,8 @@ class Journal:
                     if entries:
                         self._note_written(app, index=entries[-1].index)
                         changed[app] = None
-                    for digest in blobs:
-                        self._uncommitted.pop((app, digest), None)
+                    for blob in blobs:
+                        self._uncommitted.pop((app, blob.digest), None)
                 case Truncate(app, after_index):
                     self._note_written(app, index=min(after_index, self.written_index(app)))
                     changed[app] = None
@@ -405,14 +403,15 @@ async def open_journal(disk: Disk) -> AsyncIterator[Journal]:
         disk.close()
 
 
-def _without_data(entry: Entry, data: dict[Digest, bytes]) -> Entry:
+def _without_data(entry: Entry, data: list[Brought]) -> Entry:
     """The entry without the bytes of its small outputs, which go into `data`."""
     if not isinstance(entry.fact, Finished):
         return entry
-    found = {each.blob.digest: each.data for each in entry.fact.outcome.outputs if each.data is not None}
+    outputs = entry.fact.outcome.outputs
+    found = [Brought(entry.index, each.blob.digest, each.data) for each in outputs if each.data is not None]
     if not found:
         return entry
-    data.update(found)
+    data += found
     return _with_outputs(entry, lambda output: evolve(output, data=None))
 
 

@@ -66,7 +66,7 @@ class Peer:
 class Leading:
     """One reign of this node. Invariants: see `check`."""
 
-    def __init__(self, state: CopyState, epoch: Epoch, *, recovered: bool, now_s: float) -> None:
+    def __init__(self, state: CopyState, epoch: Epoch, *, alone: ReplicaSet | None, now_s: float) -> None:
         self._state = state
         self.epoch = epoch
         self.peers: dict[NodeId, Peer] = {}
@@ -75,17 +75,15 @@ class Leading:
         self.empty: set[Seat] = set()
         """Seats whose journals are no more."""
         self.stalled: tuple[NodeId, ...] = ()
-        self.alone: ReplicaSet | None = None
-        """By the user's word this copy goes on alone: what counts until the set says so."""
+        self.alone = alone
+        """By the user's word this copy goes on alone, as this set, which counts at once. Nobody hears of the reign
+        before it is on the disk: a node that fell in between would be the only one that can go on, and not know it."""
         self._now_s = now_s
         self._short_since_s = inf
         self._tell_s = inf
         self._hold_until_s = -inf
         self._retire_by_s = inf
         self.ended = False
-        if recovered:
-            number = state.log.latest.number + 1
-            self.alone = ReplicaSet(number, (state.me,), quorum=False)
 
     # --- who there is
 
@@ -127,7 +125,7 @@ class Leading:
     def down(self, node: NodeId, *, now_s: float, parted: bool) -> list[Effect]:
         self.peers.pop(node, None)
         effects: list[Effect] = []
-        if parted and node in self._wanted():
+        if parted and self.alone is None and node in self._wanted():
             effects.append(SendReign(node, invited=self._is_invited(node)))  # and have the connection again
         return effects + self._judge_reach(now_s)
 
@@ -164,8 +162,6 @@ class Leading:
 
     def recorded(self, *, now_s: float) -> list[Effect]:
         """The journal has grown, perhaps by another set."""
-        if self.alone is not None and self._state.log.latest.number >= self.alone.number:
-            self.alone = None
         return self.look_around(now_s=now_s) + self._ship_all(now_s) + self.commit(now_s=now_s)
 
     def kept(self, node: NodeId, message: Kept, *, now_s: float) -> list[Effect]:
@@ -223,6 +219,8 @@ class Leading:
         if now_s < self._hold_until_s and len(log.latest.seats) > 1 and not log.latest.quorum:
             return []
         log.committed = reached
+        if self.alone is not None and log.settled.number >= self.alone.number:
+            self.alone = None
         self._tell_s = min(self._tell_s, now_s + TELL_S)
         return [Committed(reached), *self.look_around(now_s=now_s)]
 
@@ -359,7 +357,7 @@ class Leading:
         return self.invited is not None and self.invited.node == node
 
     def _introduce(self, node: NodeId, *, now_s: float, visitor: bool = False) -> list[Effect]:
-        if not self._state.holds(self.epoch):
+        if not self._state.holds(self.epoch) or self.alone is not None:
             return []
         peer = self.peers[node] = Peer(node, visitor=visitor, goal=self._state.log.last_index)
         return [

@@ -10,6 +10,7 @@ from attrs import define, evolve, field
 
 from jcpeer.errors import StorageError
 from jcpeer.ft.disk import (
+    CAME_WITH_NONE,
     Append,
     Begin,
     Bury,
@@ -27,7 +28,7 @@ from jcpeer.ft.disk import (
     is_synced,
 )
 from jcpeer.ids import AppId, Digest, Epoch
-from jcpeer.wire.facts import Entry
+from jcpeer.wire.facts import Brought, Entry
 
 
 @define
@@ -40,8 +41,7 @@ class _Copy:
     unsure: bool = False
     new: bool = False
     entries: list[Entry] = field(factory=list)
-    blobs: dict[Digest, tuple[int, bytes]] = field(factory=dict)
-    """By digest, with the index at which each came."""
+    blobs: dict[Digest, Brought] = field(factory=dict)
     tombstone: tuple[float, bytes] | None = None
     decision: bytes | None = None
 
@@ -132,12 +132,12 @@ class MemoryDisk:
 
     def inline(self, app: AppId, digest: Digest) -> bytes | None:
         found = self._of(app).blobs.get(digest)
-        return found[1] if found is not None else None
+        return found.data if found is not None else None
 
-    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[tuple[Digest, bytes]]:
-        for digest, (index, data) in list(self._of(app).blobs.items()):
-            if after_index < index <= up_to:
-                yield digest, data
+    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
+        for each in list(self._of(app).blobs.values()):
+            if after_index < each.index <= up_to:
+                yield each
 
     def tombstone(self, app: AppId) -> bytes | None:
         found = self._of(app).tombstone
@@ -183,13 +183,14 @@ class MemoryDisk:
         match write:
             case Begin(_, unsure):
                 copy.begun, copy.unsure, copy.new = True, unsure, unsure
-            case Append(_, more, blobs, at_index):
+            case Append(_, more, blobs):
                 copy.entries += more
-                for digest, data in blobs.items():
-                    came, _ = copy.blobs.get(digest, (at_index, data))
-                    copy.blobs[digest] = min(came, at_index), data
+                for each in blobs:
+                    copy.blobs[each.digest] = min(each, copy.blobs.get(each.digest, each), key=lambda one: one.index)
             case Truncate(_, after_index):
                 del copy.entries[after_index:]
+                for each in [each for each in copy.blobs.values() if each.index > after_index]:
+                    copy.blobs[each.digest] = evolve(each, index=CAME_WITH_NONE)
                 copy.committed = min(copy.committed, after_index)
             case Promise(_, epoch):
                 copy.promised = epoch

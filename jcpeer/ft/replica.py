@@ -207,6 +207,11 @@ class Replica:
         """Who may coordinate as well, unknown to this node, which does."""
         return self._leading.rivals if self._leading is not None else frozenset()
 
+    @property
+    def shown(self) -> bool:
+        """This node coordinates, and others may hear of it."""
+        return self._leading is not None and self._leading.alone is None
+
     def ever_had_seat(self, node: NodeId) -> bool:
         """In some set of this journal."""
         return any(node in each.nodes for each in self._state.log.sets())
@@ -464,7 +469,7 @@ class Replica:
         predecessor: NodeId | None,
         since_s: float,
         now_s: float,
-        recovered: bool = False,
+        alone: ReplicaSet | None = None,
         unsure: bool = False,
     ) -> list[Effect]:
         state = self._state
@@ -474,10 +479,10 @@ class Replica:
         self._voting.forget_asked()
         self._belief.hear(state.me.node, epoch, now_s=now_s)
         self._belief.stand_s = inf
-        self._leading = Leading(state, epoch, recovered=recovered, now_s=now_s)
+        self._leading = Leading(state, epoch, alone=alone, now_s=now_s)
         self._seating = Seating(state, self._leading)
         self._seating.offer(self._newcomers)
-        effects.append(BeginReign(epoch, votes, predecessor, since_s, recovered, unsure))
+        effects.append(BeginReign(epoch, votes, predecessor, since_s, alone, unsure))
         return [*effects, *(self._leading.begin(now_s=now_s) if state.holds(epoch) else [])]
 
     def _abdicate(self, why: str) -> list[Effect]:
@@ -615,8 +620,9 @@ class Replica:
         self._recovering = None
         if self._state.promised != epoch:
             return []
+        alone = ReplicaSet(log.latest.number + 1, (self._state.me,), quorum=False)
         predecessor = self._belief.coordinator
-        return self._begin_reign(epoch, (), predecessor=predecessor, since_s=now_s, now_s=now_s, recovered=True)
+        return self._begin_reign(epoch, (), predecessor=predecessor, since_s=now_s, now_s=now_s, alone=alone)
 
     def check(self) -> None:
         """Assert what holds after each event."""

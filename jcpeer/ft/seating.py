@@ -63,8 +63,6 @@ class Seating:
             self._ordered = None
         if self._ordered is not None or not self._may_change():
             return []
-        if leading.alone is not None:
-            return self._change(leading.alone)
         effects = self._watch_newcomer(now_s)
         removed = self._to_remove(now_s)
         if removed is not None:
@@ -82,10 +80,8 @@ class Seating:
 
     def _may_change(self) -> bool:
         log = self._state.log
-        if self._state.retired or log.ended_index:
+        if self._state.retired or log.ended_index or self._leading.alone is not None:
             return False
-        if self._leading.alone is not None:
-            return log.last_epoch == self._leading.epoch
         return log.epoch_at(log.committed) == self._leading.epoch and log.changed_at <= log.committed
 
     def _bad(self, seat: Seat, now_s: float) -> bool:

@@ -29,6 +29,7 @@ import trio
 
 from jcpeer.errors import ConfigError, RemoteProtocolError, StorageError
 from jcpeer.ft.disk import (
+    CAME_WITH_NONE,
     Append,
     Begin,
     Bury,
@@ -47,7 +48,7 @@ from jcpeer.ft.disk import (
 )
 from jcpeer.ids import AppId, Digest, Epoch, NodeId, short
 from jcpeer.wire.codec import pack, unpack
-from jcpeer.wire.facts import Entry, Fact
+from jcpeer.wire.facts import Brought, Entry, Fact
 
 log = structlog.get_logger()
 
@@ -83,7 +84,7 @@ KEEP_BLOB = """
 INSERT INTO inline VALUES (?, ?, ?, ?)
 ON CONFLICT DO UPDATE SET idx = excluded.idx WHERE excluded.idx < inline.idx
 """
-"""One that came again, earlier in the log, did so after the entries with which it had come were taken back."""
+"""One that came again counts as come with the first entry that stands."""
 
 ROWS_AT_ONCE = 256
 """Read at once: a read that stays open would keep SQLite from folding its log into the file."""
@@ -204,7 +205,7 @@ class SqliteDisk:
             row = self._reader.execute("SELECT data FROM inline WHERE app = ? AND digest = ?", (app, digest)).fetchone()
         return cast(bytes, row[0]) if row else None
 
-    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[tuple[Digest, bytes]]:
+    def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
         query = """SELECT idx, digest, data FROM inline
                    WHERE app = ? AND (idx, digest) > (?, ?) AND idx <= ? ORDER BY idx, digest LIMIT ?"""
         rows: list[Any] = [(after_index + 1, "", b"")]
@@ -212,7 +213,7 @@ class SqliteDisk:
             index, digest, _ = rows[-1]
             with _storage_errors(self._path):
                 rows = self._reader.execute(query, (app, index, digest, up_to, BLOBS_AT_ONCE)).fetchall()
-            yield from ((Digest(digest), data) for _, digest, data in rows)
+            yield from (Brought(index, Digest(digest), data) for index, digest, data in rows)
 
     def tombstone(self, app: AppId) -> bytes | None:
         with _storage_errors(self._path):
@@ -256,12 +257,13 @@ class SqliteDisk:
         match write:
             case Begin(app, unsure):
                 execute("INSERT INTO application (app, unsure) VALUES (?, ?)", (app, 2 * unsure))
-            case Append(app, entries, blobs, at_index):
+            case Append(app, entries, blobs):
                 rows = [(app, e.index, e.epoch.counter, e.epoch.node, e.at_s, pack(e.fact, FACT)) for e in entries]
                 each_of("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)
-                each_of(KEEP_BLOB, [(app, digest, at_index, data) for digest, data in blobs.items()])
+                each_of(KEEP_BLOB, [(app, each.digest, each.index, each.data) for each in blobs])
             case Truncate(app, after_index):
                 execute("DELETE FROM entry WHERE app = ? AND idx > ?", (app, after_index))
+                execute("UPDATE inline SET idx = ? WHERE app = ? AND idx > ?", (CAME_WITH_NONE, app, after_index))
                 execute("UPDATE application SET committed = min(committed, ?) WHERE app = ?", (after_index, app))
             case Promise(app, epoch):
                 promised = (epoch.counter, epoch.node, app)

@@ -154,22 +154,25 @@ class Applications:
         }
 
     def open(self, signed: Signed) -> ApplicationHost:
-        """The host of this submission; a submission that comes again finds the one that it opened.
+        """The host of this submission, of which nothing is here yet."""
+        self._copies.open(signed)
+        return self._hosts[unpack(signed.payload, Placed).app]
 
-        Raises:
-            ElsewhereError: there is a copy already, or was, of an earlier run perhaps, which does not reign.
+    def check_untouched(self, app: AppId) -> None:
+        """Raises:
+        ElsewhereError: there is a copy, or was, of an earlier run perhaps, or one that lost its seat.
         """
-        app = unpack(signed.payload, Placed).app
-        if app not in self._hosts:
-            copy = self._copies.get(app)
-            if copy is not None or not self._parts.journal.untouched(app):  # or had a seat, and lost it
-                raise ElsewhereError(Moved(app, copy.machine.epoch.counter if copy and copy.machine.epoch else 0))
-            self._copies.open(signed)
-        return self._hosts[app]
+        copy = self._copies.get(app)
+        if copy is not None or not self._parts.journal.untouched(app):
+            raise ElsewhereError(Moved(app, copy.machine.epoch.counter if copy and copy.machine.epoch else 0))
+
+    def take_seat(self, signed: Signed) -> None:
+        """Of an application of which nothing is here yet: if nobody else coordinates it, this node stands for that."""
+        self._copies.take_seat(signed, unpack(signed.payload, Placed))
 
     def begin(self, copy: Copy, reign: BeginReign, mandate: Mandate | None) -> None:
         """This node coordinates from now on."""
-        if copy.machine.last_index:
+        if copy.machine.last_index or reign.alone is not None:
             scope = self._beginning[copy.app] = trio.CancelScope()
             self._nursery.start_soon(self._take_over, copy, reign, mandate, scope)
             return
@@ -188,17 +191,19 @@ class Applications:
                 now_s=now_s,
             )
         # Together with the promise: a promise without an entry would be one that nobody can go on from.
-        copy.record(tuple([each.entry for each in effects if isinstance(each, Record)]), {})
-        self._start(host, [each for each in effects if not isinstance(each, Record)])
+        self._start(host, _recorded(copy, effects))
 
     async def _take_over(self, copy: Copy, reign: BeginReign, mandate: Mandate | None, scope: trio.CancelScope) -> None:
         with scope:
             state = await self.state_of(copy)
             self._parts.store.pin(copy.app, _blobs_of(state))
-            log.info("coordinates", app=copy.app, name=state.header.name, epoch=reign.epoch.counter)
-            host = self._host(copy, state)
+            log.info("coordinates", app=copy.app, name=copy.header.name, epoch=reign.epoch.counter)
             now_s = trio.current_time()
-            effects = host.machine.take_over(
+            if state.placed is None:
+                state.epoch = reign.epoch
+            host = self._host(copy, state)
+            effects = [] if state.placed is not None else host.machine.open(Submitted(copy.placed), now_s=now_s)
+            effects += host.machine.take_over(
                 epoch=reign.epoch,
                 mandate=mandate,
                 predecessor=reign.predecessor,
@@ -208,6 +213,11 @@ class Applications:
                 now_s=now_s,
                 absent=self._absent_outputs(state) | self._absent_inputs(state),
             )
+            if reign.alone is not None:
+                alone = SetChanged(copy.change_to(reign.alone))
+                effects = _recorded(copy, [*effects, *host.machine.handle(alone, now_s=now_s)])
+                while not copy.shown:
+                    await self._copies.news()
             self._start(host, effects)
         if self._beginning.get(copy.app) is scope:
             del self._beginning[copy.app]
@@ -544,3 +554,9 @@ def _blobs_of(state: ApplicationState) -> set[Digest]:
         if isinstance(each.source, BlobRef)
     }
     return blobs | {each.blob.digest for task in state.tasks.values() for each in _outputs(task)}
+
+
+def _recorded(copy: Copy, effects: list[Effect]) -> list[Effect]:
+    """The entries among these go into the journal; what is left."""
+    copy.record(tuple([each.entry for each in effects if isinstance(each, Record)]), {})
+    return [each for each in effects if not isinstance(each, Record)]

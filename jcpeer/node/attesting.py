@@ -7,7 +7,7 @@ from collections.abc import Callable
 import structlog
 from attrs import evolve
 
-from jcpeer.application.manifest import Placed, ReplicaSet, Seat
+from jcpeer.application.manifest import Placed, ReplicaSet
 from jcpeer.errors import MembershipError
 from jcpeer.ft.events import BeginReign
 from jcpeer.ft.mandate import Proofs
@@ -53,10 +53,8 @@ class Attesting:
 
     def mandate(self, reign: BeginReign) -> Mandate | None:
         """By what right this node coordinates; None where that cannot be shown."""
-        if reign.recovered:
-            seat = Seat(self._parts.identity.node, self._journal_id)
-            alone = ReplicaSet(self._latest().number + 1, (seat,), quorum=False)
-            self.proofs.recovered(self._sign(Recovered(self._app, reign.epoch, alone)))
+        if reign.alone is not None:
+            self.proofs.recovered(self._sign(Recovered(self._app, reign.epoch, reign.alone)))
             return self.proofs.mandate(reign.epoch, ())
         own = self._sign(Vote(self._app, reign.epoch, self._journal_id))
         self.proofs.note(*self._own_statements())

@@ -123,6 +123,12 @@ class Copies:
         self._introduce(copy)
         return copy
 
+    def take_seat(self, signed: Signed, placed: Placed) -> Copy:
+        """The copy of an application of which this node has a seat, and nothing else yet."""
+        copy = self._add(signed, placed, past_of(self._parts.journal, placed.app))
+        self._start(copy)
+        return copy
+
     def recover(self, app: AppId) -> Copy | None:
         """The copy that an earlier run left, not started yet; None where nothing was in it."""
         past = past_of(self._parts.journal, app)
@@ -188,9 +194,7 @@ class Copies:
             return
         seated = Seat(self._parts.identity.node, self._parts.journal.id) in placed.first_set.seats
         if placed.app == ask.app and (seated or ask.app in self._parts.journal.applications()):
-            copy = self._add(ask.placed, placed, past_of(self._parts.journal, ask.app))
-            self._start(copy)
-            copy.heard(node, ask)
+            self.take_seat(ask.placed, placed).heard(node, ask)
             return
         answer = VoteAnswer(ask.app, ask.epoch, ask.pre, False, self._parts.journal.id, why="it has no journal of it")
         self._parts.network.send(node, answer)

@@ -56,7 +56,7 @@ from jcpeer.node.past import Past
 from jcpeer.node.reigns import Known
 from jcpeer.node.safety import Safety, SeatNow
 from jcpeer.node.shipping import Shipping
-from jcpeer.wire.facts import Ended, Entry, ReplicasChanged, Submitted, TookOver
+from jcpeer.wire.facts import Brought, Ended, Entry, ReplicasChanged, Submitted, TookOver
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Signed
 from jcpeer.wire.replication import (
@@ -241,8 +241,10 @@ class Copy:
         if not self.reigns:
             return  # it was just deposed
         synced = any(isinstance(each.fact, ReplicasChanged | TookOver) for each in entries)
-        self._parts.journal.append(self.app, entries, blobs, synced=synced)
-        self._shipping.recorded(entries, blobs)
+        index = entries[0].index if entries else self.machine.last_index
+        brought = [Brought(index, digest, data) for digest, data in blobs.items()]
+        self._parts.journal.append(self.app, entries, brought, synced=synced)
+        self._shipping.recorded(entries, brought)
         for each in entries:
             self._note_entry(each)
         if entries:
@@ -345,7 +347,7 @@ class Copy:
                 self._shipping.forget()
                 self._court.end(self, effect.why)
             case ChangeSet():
-                self._court.change(self, self._attesting.change_to(effect.replica_set))
+                self._court.change(self, self.change_to(effect.replica_set))
             case Stalled():
                 self._court.stalled(self, effect.missing)
             case Diverging():
@@ -367,6 +369,15 @@ class Copy:
         if effect.unsure:
             log.warning("goes on after machines went down: what was acknowledged last may be lost", app=self.app)
         self._court.begin(self, effect, self._mandate)
+
+    def change_to(self, replica_set: ReplicaSet) -> ReplicasChanged:
+        """The fact by which this set follows on the latest."""
+        return self._attesting.change_to(replica_set)
+
+    @property
+    def shown(self) -> bool:
+        """Others may hear of this node's reign."""
+        return self.machine.shown
 
     def reign(self, *, invited: bool = False) -> Reign:
         """What says that this node coordinates, and by what right."""

@@ -21,7 +21,7 @@ from jcpeer.errors import GraphError, JcpeerError, MembershipError, RequestError
 from jcpeer.ids import Digest, NodeId, digest_of
 from jcpeer.membership.signed import open_signed
 from jcpeer.node.applications import Applications
-from jcpeer.node.aside import NOT_HERE
+from jcpeer.node.aside import NOT_HERE, ElsewhereError
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.parts import Parts
 from jcpeer.node.safety import caveat
@@ -38,6 +38,7 @@ from jcpeer.wire.requests import (
     Hosted,
     Missing,
     MissingBlobs,
+    Moved,
     ReplyBody,
     TakeBatch,
     TakeBlobs,
@@ -140,6 +141,8 @@ class Home:
 
         Raises:
             RequestError: it does not hold, or this node cannot keep it.
+            ElsewhereError: this node has, or had, a copy, but does not coordinate; or it has a later seat, and stands
+                for coordinator from now on.
         """
         membership = self._parts.standing.membership
         try:
@@ -149,10 +152,14 @@ class Home:
         if (known := self._applications.get(placed.app)) is not None:
             return known
         check_header(placed.header)
+        self._applications.check_untouched(placed.app)
         if fault := fault_of(placed, certificate.node, me=self._me()):
             raise RequestError(f"{placed.header.name} is not taken: {fault}", kind=NOT_TAKEN)
         if handed_over and (fault := self._crowd_of(placed.header.user)):
             raise RequestError(f"{placed.header.name} is not taken: {fault}", kind=NOT_TAKEN)
+        if placed.replica_set[0] != self._parts.identity.node:
+            self._applications.take_seat(signed)
+            raise ElsewhereError(Moved(placed.app, 0))
         return self._applications.open(signed)
 
     def _crowd_of(self, user: str) -> str:

@@ -5,16 +5,16 @@ it goes out in bounded frames.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Sequence
 
 from attrs import define, field, frozen
 
 from jcpeer.ft.events import Ship
 from jcpeer.ft.journal import Journal
-from jcpeer.ids import AppId, Digest
+from jcpeer.ids import AppId
 from jcpeer.net.network import Network
 from jcpeer.wire.codec import pack
-from jcpeer.wire.facts import AttemptLost, Entry, Finished
+from jcpeer.wire.facts import AttemptLost, Brought, Entry, Finished
 from jcpeer.wire.replication import AppendEntries
 
 RECENT_ENTRIES_MAX = 4000
@@ -34,12 +34,12 @@ class _Recent:
     """An entry, and the small blobs without which nobody may have it; `size` is that of the entry alone."""
 
     entry: Entry
-    blobs: Mapping[Digest, bytes]
+    blobs: Sequence[Brought]
     size: int
 
     @property
     def all_bytes(self) -> int:
-        return self.size + sum(map(len, self.blobs.values()))
+        return self.size + sum(len(each.data) for each in self.blobs)
 
 
 @define
@@ -47,7 +47,7 @@ class _Frame:
     """What goes out together."""
 
     entries: list[Entry] = field(factory=list)
-    blobs: dict[Digest, bytes] = field(factory=dict)
+    blobs: list[Brought] = field(factory=list)
     size: int = 0
 
     def has_room(self, more_bytes: int) -> bool:
@@ -65,29 +65,30 @@ class Shipping:
         self._network = network
         self._recent: deque[_Recent] = deque()
         self._recent_bytes = 0
-        self._loose: dict[Digest, bytes] = {}
+        self._loose: list[Brought] = []
         """Small blobs recorded since the last entry: the other copies get them along with the next one, without which
         nothing is promised on their strength."""
 
-    def recorded(self, entries: tuple[Entry, ...], blobs: Mapping[Digest, bytes]) -> None:
+    def recorded(self, entries: tuple[Entry, ...], blobs: Iterable[Brought]) -> None:
         """The journal has these now, if not yet the disk; small blobs come with the first of them, if there is any."""
-        self._loose.update(blobs)
+        self._loose += blobs
         for each in entries:
             self._remember(_Recent(each, self._loose, _size_of(each)))
-            self._loose = {}
+            self._loose = []
 
     def forget(self) -> None:
         """What was at hand may not be in the journal any more."""
         self._recent.clear()
         self._recent_bytes = 0
-        self._loose = {}
+        self._loose = []
 
     def ship(self, effect: Ship) -> None:
         """Send what the effect says."""
         after, epoch = effect.after_index, effect.after_epoch
         for frame in self._frames(effect.after_index, effect.last_index):
             entries = tuple(frame.entries)
-            message = AppendEntries(self._app, effect.epoch, after, epoch, entries, frame.blobs, effect.committed)
+            blobs = tuple(frame.blobs)
+            message = AppendEntries(self._app, effect.epoch, after, epoch, entries, blobs, effect.committed)
             self._network.send(effect.node, message)
             if entries:
                 after, epoch = entries[-1].index, entries[-1].epoch
@@ -96,12 +97,12 @@ class Shipping:
         """Cut so that none is long; at least one. Blobs go before their entry or beside it: whoever has it has them."""
         frame = _Frame()
         for each in self._entries(after, last):
-            for digest, data in each.blobs.items():
-                if not frame.has_room(len(data)):
+            for blob in each.blobs:
+                if not frame.has_room(len(blob.data)):
                     yield frame
                     frame = _Frame()
-                frame.blobs[digest] = data
-                frame.size += len(data)
+                frame.blobs.append(blob)
+                frame.size += len(blob.data)
             if not frame.has_room(each.size):
                 yield frame
                 frame = _Frame()
@@ -120,9 +121,8 @@ class Shipping:
         for entry in self._journal.read(self._app, after_index=after):
             if entry.index > last:
                 return
-            yield _Recent(
-                entry, dict(self._journal.blobs(self._app, after_index=begin, up_to=entry.index)), _size_of(entry)
-            )
+            blobs = tuple(self._journal.blobs(self._app, after_index=begin, up_to=entry.index))
+            yield _Recent(entry, blobs, _size_of(entry))
             begin = entry.index
 
     def _remember(self, recent: _Recent) -> None:

@@ -206,7 +206,26 @@ class Submissions:
         return []
 
     async def _hand_over(self, app: AppId, signed: Signed) -> None:
-        home = unpack(signed.payload, Placed).replica_set[0]
+        """To the first of the set; where that is gone, or has lost its journal, to the next, which the others may let
+        take over."""
+        first_set = unpack(signed.payload, Placed).first_set
+        faults: list[RequestError | UnreachableError] = []
+        for home in first_set.nodes if first_set.quorum else first_set.nodes[:1]:
+            try:
+                await self._hand_to(home, app, signed)
+                return
+            except UnreachableError as error:
+                faults.append(error)
+            except RequestError as error:
+                if error.kind != NOT_TAKEN:
+                    raise
+                faults.append(error)
+        if all(isinstance(each, RequestError) for each in faults):
+            self._decisions.forget(app)  # another set may be chosen next time
+            raise RequestError(str(faults[0]))
+        raise faults[0]
+
+    async def _hand_to(self, home: NodeId, app: AppId, signed: Signed) -> None:
         if home == self._parts.identity.node:
             try:
                 self._home.open(signed)
@@ -219,11 +238,6 @@ class Submissions:
         except ElsewhereError:  # handed over before; those that have it answer for the node that is gone
             self._taken.add(app)
             return
-        except RequestError as error:
-            if error.kind != NOT_TAKEN:
-                raise
-            self._decisions.forget(app)  # another may be chosen next time
-            raise RequestError(str(error)) from error
         if hosted.placed.payload != signed.payload:
             await self._decisions.keep(hosted.placed)  # another node handed it over a moment before
         self._taken.add(app)
@@ -389,18 +403,18 @@ class Submissions:
                     given_up_s = failed_s + HAND_OVER_S
                 await trio.sleep(MOVED_S if found else RETRY_S)
                 continue
-            except ElsewhereError as error:
-                named = error.said.coordinator if isinstance(error.said, Moved) else None
+            except (ElsewhereError, RequestError) as error:
+                if isinstance(error, RequestError) and error.kind != NOT_HERE:
+                    raise
+                said = error.said if isinstance(error, ElsewhereError) else None
+                named = said.coordinator if isinstance(said, Moved) else None
                 found, kept = await self._home_now(app, besides=home, named=named)
                 if not kept:
+                    self._taken.discard(app)  # it may have lost its disk: handed over again, it may take it again
                     raise
                 home, given_up_s = found or home, math.inf
                 await trio.sleep(MOVED_S if found else RETRY_S)
                 continue
-            except RequestError as error:
-                if error.kind == NOT_HERE:
-                    self._taken.discard(app)  # it lost its disk; handed over again, it may take it again
-                raise
             if not isinstance(reply, kind):
                 raise RequestError(f"node {self._whereabouts.called(home)} answered with a {type(reply).__name__}")
             return reply

@@ -188,9 +188,10 @@ def open_placed(signed: Signed, *, root: bytes, now_s: float | None) -> tuple[Pl
 
 def fault_of(placed: Placed, signer: NodeId, *, me: Candidate) -> str:
     """Why this node cannot take an application that it is handed with an opened placement; empty where it can."""
-    if placed.replica_set[0] != me.node:
+    others_may_begin = placed.first_set.quorum  # by their votes, where the first of the set is gone
+    if me.node not in (placed.replica_set if others_may_begin else placed.replica_set[:1]):
         return "it is to live on another node"
-    if placed.seats[0] != me.seat:
+    if me.seat not in placed.seats:
         return f"node {me.record.name} no longer has the journal in which it was to be kept"
     own = signer == me.node and (placed.header.placement == "local" or len(placed.seats) == 1)
     if not own and (why := objection(me, submitted_s=placed.header.submitted_s)):

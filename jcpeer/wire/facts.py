@@ -9,7 +9,7 @@ from __future__ import annotations
 from attrs import frozen
 
 from jcpeer.application.manifest import ReplicaSet
-from jcpeer.ids import AppId, AttemptName, Epoch, NodeId, TaskId
+from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Outcome, Signed
 
@@ -150,6 +150,15 @@ class Entry:
     index: int
     at_s: float
     fact: Fact
+
+
+@frozen
+class Brought:
+    """A small blob, and the index of the entry with which it came: whoever has that entry has the blob."""
+
+    index: int
+    digest: Digest
+    data: bytes
 
 
 @frozen

@@ -6,14 +6,13 @@ seen is refused, and a higher one is obeyed only after its `Reign`.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Literal
 
-from attrs import field, frozen
+from attrs import frozen
 
 from jcpeer.application.task import BlobRef
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
-from jcpeer.wire.facts import Entry
+from jcpeer.wire.facts import Brought, Entry
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Outcome, Signed
 
@@ -40,8 +39,8 @@ class Reign:
 class AppendEntries:
     """Entries that follow the one at `after_index`, which has `after_epoch` (None at the beginning).
 
-    `blobs` are small ones that came with them; everything up to `committed` is on `ack` journals. Answered by `Kept`,
-    once it is on the disk, or by `Differs`. (Ongaro 2014, section 3.5.)
+    `blobs` are small ones that came with them, or with the one before; everything up to `committed` is on `ack`
+    journals. Answered by `Kept`, once it is on the disk, or by `Differs`. (Ongaro 2014, section 3.5.)
     """
 
     app: AppId
@@ -49,7 +48,7 @@ class AppendEntries:
     after_index: int
     after_epoch: Epoch | None
     entries: tuple[Entry, ...] = ()
-    blobs: Mapping[Digest, bytes] = field(factory=dict)
+    blobs: tuple[Brought, ...] = ()
     committed: int = 0
 
 

@@ -382,7 +382,7 @@ class World:
         entries = tuple([Entry(node.reign.epoch, first + i, self.now_s, fact) for i, fact in enumerate(facts)])
         node.entries += entries
         synced = any(isinstance(fact, ReplicasChanged) for fact in facts)
-        self._order_disk(node, ft.Write(entries, {}, synced))
+        self._order_disk(node, ft.Write(entries, (), synced))
         self._post(node.id, ft.Recorded(entries))
 
     # --- copies
@@ -516,7 +516,10 @@ class World:
                 assert node.reign is not None
                 assert node.proven is not None
                 assert self._promise_kept(node) >= node.reign.epoch
-                self._send(node, target, Reign(node.reign.epoch, node.proven, invited, node.reign.recovered))
+                if node.reign.alone is not None:
+                    changes = [each.fact for each in node.disk.entries if isinstance(each.fact, ReplicasChanged)]
+                    assert any(each.replica_set == node.reign.alone for each in changes), "shown too early"
+                self._send(node, target, Reign(node.reign.epoch, node.proven, invited, node.reign.alone is not None))
             case ft.Ship():
                 self._ship(node, effect)
             case ft.Write(entries):
@@ -573,7 +576,7 @@ class World:
         epoch = begin.epoch
         assert self.winners.setdefault(epoch, node.id) == node.id, f"two won {epoch}"
         assert epoch.node == node.id
-        if epoch.counter > 1 and not begin.recovered:
+        if epoch.counter > 1 and begin.alone is None:
             voters = self.granted.get(epoch, set()) | {(node.id, node.disk.journal)}
             seats, enough = replica.replica_set.seats, replica.replica_set.enough
             assert sum((seat.node, seat.journal) in voters for seat in seats) >= enough
@@ -608,7 +611,8 @@ class World:
                     node.busy = True
                     self.after(0.1, built)
                     return
-                self._record(node, [TookOver(epoch)])
+                alone = [ReplicasChanged(begin.alone, VOTE)] if begin.alone is not None else []
+                self._record(node, [TookOver(epoch), *alone])
                 self.retry()
 
         self.after(self.random.choice((0.0, 0.0, 0.05)), built)
@@ -892,7 +896,7 @@ class World:
         while True:
             last = min(ship.last_index, after + FRAME_ENTRIES)
             entries = tuple(node.entries[after:last])
-            self._send(node, ship.node, AppendEntries(APP, ship.epoch, after, epoch, entries, {}, ship.committed))
+            self._send(node, ship.node, AppendEntries(APP, ship.epoch, after, epoch, entries, (), ship.committed))
             if last >= ship.last_index:
                 return
             after, epoch = last, entries[-1].epoch

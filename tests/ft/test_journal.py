@@ -22,7 +22,7 @@ from jcpeer.ft.journal import Journal, Written, open_journal
 from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.ft.sqlite_disk import SqliteDisk
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId, digest_of
-from jcpeer.wire.facts import Ended, Entry, Fact, Finished, OutputLost
+from jcpeer.wire.facts import Brought, Ended, Entry, Fact, Finished, OutputLost
 from jcpeer.wire.messages import Outcome, Output
 
 ME = NodeId("me")
@@ -49,6 +49,10 @@ def lost(task: str) -> Fact:
 
 def entries(first: int, *facts: Fact, epoch: Epoch = EPOCH) -> list[Entry]:
     return [Entry(epoch, index, 1000.0 + index, fact) for index, fact in enumerate(facts, first)]
+
+
+def brought(index: int, *data: bytes) -> list[Brought]:
+    return [Brought(index, digest_of(each), each) for each in data]
 
 
 def finished(data: bytes) -> Finished:
@@ -91,7 +95,7 @@ async def test_what_is_queued_when_the_block_is_left_is_still_committed(open_dis
 async def test_data_of_small_outputs_is_kept_apart_and_had_at_once(open_disk: OpenDisk) -> None:
     data, given = b"a small result", b"a small input"
     async with open_journal(open_disk()) as journal:
-        journal.append(APP, entries(1, finished(data)), {digest_of(given): given})
+        journal.append(APP, entries(1, finished(data)), brought(1, given))
         assert journal.inline(APP, digest_of(data)) == data
         await committed(journal)
         for journal_then in (journal, Journal(journal._disk)):
@@ -397,18 +401,19 @@ async def test_a_note_of_what_is_committed_writes_nothing_by_itself(autojump_clo
 async def test_a_newcomer_gets_every_entry_and_every_blob(open_disk: OpenDisk) -> None:
     given, late, result = b"a program", b"brought later", b"a result"
     async with open_journal(open_disk()) as journal:
-        journal.append(APP, entries(1, lost("a")), {digest_of(given): given})
+        journal.append(APP, entries(1, lost("a")), brought(1, given))
         journal.append(APP, entries(2, finished(result), lost("b")))
-        journal.append(APP, (), {digest_of(late): late, digest_of(given): given})
+        journal.append(APP, (), brought(3, late, given))
         many = [bytes([each]) * 100 for each in range(100)]
-        journal.append(APP, entries(4, lost("c")), {digest_of(each): each for each in many})
+        journal.append(APP, entries(4, lost("c")), brought(4, *many))
         await written(journal)
 
         def blobs(after_index: int, up_to: int) -> list[bytes]:
-            return [data for _, data in journal.blobs(APP, after_index=after_index, up_to=up_to)]
+            return [each.data for each in journal.blobs(APP, after_index=after_index, up_to=up_to)]
 
         assert blobs(0, 1) == [given]
-        assert sorted(blobs(1, 3)) == sorted([late, result])
+        assert blobs(1, 2) == [result]
+        assert blobs(2, 3) == [late]
         assert sorted(blobs(3, 4)) == sorted(many)
         assert len(blobs(0, 4)) == 103
         assert list(journal.read(APP, after_index=1, with_data=True))[:1] == entries(2, finished(result))
@@ -422,7 +427,31 @@ async def test_a_blob_that_comes_again_after_a_truncation_counts_as_come_then(op
         journal.append(APP, entries(3, finished(b"x"), epoch=LATER))
         journal.append(APP, entries(4, finished(b"x"), epoch=LATER))
         await written(journal)
-        assert [data for _, data in journal.blobs(APP, after_index=2, up_to=3)] == [b"x"]
+        assert [each.data for each in journal.blobs(APP, after_index=2, up_to=3)] == [b"x"]
+
+
+async def test_a_blob_whose_entry_was_taken_back_counts_as_come_with_the_later_one_that_names_it(
+    open_disk: OpenDisk,
+) -> None:
+    async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(1, lost("a"), finished(b"x")))
+        journal.truncate(APP, after_index=1)
+        assert journal.inline(APP, digest_of(b"x")) == b"x"
+        journal.append(APP, entries(2, lost("b"), finished(b"x"), epoch=LATER))
+        await written(journal)
+        assert list(journal.blobs(APP, after_index=0, up_to=2)) == []
+        assert list(journal.blobs(APP, after_index=2, up_to=3)) == brought(3, b"x")
+
+
+async def test_blobs_of_a_group_come_with_the_entries_that_name_them_wherever_a_newcomer_begins(
+    open_disk: OpenDisk,
+) -> None:
+    async with open_journal(open_disk()) as journal:
+        more = (lost("a"), finished(b"x"), lost("b"), finished(b"y"))
+        journal.append(APP, entries(1, *more), brought(3, b"given"))
+        await written(journal)
+        assert list(journal.blobs(APP, after_index=1, up_to=2)) == brought(2, b"x")
+        assert list(journal.blobs(APP, after_index=2, up_to=4)) == [*brought(3, b"given"), *brought(4, b"y")]
 
 
 async def test_of_a_buried_application_its_tombstone_stays_and_it_does_not_begin_anew(open_disk: OpenDisk) -> None:
@@ -613,11 +642,11 @@ async def test_end_of_the_machine_takes_what_was_written_after_the_last_synced_g
     async with open_journal(disk) as journal:
         journal.append(APP, entries(1, lost("a")))
         await trio.sleep(1)
-        journal.append(APP, entries(2, lost("b")), {digest_of(b"x"): b"x"})
+        journal.append(APP, entries(2, lost("b")), brought(2, b"x"))
         await trio.sleep(1)
         assert Journal(disk.after_reboot()).last_index(APP) == 1
         await journal.promise(OTHER, LATER)
-        journal.append(APP, entries(3, lost("c")), {digest_of(b"y"): b"y"})
+        journal.append(APP, entries(3, lost("c")), brought(3, b"y"))
         journal.truncate(APP, after_index=2)
         journal.append(AppId("c" * 40), entries(1, lost("d")))
         journal.forget(OTHER)

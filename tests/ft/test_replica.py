@@ -52,7 +52,7 @@ def entries(first: int, last: int, epoch: Epoch) -> tuple[Entry, ...]:
 
 
 def append(after: int, after_epoch: Epoch | None, *more: Entry, epoch: Epoch = E2, committed: int = 0) -> AppendEntries:
-    return AppendEntries(APP, epoch, after, after_epoch, more, {}, committed)
+    return AppendEntries(APP, epoch, after, after_epoch, more, (), committed)
 
 
 def follower_of(coordinator: NodeId, epoch: Epoch, *, shape: LogShape = THREE_OF_EPOCH_1, me: NodeId = C) -> Replica:
@@ -112,7 +112,7 @@ def test_entries_are_acknowledged_only_when_promise_and_entries_are_on_the_disk(
     copy.handle(ft.Up(B), now_s=0.0)
     assert copy.handle(ft.ReignHeard(B, E2, SET, invited=False), now_s=0.0) == [ft.Promise(E2)]
     new = entries(4, 5, E2)
-    assert copy.handle(Heard(B, append(3, E1, *new)), now_s=0.0) == [ft.Write(new, {}, synced=False)]
+    assert copy.handle(Heard(B, append(3, E1, *new)), now_s=0.0) == [ft.Write(new, (), synced=False)]
     assert copy.handle(ft.Written(5), now_s=0.0) == []
     assert copy.handle(ft.Promised(E2), now_s=0.0) == [ft.Send(B, Kept(APP, E2, SEAT[C].journal, 5))]
 
@@ -135,7 +135,7 @@ def test_a_conflict_takes_back_what_was_not_committed_and_late_duplicates_change
     copy = follower_of(B, E2)
     first = append(2, E1, *entries(3, 4, E2))
     effects = copy.handle(Heard(B, first), now_s=0.0)
-    assert effects == [ft.Truncate(2), ft.Write(entries(3, 4, E2), {}, synced=False)]
+    assert effects == [ft.Truncate(2), ft.Write(entries(3, 4, E2), (), synced=False)]
     copy.handle(Heard(B, append(4, E2, *entries(5, 9, E2))), now_s=0.0)
     assert copy.handle(Heard(B, first), now_s=0.0) == []
     assert copy.last_index == 9
@@ -275,7 +275,7 @@ def test_the_best_journal_among_the_voters_is_adopted_before_it_reigns() -> None
     better = granted(E2, pre=False, last=5, last_epoch=E1)
     assert copy.handle(Heard(C, better), now_s=1.0) == [ft.Send(C, WantEntries(APP, E2, 3, E1, 5))]
     new = entries(4, 5, E1)
-    assert copy.handle(Heard(C, append(3, E1, *new)), now_s=1.0) == [ft.Write(new, {}, synced=False)]
+    assert copy.handle(Heard(C, append(3, E1, *new)), now_s=1.0) == [ft.Write(new, (), synced=False)]
     assert copy.handle(ft.Written(5), now_s=1.1)[0] == ft.BeginReign(E2, (VOTE,), A, 1.0)
 
 
@@ -286,7 +286,7 @@ def test_where_the_adopted_journal_has_a_newer_set_the_votes_are_counted_in_it()
     four = ReplicaSet(1, (*SET.seats, SEAT[D]), quorum=True)
     change = Entry(E1, 4, 0.0, ReplicasChanged(four, VOTE))
     write, ask = copy.handle(Heard(C, append(3, E1, change)), now_s=1.0)
-    assert write == ft.Write((change,), {}, synced=True)
+    assert write == ft.Write((change,), (), synced=True)
     assert ask == ft.Send(D, AskVote(APP, E2, False, placed(), 1))
     copy.handle(ft.Written(4), now_s=1.0)
     effects = copy.handle(Heard(D, granted(E2, pre=False, journal="j.n3")), now_s=1.0)
@@ -552,10 +552,17 @@ def test_by_its_user_s_word_a_copy_goes_on_alone_in_an_epoch_far_above() -> None
     alone = Epoch(1001, B)
     assert ft.Promise(alone) in copy.handle(ft.Recover(), now_s=20.0)
     begin = copy.handle(ft.Promised(alone), now_s=20.0)
-    assert begin[0] == ft.BeginReign(alone, (), A, 20.0, recovered=True)
-    effects = copy.handle(ft.Recorded(entries(4, 4, alone)), now_s=20.0)
-    assert ft.ChangeSet(ReplicaSet(1, (SEAT[B],), quorum=False)) in effects
-    assert ft.Committed(4) in copy.handle(ft.Written(4), now_s=20.0)
+    only_b = ReplicaSet(1, (SEAT[B],), quorum=False)
+    assert begin == [ft.BeginReign(alone, (), A, 20.0, alone=only_b)]
+    first, second = entries(4, 5, alone)
+    recorded = copy.handle(ft.Recorded((first, evolve(second, fact=ReplicasChanged(only_b, VOTE)))), now_s=20.0)
+    assert recorded == []
+    assert not copy.shown  # nobody hears of it before its disk knows it, and who comes into reach does not either
+    assert copy.handle(ft.Up(C), now_s=20.0) == []
+    assert copy.handle(ft.Written(4), now_s=20.0) == [ft.Committed(4)]
+    written = copy.handle(ft.Written(5), now_s=20.0)
+    assert written[0] == ft.Committed(5)
+    assert copy.shown
 
 
 def test_votes_of_a_set_that_has_been_outlived_do_not_depose_anybody() -> None:
