@@ -344,6 +344,7 @@ class _Play:
         calm_s = trio.current_time()
         while not self._all_over():
             await trio.sleep(AGAIN_S)
+            await self._start_the_ended()
             if calm_s + ONE_COORDINATOR_S <= trio.current_time() < calm_s + ONE_COORDINATOR_S + AGAIN_S:
                 self._check_coordinators()
             if trio.current_time() > calm_s + END_S:
@@ -374,6 +375,11 @@ class _Play:
         for name in list(self.grid.nodes):
             for fault in (Haste(name), Empty(name), Resume(name), Start(name)):
                 await self._inject(fault)
+
+    async def _start_the_ended(self) -> None:
+        """One whose disk was full takes its leave, for as long as that takes, before it can be started again."""
+        for name in [name for name, each in self.grid.nodes.items() if each.node is None]:
+            await self._inject(Start(name))
 
     async def _come_to_rest(self) -> None:
         since_s = trio.current_time()

@@ -69,6 +69,8 @@ SLOW = Pace(1.0, 300.0)
 """For what is only remembered, has turned us away, or has not been reached for long."""
 WANTED = Pace(1.0, 30.0)
 """For whom nobody has seen: forgotten when no longer wanted."""
+WANTED_S_MAX = 3.0
+"""Between rounds to whom a connection is wanted now: the two sides of a cut are to meet within 5 s after it."""
 ATTEMPTS_MAX = 100
 """Rounds at the pace of `SEEN`, most of an hour; then it is tried slowly."""
 
@@ -364,7 +366,7 @@ class Dialling:
         target.attempts += 1
         if target.node is not None:
             self._vain.append(target.node)
-        if target.pace is SEEN and target.attempts > ATTEMPTS_MAX:
+        if target.pace is SEEN and target.attempts > ATTEMPTS_MAX and not target.wanted:
             target.pace = SLOW
         self._schedule(target, now_s + self._delay_s(target))
 
@@ -374,7 +376,8 @@ class Dialling:
         The deviation is drawn from the names alone: the same world is the same again.
         """
         pace = SLOW if target.turned else target.pace
-        delay_s = min(pace.first_s * 2.0 ** min(target.attempts - 1, 30), pace.max_s)
+        max_s = WANTED_S_MAX if target.wanted and not target.turned else pace.max_s
+        delay_s = min(pace.first_s * 2.0 ** min(target.attempts - 1, 30), max_s)
         drawn = zlib.crc32(f"{self._me} {target.key} {target.attempts}".encode()) / 2**32
         return delay_s * (0.8 + 0.4 * drawn)
 

@@ -84,6 +84,8 @@ class ReignHeard:
     invited: bool
     recovered: bool = False
     """By its user's word and not by votes: whatever differs from its journal is to go, committed or not."""
+    passed_on: bool = False
+    """Somebody else says so: it may not know that this copy is here."""
 
 
 @frozen
@@ -195,6 +197,13 @@ class SendReign:
 
     node: NodeId
     invited: bool = False
+
+
+@frozen
+class PassOnReign:
+    """The `Reign` that was heard of last, to those who followed this node until then: nobody else may know of them."""
+
+    nodes: tuple[NodeId, ...]
 
 
 @frozen
@@ -310,6 +319,7 @@ class SeatEmpty:
 Effect = (
     Send
     | SendReign
+    | PassOnReign
     | Ship
     | Write
     | Truncate

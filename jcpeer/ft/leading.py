@@ -152,6 +152,11 @@ class Leading:
             self.peers.pop(self.invited.node, None)
         self.invited = None
 
+    @property
+    def followers(self) -> tuple[NodeId, ...]:
+        """Who was told of this reign, and is to have the journal."""
+        return tuple([node for node, peer in self.peers.items() if not peer.visitor])
+
     def woke(self, *, now_s: float) -> list[Effect]:
         """Whatever was known of others may be long past: nothing is promised before they have said where they stand."""
         nodes, self.peers = list(self.peers), {}
@@ -282,8 +287,7 @@ class Leading:
         effects: list[Effect] = []
         successor = self.successor
         if successor is not None:
-            told = [node for node, peer in self.peers.items() if not peer.visitor]
-            effects += [Send(node, Retired(self._state.app, self.epoch, successor)) for node in told]
+            effects += [Send(node, Retired(self._state.app, self.epoch, successor)) for node in self.followers]
         return [*effects, EndReign("this node leaves")]
 
     # --- counting

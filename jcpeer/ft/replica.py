@@ -33,6 +33,7 @@ from jcpeer.ft.events import (
     Heeded,
     LogShape,
     Newcomers,
+    PassOnReign,
     Promised,
     Recorded,
     Recover,
@@ -327,7 +328,12 @@ class Replica:
             return self._outdo(node, epoch, now_s)
         if belief.reign is not None and epoch < belief.reign:
             return [self._voting.refuse(node, epoch)]
+        followers = tuple([each for each in leading.followers if each != node]) if leading is not None else ()
         effects: list[Effect] = self._abdicate(f"{short(node)} coordinates, in epoch {epoch.counter}")
+        if followers:
+            effects.append(PassOnReign(followers))
+        if event.passed_on and (belief.reign is None or epoch > belief.reign):
+            effects.append(self._voting.ask_for_reign(node))  # it says so itself, once it knows of this copy
         self._candidacy, self._tries, self._forgotten_s = None, 0, inf
         belief.hear(node, epoch, now_s=now_s)
         if state.promised is not None and epoch < state.promised:

@@ -75,8 +75,8 @@ class CopyState:
     """And whatever was counted for earlier is forgotten: it counts for nothing at all before that."""
     retired: bool = False
     reach: Reach = field(factory=Reach)
-    counter_max: int = 0
-    """The highest counter of an epoch that anybody spoke of."""
+    counter_max: int = 1
+    """The highest counter of an epoch that anybody spoke of; the first is the first seat's, heard of or not."""
 
     def promise(self, epoch: Epoch) -> list[Effect]:
         """Raise the promise to this epoch, where it is not there yet."""

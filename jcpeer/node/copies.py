@@ -220,7 +220,7 @@ class Copies:
         if copy.placed.payload != reign.placed.payload:
             log.warning("an application was placed twice", app=reign.app, other=short(node))  # a set of its own
             return
-        copy.reign_heard(known, invited=reign.invited)
+        copy.reign_heard(node, known, invited=reign.invited)
 
     def written(self, app: AppId, written: Written) -> None:
         """The disk has more of a journal."""

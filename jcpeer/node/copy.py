@@ -29,6 +29,7 @@ from jcpeer.ft.events import (
     EndReign,
     Event,
     Heard,
+    PassOnReign,
     Promise,
     Promised,
     Recorded,
@@ -141,6 +142,7 @@ class Copy:
         """Since when there has been no connection to a replica."""
         self._promised = past.shape.promised
         self._mandate: Mandate | None = None
+        self._heard_last: Reign | None = None
         self._reigning = Epoch(0, NodeId(""))
         self.fault: str | None = None
         """Why it does nothing any more."""
@@ -205,12 +207,14 @@ class Copy:
                 pass
         self.post(Heard(node, message))  # type: ignore[arg-type]
 
-    def reign_heard(self, known: Known, *, invited: bool) -> None:
-        """Some node coordinates, by right; this one is `invited` to keep a copy."""
+    def reign_heard(self, node: NodeId, known: Known, *, invited: bool) -> None:
+        """Some node coordinates, by right, as this one says; this copy is `invited` to be kept."""
+        self._heard_last = known.reign
         if known.mandate is not None:
             self._proofs.noted_mandate(known.mandate)
         recovered = known.mandate is not None and known.mandate.recovered is not None
-        self.post(ReignHeard(known.coordinator, known.epoch, known.proven, invited, recovered))
+        coordinator = known.coordinator
+        self.post(ReignHeard(coordinator, known.epoch, known.proven, invited, recovered, node != coordinator))
 
     def written(self, written: journal.Written) -> None:
         """The disk has so much of it."""
@@ -324,6 +328,10 @@ class Copy:
             case SendReign():
                 network.send(effect.node, self.reign(invited=effect.invited))
                 self._court.introduced(self, effect.node)
+            case PassOnReign():
+                assert self._heard_last is not None, "it ended ours"
+                for node in effect.nodes:
+                    network.send(node, self._heard_last)
             case Ship():
                 self._shipping.ship(effect)
             case Write():

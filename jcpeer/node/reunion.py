@@ -77,9 +77,11 @@ class Reunion:
         except UnreachableError:
             return
         except RequestError as error:
-            if error.kind == FORGOTTEN:
+            if error.kind == FORGOTTEN and self._participation.machine.coordinator_of(app) == coordinator:
                 self._participation.over(app)
             return
+        if self._participation.machine.coordinator_of(app) != coordinator:
+            return  # meanwhile another called this node up, whose word counts more
         if status is None or not self._is_seat(app, status.coordinator.id):
             return
         if status.summary.state in ENDED:

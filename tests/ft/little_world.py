@@ -41,8 +41,9 @@ FRAME_ENTRIES = 16
 
 @frozen
 class Reign:
-    """What `SendReign` puts on the wire."""
+    """What `SendReign` puts on the wire, and `PassOnReign` once more."""
 
+    node: NodeId
     epoch: Epoch
     proven: ReplicaSet
     invited: bool
@@ -84,6 +85,7 @@ class Node:
     backlog: deque[tuple[str, object]] = field(factory=deque)
     ticking_s: float = float("inf")
     reign: ft.BeginReign | None = None
+    heard_last: Reign | None = None
     proven: ReplicaSet | None = None
     busy: bool = False
     """Its coordinator is still being built."""
@@ -143,13 +145,31 @@ class World:
         self._cuts: set[tuple[NodeId, NodeId]] = set()
         self._tasks = count()
         self.steps = 0
-        opener = self.nodes[first[0].node]
         for node in self.nodes.values():
             node.incarnation = 1
-        opener.replica = self._new_replica(opener)
-        self._perform(opener, opener.replica.open(now_s=0.0))
         for pair in self._pairs():
             self._join_later(*pair)
+
+    # --- beginnings
+
+    def open(self) -> None:
+        """The application is handed to the first seat, if nothing of it is there yet."""
+        opener = self.nodes[self.placed.seats[0].node]
+        if self._untouched(opener):
+            opener.replica = self._new_replica(opener)
+            self._perform(opener, opener.replica.open(now_s=self.now_s))
+
+    def take_seat(self, name: NodeId) -> None:
+        """The first seat is out of the submitter's reach: the application is handed to this later one."""
+        node = self.nodes[name]
+        if self._untouched(node):
+            self.seen["a later seat was to begin"] += 1
+            self._begin_copy(node, learner=False)
+
+    def _untouched(self, node: Node) -> bool:
+        seated = Seat(node.id, node.disk.journal) in self.placed.seats
+        fresh = node.replica is None and not node.disk.entries and node.disk.promised is None
+        return node.alive and not node.paused and seated and fresh and not node.disk.forgetful
 
     # --- time
 
@@ -421,14 +441,16 @@ class World:
         own = Seat(node.id, node.disk.journal) in self.placed.seats
         if not invited and not (own and isinstance(message, Reign | AskVote)):
             return False
-        learner = not own or node.disk.forgetful
+        self._begin_copy(node, learner=not own or node.disk.forgetful)
+        return True
+
+    def _begin_copy(self, node: Node, *, learner: bool) -> None:
         node.replica = self._new_replica(node, learner=learner)
         for other in self.nodes:
             link = self._links.get(frozenset((node.id, other)))
             if link is not None and node.id in link.up:
                 self._step(node, ft.Up(other))
         self._perform(node, node.replica.start(now_s=self.now_s))
-        return True
 
     # --- events and effects
 
@@ -457,7 +479,11 @@ class World:
                 self._send(node, name, answer)
             return
         if isinstance(message, Reign):
-            self._step(node, ft.ReignHeard(name, message.epoch, message.proven, message.invited, message.recovered))
+            node.heard_last = evolve(message, invited=False)
+            of, on = message.node, message.node != name
+            self._step(
+                node, ft.ReignHeard(of, message.epoch, message.proven, message.invited, message.recovered, passed_on=on)
+            )
         else:
             self._step(node, Heard(name, message))  # type: ignore[arg-type]
 
@@ -519,7 +545,13 @@ class World:
                 if node.reign.alone is not None:
                     changes = [each.fact for each in node.disk.entries if isinstance(each.fact, ReplicasChanged)]
                     assert any(each.replica_set == node.reign.alone for each in changes), "shown too early"
-                self._send(node, target, Reign(node.reign.epoch, node.proven, invited, node.reign.alone is not None))
+                recovered = node.reign.alone is not None
+                self._send(node, target, Reign(node.id, node.reign.epoch, node.proven, invited, recovered))
+            case ft.PassOnReign(targets):
+                assert node.heard_last is not None
+                self.seen["a reign was passed on"] += 1
+                for each in targets:
+                    self._send(node, each, node.heard_last)
             case ft.Ship():
                 self._ship(node, effect)
             case ft.Write(entries):

@@ -28,6 +28,10 @@ WHOLE_S = 60.0
 """And so long after it, the set is whole."""
 
 
+LATER_SEATS_BEGIN = 5
+"""One seed of so many begins with the second seat."""
+
+
 class Storm:
     """One seed, from the first fault to the quiet after the last."""
 
@@ -42,6 +46,12 @@ class Storm:
 
     def run(self) -> Counter[str]:
         world = self.world
+        later = list(world.nodes)[1]
+        if self.seed % LATER_SEATS_BEGIN == 0 and world.placed.first_set.quorum:
+            world.take_seat(later)
+            world.after(self._random.uniform(0.0, 3.0), world.open)
+        else:
+            world.open()
         self._propose()
         self._offer()
         assert world.run(5.0, lambda: bool(world.acknowledged)), "nothing was ever accepted"

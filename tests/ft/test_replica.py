@@ -565,6 +565,33 @@ def test_by_its_user_s_word_a_copy_goes_on_alone_in_an_epoch_far_above() -> None
     assert copy.shown
 
 
+def test_a_later_seat_that_never_heard_of_anything_stands_in_the_second_epoch() -> None:
+    copy = copy_of(B, LogShape())
+    copy.start(now_s=0.0)
+    for node in (A, C):
+        copy.handle(ft.Up(node), now_s=0.0)
+    asked = [each.message for each in copy.handle(ft.Tick(), now_s=9.0) if isinstance(each, ft.Send)]
+    assert [each.epoch for each in asked if isinstance(each, AskVote)] == [E2, E2]
+
+
+def test_who_is_deposed_passes_that_on_to_those_who_followed_it() -> None:
+    """After a split in which each side took the seats of the other away nobody else knows of them."""
+    two = ReplicaSet(0, (SEAT[A], SEAT[C]), quorum=False)
+    deposed = copy_of(A, LogShape(), first_set=two)
+    deposed.open(now_s=0.0)
+    deposed.handle(ft.Promised(E1), now_s=0.0)
+    deposed.handle(ft.Up(C), now_s=0.0)
+    effects = deposed.handle(ft.ReignHeard(B, E2, two, invited=False), now_s=20.0)
+    assert effects[:2] == [ft.EndReign("n1 coordinates, in epoch 2"), ft.PassOnReign((C,))]
+
+    follower = follower_of(A, E1, me=C)
+    effects = follower.handle(ft.ReignHeard(B, E2, SET, invited=False, passed_on=True), now_s=20.0)
+    (asked,) = [each for each in effects if isinstance(each, ft.Send)]
+    assert asked.node == B  # which does not know of this copy, and says that it coordinates once it is asked
+    assert isinstance(asked.message, AskVote)
+    assert asked.message.pre
+
+
 def test_votes_of_a_set_that_has_been_outlived_do_not_depose_anybody() -> None:
     before = ReplicaSet(0, (SEAT[A], SEAT[B]), quorum=False)
     after = ReplicaSet(1, (SEAT[A], SEAT[C], SEAT[D]), quorum=True)
@@ -655,6 +682,7 @@ def test_a_coordinator_that_does_not_outbid_a_promise_is_not_waited_for() -> Non
 
 def test_what_is_recorded_is_committed_by_most_journals_and_survives_the_coordinator() -> None:
     world = World(seed=1)
+    world.open()
     world.propose(3)
     world.run(1.0)
     assert len(world.acknowledged) == 3
@@ -699,6 +727,7 @@ def test_what_is_acknowledged_is_what_the_disk_has_and_not_what_is_on_its_way_th
 
 def test_a_seat_that_missed_the_end_learns_it_by_standing() -> None:
     world = World(seed=1)
+    world.open()
     world.run(1.0)
     world.cut(C, A)
     world.cut(C, B)

@@ -21,6 +21,7 @@ A, B, C, D, E = (NodeId(f"n{rank}") for rank in range(5))
 
 def quiet(seed: int, seats: int) -> World:
     world = World(seed=seed, nodes=seats, seats=seats, replicas=seats)
+    world.open()
     world.run(1.0)
     world.propose(3)
     world.run(2.0)
