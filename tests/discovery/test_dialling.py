@@ -54,6 +54,21 @@ def dial(letter: str, port: int = 1) -> Dial:
     return Dial(address(letter, port), node(letter))
 
 
+def test_whom_a_connection_is_wanted_to_is_dialled_often_enough_that_two_sides_of_a_cut_meet_soon() -> None:
+    driven = Driven()
+    driven.on(seen("z"))
+    driven.need("z")
+    gaps: list[float] = []
+    for _ in range(8):
+        driven.fail("z")
+        waited_s = 0.0
+        while dial("z") not in driven.after(0.1):
+            waited_s += 0.1
+        gaps.append(waited_s)
+    assert gaps[0] < 1.3
+    assert 2.0 < max(gaps) < 4.0
+
+
 def test_the_larger_id_leaves_the_first_dial_to_the_smaller_for_a_moment() -> None:
     driven = Driven()
     assert driven.on(seen("z")) == [dial("z")]

@@ -182,9 +182,9 @@ async def test_the_node_that_it_was_handed_to_knows_it_after_a_restart(autojump_
 # --- the same application again
 
 
-async def test_a_home_that_is_down_is_named_and_a_retry_goes_there(autojump_clock: MockClock) -> None:
+async def test_an_only_home_that_is_down_is_named_and_a_retry_goes_there(autojump_clock: MockClock) -> None:
     async with nodes("a", "b", "c") as there:
-        header = there.header("b")
+        header = there.header("b", replicas=1)
         b = there.grid.nodes["b"].id
         session = there.grid.nodes["a"].client.session
         async with trio.open_nursery() as nursery:
@@ -204,9 +204,45 @@ async def test_a_home_that_is_down_is_named_and_a_retry_goes_there(autojump_cloc
         assert there.homes() == ["b"]
 
 
-async def test_after_a_home_has_refused_another_one_is_chosen(autojump_clock: MockClock) -> None:
-    async with nodes("a", "b", "c") as there:
+async def test_where_the_first_seat_is_down_another_begins_and_the_first_finds_that(autojump_clock: MockClock) -> None:
+    """Nobody but the submitter's node has heard of the application then."""
+    async with nodes("a", "b", "c", "d") as there:
         header = there.header("b")
+        b = there.grid.nodes["b"].id
+        session = there.grid.nodes["a"].client.session
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(there.once_chosen, header, lambda: there.grid.world.pause(b))
+            accepted = await session.submit(application(), header)
+        assert accepted.app == key_of(header)
+        assert (await session.wait(accepted.app)).summary.state == "ok"
+        there.grid.world.resume(b)
+        await trio.sleep(20)
+        (home,) = there.homes()
+        assert home != "b"
+        again = await there.grid.nodes["b"].client.session.submit(application(), header)
+        assert again.app == accepted.app
+        assert there.homes() == [home]
+
+
+async def test_where_the_first_seat_has_lost_its_disk_another_begins(autojump_clock: MockClock) -> None:
+    async with nodes("a", "b", "c", "d") as there:
+        header = there.header("b")
+        session = there.grid.nodes["a"].client.session
+        async with trio.open_nursery() as nursery:
+
+            def lose_its_disk() -> None:
+                there.grid.crash("b", disk="lost")
+                nursery.start_soon(there.again, "b")
+
+            nursery.start_soon(there.once_chosen, header, lose_its_disk)
+            accepted = await session.submit(application(), header)
+        assert (await session.wait(accepted.app)).summary.state == "ok"
+        assert there.homes() in (["a"], ["c"], ["d"])
+
+
+async def test_after_an_only_home_has_refused_another_one_is_chosen(autojump_clock: MockClock) -> None:
+    async with nodes("a", "b", "c") as there:
+        header = there.header("b", replicas=1)
         session = there.grid.nodes["a"].client.session
         async with trio.open_nursery() as nursery:
             nursery.start_soon(there.once_chosen, header, lambda: there.grid.crash("b"))

@@ -76,6 +76,16 @@ def test_a_seed_that_found_something_holds(seed: int) -> None:
     assert play(chance_plot(seed)).problems == ()
 
 
+@pytest.mark.parametrize("seed", [641, 668, 1289, 2045, 2164, 2607])
+def test_a_seed_with_an_aim_that_found_something_holds(seed: int) -> None:
+    """641: a recovered reign was heard of, and its node fell before its disk knew. 668: a newcomer that had got many
+    entries at once handed the small output of one of them on with the first. 1289: an end that an obsolete
+    coordinator told released a participant from the next one. 2045: who followed the losing side of a split heard of
+    no other. 2164: a later seat stood for the first epoch. 2607: the first seat was gone, and nobody else was handed
+    the application."""
+    assert play(drawn_plot(seed)).problems == ()
+
+
 def test_a_submission_whose_seat_was_lost_meanwhile_is_accepted_where_it_went() -> None:
     """Seed 108: its node was away, and others went on with it; when it was back it had neither the application nor a
     word of who had, and asked nobody."""
