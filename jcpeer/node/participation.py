@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import math
-import shutil
-from collections.abc import AsyncGenerator, Callable, Collection, Mapping
-from pathlib import Path
+from collections.abc import Callable, Collection, Mapping
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import evolve
 
 from jcpeer.application.manifest import Batch, Header
-from jcpeer.application.task import INLINE_BYTES_MAX, BlobRef, Call, Task
+from jcpeer.application.task import INLINE_BYTES_MAX, Task
 from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import MembershipError, NoWayError, RemoteProtocolError, StorageError, UnreachableError
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of, short
 from jcpeer.membership.signed import open_signed
+from jcpeer.node.executing import Executing
 from jcpeer.node.helpers import Helpers
 from jcpeer.node.parts import Parts
 from jcpeer.node.reigns import Reigns, Shown
@@ -25,13 +24,10 @@ from jcpeer.wire.messages import (
     Assign,
     AttemptOrder,
     Decline,
-    Failure,
     Fetched,
     Hand,
     NotNeeded,
     OrderedInput,
-    Outcome,
-    Output,
     Probe,
     ProbeAnswer,
     Recruit,
@@ -40,7 +36,6 @@ from jcpeer.wire.messages import (
     Taken,
     Vouched,
 )
-from jcpeer.wire.streams import ReadLog
 from jcpeer.work import vouching
 from jcpeer.work.engagement import name_of
 from jcpeer.work.events import (
@@ -59,19 +54,16 @@ from jcpeer.work.events import (
     InputsHere,
     InputsMissing,
     Kill,
-    Killed,
     Leave,
     Ordered,
     PolicyChanged,
     Quiet,
-    Ran,
     Send,
     SendHand,
     Start,
     Tick,
     Told,
 )
-from jcpeer.work.execution import Content, Execution
 from jcpeer.work.participant import ParticipantMachine
 from jcpeer.work.policy import Opening
 from jcpeer.work.rights import name_of_right, settled_inputs
@@ -80,10 +72,6 @@ from jcpeer.work.vouching import NOT_SHOWN
 
 log = structlog.get_logger()
 
-CARRIED_BYTES_MAX = 1024 * 1024
-"""Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
-TAIL_BYTES = 4096
-"""What an outcome carries of each log; a longer log is a blob beside it, held by the participant."""
 ATTACHED_BYTES_MAX = 1024 * 1024
 """Small inputs that go with what is handed over; the others are fetched."""
 FIND_S = 1.0
@@ -95,17 +83,7 @@ HELD_AT_ONCE = 10_000
 """Names of blobs in one frame."""
 SHOW_AGAIN_S = 1.0
 """What a coordinator showed may have been lost with a connection, or forgotten: after that it may show it again."""
-LOG_POLL_S = 0.2
 """A followed log is looked at this often: its writer is a foreign process that does not tell."""
-LOG_PIECE_BYTES = 64 * 1024
-
-
-@define
-class _UnderWay:
-    """An attempt that fetches or runs. `directory` is where it prints, once it runs."""
-
-    scope: trio.CancelScope = field(factory=trio.CancelScope)
-    directory: Path | None = None
 
 
 class Participation:
@@ -150,9 +128,10 @@ class Participation:
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
-        self._under_way: dict[AttemptKey, _UnderWay] = {}
+        self._fetching: dict[AttemptKey, trio.CancelScope] = {}
         self._application_blobs: dict[AppId, set[Digest]] = {}
-        self._attempts_started = 0
+        self._executing = Executing(parts, tell=self.post, left=self._note_blob)
+        self.open_log = self._executing.open_log
 
     def post(self, event: Event) -> None:
         """Have the machine handle this; never blocks."""
@@ -328,18 +307,18 @@ class Participation:
             case Send():
                 self._parts.network.send(effect.node, effect.message)
             case Fetch():
-                self._under_way[effect.key] = under_way = _UnderWay()
-                nursery.start_soon(self._fetch, effect, transfer, under_way)
+                self._fetching[effect.key] = scope = trio.CancelScope()
+                nursery.start_soon(self._fetch, effect, transfer, scope)
             case Find():
                 self._find(effect, nursery)
             case SendHand():
                 self._send_hand(effect)
             case Start():
-                self._under_way[effect.key] = under_way = _UnderWay()
-                nursery.start_soon(self._execute, effect, under_way)
+                self._executing.start(effect, nursery)
             case Kill():
-                if (killed := self._under_way.get(effect.key)) is not None:
-                    killed.scope.cancel()
+                if effect.key in self._fetching:
+                    self._fetching[effect.key].cancel()
+                self._executing.kill(effect.key)
             case DropBlobs():
                 self._vouched.forget(effect.app)
                 self._reign_shown.pop(effect.app, None)
@@ -351,7 +330,7 @@ class Participation:
     async def leave(self, reason: str, *, in_reach: Callable[[NodeId], bool]) -> None:
         """Hand everything back, and return when nothing runs and no coordinator in reach needs what only we have."""
         self.post(Leave(reason))
-        while not self.machine.closed or self._under_way or any(map(in_reach, self.machine.farewell.awaited)):
+        while not self.machine.closed or self.under_way or any(map(in_reach, self.machine.farewell.awaited)):
             await trio.sleep(0.01)
 
     async def follow(self, apps: Collection[AppId]) -> None:
@@ -366,7 +345,7 @@ class Participation:
     @property
     def under_way(self) -> int:
         """Attempts that run, or fetch what they read."""
-        return len(self._under_way)
+        return len(self._fetching) + len(self._executing)
 
     # --- successors
 
@@ -405,18 +384,21 @@ class Participation:
         if self._reign_shown.setdefault(hand.app, Shown()).first(node, hand.epoch):
             self._parts.network.send(node, known.reign)
 
-    # --- fetching and executing
+    # --- fetching
 
-    async def _fetch(self, effect: Fetch, transfer: Transfer, under_way: _UnderWay) -> None:
+    def _note_blob(self, app: AppId, digest: Digest) -> None:
+        self._application_blobs.setdefault(app, set()).add(digest)
+
+    async def _fetch(self, effect: Fetch, transfer: Transfer, scope: trio.CancelScope) -> None:
         missing: dict[Digest, str] = {}
         no_room = ""
-        with under_way.scope:
+        with scope:
             try:
                 missing = await self._bring(effect.inputs, transfer)
             except StorageError as error:
                 no_room = str(error)
-        self._under_way.pop(effect.key, None)
-        if under_way.scope.cancelled_caught:
+        self._fetching.pop(effect.key, None)
+        if scope.cancelled_caught:
             return
         here = self._parts.store.has
         fetched = tuple(each.blob.digest for each in effect.inputs if here(each.blob.digest))
@@ -453,161 +435,3 @@ class Participation:
             if not missing or no_way or trio.current_time() >= until_s:
                 return missing
             await trio.sleep(FETCH_AGAIN_S)
-
-    async def _execute(self, effect: Start, under_way: _UnderWay) -> None:
-        outcome: Outcome | None = None
-        try:
-            with under_way.scope:
-                outcome = await self._attempt(effect, under_way)
-        finally:
-            if under_way.directory is not None and self._parts.attempts_dir is not None:
-                await _remove_tree(under_way.directory)
-            self._under_way.pop(effect.key, None)
-            self.post(Ran(effect.key, outcome) if outcome else Killed(effect.key))
-
-    async def _attempt(self, effect: Start, under_way: _UnderWay) -> Outcome:
-        order = effect.order
-        inputs: dict[str, Content] = {}
-        for each in order.inputs:
-            content = self._parts.store.content(each.blob.digest)
-            if content is None:
-                return _could_not_run(effect, self._parts.clock_s(), f"input {each.name} left the store")
-            inputs[each.name] = content
-        try:
-            under_way.directory = directory = self._name_directory()
-            if self._parts.attempts_dir is not None and not isinstance(order.work, Call):
-                _make_directory(directory)  # for a call the executor makes it, if a file is used at all
-            execution = await self._parts.executor.run(order, inputs, directory, gpus=effect.gpus)
-            return await self._outcome(effect, execution)
-        except StorageError as error:
-            return _could_not_run(effect, self._parts.clock_s(), str(error))
-
-    def _name_directory(self) -> Path:
-        self._attempts_started += 1
-        return (self._parts.attempts_dir or Path("simulated")) / str(self._attempts_started)
-
-    async def _outcome(self, effect: Start, execution: Execution) -> Outcome:
-        app = effect.key.app
-        outputs = []
-        room = CARRIED_BYTES_MAX
-        for name, content in execution.outputs.items():
-            output = await self._take_over(app, name, content, room)
-            outputs.append(output)
-            room -= len(output.data or b"")
-        stdout, stdout_tail = await self._take_over_log(app, execution.stdout)
-        stderr, stderr_tail = await self._take_over_log(app, execution.stderr)
-        return Outcome(
-            task=effect.order.task,
-            epoch=effect.epoch,
-            number=effect.order.number,
-            failure=execution.failure,
-            outputs=tuple(outputs),
-            consumed=tuple(each.blob.digest for each in effect.order.inputs),
-            exit_status=execution.exit_status,
-            started_s=execution.started_s,
-            waited_s=effect.waited_s,
-            ran_s=execution.ran_s,
-            cpu_s=execution.cpu_s,
-            stdout=stdout,
-            stderr=stderr,
-            stdout_tail=stdout_tail,
-            stderr_tail=stderr_tail,
-        )
-
-    async def _keep(self, app: AppId, content: Content) -> BlobRef:
-        """Into the store, where it stays while the application runs."""
-        store = self._parts.store
-        blob = store.put(content) if isinstance(content, bytes) else await store.adopt(content)
-        store.pin(app, [blob.digest])
-        return blob
-
-    async def _take_over(self, app: AppId, name: str, content: Content, room: int) -> Output:
-        """Into the store; a small blob's bytes travel in the report as well, as far as there is room."""
-        blob = await self._keep(app, content)
-        self._application_blobs.setdefault(app, set()).add(blob.digest)
-        if not blob.small or blob.size > room:
-            return Output(name, blob, apart=blob.small)
-        data = self._parts.store.content(blob.digest)
-        return Output(name, blob, data.read_bytes() if isinstance(data, Path) else data)
-
-    async def _take_over_log(self, app: AppId, content: Content) -> tuple[BlobRef | None, str]:
-        """The last bytes as text, and the whole as a blob where they are not the whole. Unlike other blobs it is not
-        dropped at the end of the application: people read logs afterwards."""
-        if isinstance(content, bytes):
-            tail, size = content[-TAIL_BYTES:], len(content)
-        else:
-            tail, size = _file_tail(content)
-        text = tail.decode("utf-8", "replace")
-        if size <= TAIL_BYTES:
-            return None, text
-        return await self._keep(app, content), text
-
-    # --- logs of running attempts
-
-    def open_log(self, request: ReadLog) -> AsyncGenerator[bytes, None] | None:
-        """What an attempt that runs here prints, as it comes; None where it does not run here."""
-        for key, under_way in self._under_way.items():
-            same = key.app == request.app and key.name.task == request.task and key.name.number == request.number
-            if same and under_way.directory is not None:
-                return self._follow(key, under_way.directory / request.stream, request)
-        return None
-
-    async def _follow(self, key: AttemptKey, path: Path, request: ReadLog) -> AsyncGenerator[bytes, None]:
-        offset = request.offset
-        while request.follow and key in self._under_way and not path.exists():
-            await trio.sleep(LOG_POLL_S)  # it has not begun to print
-        try:
-            with path.open("rb") as file:
-                while True:
-                    running = key in self._under_way
-                    file.seek(offset)
-                    piece = file.read(LOG_PIECE_BYTES)
-                    if piece:
-                        offset += len(piece)
-                        yield piece
-                    elif not request.follow or not running:
-                        return
-                    else:
-                        await trio.sleep(LOG_POLL_S)
-        except OSError:
-            return  # it has just ended and its directory is gone
-
-
-def _could_not_run(effect: Start, started_s: float, why: str) -> Outcome:
-    return Outcome(
-        task=effect.order.task,
-        epoch=effect.epoch,
-        number=effect.order.number,
-        failure=Failure("setup", why),
-        outputs=(),
-        consumed=tuple(each.blob.digest for each in effect.order.inputs),
-        exit_status=None,
-        started_s=started_s,
-        waited_s=effect.waited_s,
-        ran_s=0.0,
-    )
-
-
-def _file_tail(path: Path) -> tuple[bytes, int]:
-    """The last bytes of a file and its size; of one that is not there, nothing."""
-    try:
-        with path.open("rb") as file:
-            size = file.seek(0, 2)
-            file.seek(max(0, size - TAIL_BYTES))
-            return file.read(TAIL_BYTES), size
-    except OSError:
-        return b"", 0
-
-
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        raise StorageError(f"no directory for an attempt: {error}") from error
-
-
-async def _remove_tree(directory: Path) -> None:
-    if not directory.exists():
-        return
-    with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))

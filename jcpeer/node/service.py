@@ -23,10 +23,11 @@ from jcpeer.ids import AppId, NodeId, TaskId
 from jcpeer.node.applications import Applications
 from jcpeer.node.aside import ElsewhereError, forgotten
 from jcpeer.node.elsewhere import AboutApplication
+from jcpeer.node.executing import LOG_POLL_S, TAIL_BYTES
 from jcpeer.node.home import Home
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import looks_like_id, named
-from jcpeer.node.participation import LOG_POLL_S, TAIL_BYTES, Participation
+from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.safety import Safety
 from jcpeer.node.submission import Submissions

@@ -2,6 +2,10 @@
 
 A frame is a length (4 bytes, big-endian) and a msgpack array. Large content goes by file, never through the socket. A
 worker runs users' code, so its node believes nothing of a reply but what `read_reply` checked: no path comes from it.
+
+Several calls may be sent at once, a *line*: they are called one after another, and answered in that order. `DROP` takes
+those back that have not begun by the time it is read; the same frame comes back as the answer, after which nothing of
+the line follows.
 """
 
 from __future__ import annotations
@@ -34,6 +38,8 @@ class CallRequest(NamedTuple):
     files: dict[str, str]
     env: dict[str, str]
     wants_value: bool
+    has_work_directory: bool
+    """Files lie in it."""
 
 
 class CallReply(NamedTuple):
@@ -48,7 +54,13 @@ class CallReply(NamedTuple):
     ran_s: float
     cpu_s: float
     spent: bool
-    """The call left a process or a thread behind, so that this worker must not be used again."""
+    """The call left a process or a thread behind: this worker must not be used again, and calls nothing more."""
+    left_files: bool
+    """There is something in the attempt's directory."""
+
+
+DROP = (1).to_bytes(HEADER_BYTES, "big") + b"\xc0"
+"""A frame."""
 
 
 def frame_of(message: CallRequest | CallReply) -> bytes:
@@ -78,6 +90,7 @@ def read_reply(body: bytes) -> CallReply:
         or type(reply.ran_s) is not float
         or type(reply.cpu_s) is not float
         or type(reply.spent) is not bool
+        or type(reply.left_files) is not bool
     ):
         raise ValueError("malformed reply")
     return reply

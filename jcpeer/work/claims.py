@@ -199,6 +199,13 @@ class Claims:
         claim.waiting -= slots
         claim.busy += slots
 
+    def put_back(self, app: AppId, slots: int, *, now_s: float) -> None:
+        """An attempt that had started has not, after all."""
+        self._advance(now_s)
+        claim = self._claims[app]
+        claim.busy -= slots
+        claim.waiting += slots
+
     def ended(self, app: AppId, slots: int, *, now_s: float) -> None:
         self._advance(now_s)
         claim = self._claims[app]

@@ -29,11 +29,15 @@ class Attempt:
     rights: Rights = NO_RIGHTS
     parent: AttemptName | None = None
     by_right: bool = False
+    line: deque[AttemptName] | None = None
+    """With which others it runs in one slot, one after another; the first of them is the one that takes the room."""
+    behind: bool = False
+    """It is not the first of its line."""
 
     @property
     def takes_room(self) -> bool:
         """Slots, memory and GPUs are taken for it."""
-        return self.state in ("running", "stopping")
+        return self.state in ("running", "stopping") and not self.behind
 
 
 @define
@@ -70,6 +74,8 @@ class Engagement:
     """What attempts left here and their reports did not carry, by a name for people."""
     ftc: NodeId | None = None
     """Who supervises beside the coordinator."""
+    mean_run_s: float | None = None
+    """How long its attempts ran of late."""
 
     def next_queued(self) -> AttemptName | None:
         """The attempt that is to start next; it stays in the queue."""

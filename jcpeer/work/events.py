@@ -95,6 +95,13 @@ class Killed:
 
 
 @frozen
+class Unstarted:
+    """The attempt was in a line, and has not begun: one before it lasts, or ended their process."""
+
+    key: AttemptKey
+
+
+@frozen
 class Reunited:
     """This node is connected, after a break perhaps: what was told to it last may not have arrived."""
 
@@ -190,6 +197,7 @@ Event = (
     | InputsMissing
     | Ran
     | Killed
+    | Unstarted
     | Reunited
     | Found
     | Told
@@ -248,6 +256,9 @@ class Start:
     waited_s: float
     gpus: tuple[str, ...] = ()
     """Those of the machine that are its own while it runs."""
+    behind: tuple[Start, ...] = ()
+    """These are likely to be over at once, like this one: they follow it in the same slot. `Ran` follows for each, or
+    `Unstarted`."""
 
 
 @frozen

@@ -12,12 +12,12 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import assert_never
 
 from attrs import evolve
 
-from jcpeer.application.task import Task
+from jcpeer.application.task import Command, Task
 from jcpeer.coordinator.matching import refusal
 from jcpeer.coordinator.roster import mean_run_s, prefetch_slots
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
@@ -74,6 +74,7 @@ from jcpeer.work.events import (
     Start,
     Tick,
     Told,
+    Unstarted,
 )
 from jcpeer.work.farewell import Farewell
 from jcpeer.work.grabbing import Grabbing
@@ -85,6 +86,12 @@ from jcpeer.work.room import Room
 
 TELL_STARTED_AFTER_S = 0.1
 """An attempt that is over sooner is not announced: its outcome says all."""
+
+BRIEF_S = 0.002
+"""Attempts that are over so soon, on the whole, are run in lines."""
+LINE_S = 0.01
+"""A line is to take no longer than this: its first outcome waits for the last, and others for its slot."""
+LINE_MAX = 64
 
 FENCED_MAX = 10_000
 
@@ -220,6 +227,8 @@ class ParticipantMachine:
                 return self._give_up_inputs(event, now_s=now_s)
             case Killed():
                 return self._stopped(event.key, now_s=now_s)
+            case Unstarted():
+                return self._queue_again(event.key, now_s=now_s)
             case Reunited():
                 return self._tell_again(event.node)
             case Found():
@@ -639,10 +648,47 @@ class ParticipantMachine:
             attempt.state, attempt.started_s = "running", now_s
             self._claims.started(app, slots_of(attempt.order), now_s=now_s)
             self._room.occupy(attempt)
-            key = AttemptKey(app, name)
-            self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
-            effects.append(Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s, attempt.gpus))
+            line = self._line_up(engagement, name, attempt)
+            effects.append(self._start(app, name, attempt, now_s=now_s, behind=line))
         return effects
+
+    def _start(
+        self,
+        app: AppId,
+        name: AttemptName,
+        attempt: Attempt,
+        *,
+        now_s: float,
+        behind: Sequence[tuple[AttemptName, Attempt]] = (),
+    ) -> Start:
+        key = AttemptKey(app, name)
+        self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
+        others = []
+        for other, each in behind:
+            each.state, each.started_s, each.behind = "running", now_s, True
+            others.append(self._start(app, other, each, now_s=now_s))
+        return Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s, attempt.gpus, tuple(others))
+
+    def _line_up(self, engagement: Engagement, name: AttemptName, first: Attempt) -> list[tuple[AttemptName, Attempt]]:
+        """Attempts that are to follow this one in its slot: to start and to end each by itself would cost more than
+        they do. Those that other slots could run meanwhile are left to them."""
+        mean_s = engagement.mean_run_s
+        if mean_s is None or mean_s > BRIEF_S or not _may_line_up(first):
+            return []
+        slots = 1 + self._room.slots - self._room.slots_used
+        most = min(LINE_MAX, round(LINE_S / max(mean_s, 1e-6)), -(-(len(engagement.queue) + 1) // slots))
+        found: list[tuple[AttemptName, Attempt]] = []
+        while len(found) + 1 < most and (following := engagement.next_queued()) is not None:
+            attempt = engagement.attempts[following]
+            if attempt.order.needs != first.order.needs or not _may_line_up(attempt):
+                break
+            engagement.queue.popleft()
+            found.append((following, attempt))
+        if found:
+            line = deque([name, *(each for each, _ in found)])
+            for attempt in (first, *(each for _, each in found)):
+                attempt.line = line
+        return found
 
     def _next_to_start(self) -> tuple[AppId, Engagement, AttemptName] | None:
         if self._room.slots_used == self._room.slots:
@@ -664,7 +710,8 @@ class ParticipantMachine:
         attempt = engagement.remove(key.name) if engagement else None
         if engagement is None or attempt is None:
             return None
-        if attempt.takes_room:
+        passed_on = self._leave_line(engagement, key.name, attempt)
+        if attempt.takes_room and not passed_on:
             self._claims.ended(key.app, slots_of(attempt.order), now_s=now_s)
             self._room.vacate(attempt)
         else:
@@ -673,6 +720,33 @@ class ParticipantMachine:
             self._reporting.drop(key.app, engagement)
             del self._engagements[key.app]
         return engagement, attempt
+
+    def _leave_line(self, engagement: Engagement, name: AttemptName, attempt: Attempt) -> bool:
+        """Whether another has taken over the room that it took."""
+        line, attempt.line = attempt.line, None
+        if line is None:
+            return False
+        line.remove(name)
+        if attempt.behind or not line:
+            return False
+        engagement.attempts[line[0]].behind = False
+        return True
+
+    def _queue_again(self, key: AttemptKey, *, now_s: float) -> list[Effect]:
+        """It goes on with the next slot that is free."""
+        engagement = self._engagements.get(key.app)
+        attempt = engagement.attempts.get(key.name) if engagement else None
+        if engagement is None or attempt is None:
+            return []
+        if attempt.state == "stopping":
+            return self._stopped(key, now_s=now_s)
+        passed_on = self._leave_line(engagement, key.name, attempt)
+        if attempt.takes_room and not passed_on:
+            self._claims.put_back(key.app, slots_of(attempt.order), now_s=now_s)
+            self._room.vacate(attempt)
+        attempt.behind = False
+        self._queue(key, engagement, attempt, first=True)
+        return []
 
     def _keep(self, event: Ran, *, now_s: float) -> list[Effect]:
         ended = self._end(event.key, now_s=now_s)
@@ -685,6 +759,7 @@ class ParticipantMachine:
             each.blob.digest: f"{each.name} of {outcome.task}" for each in outcome.outputs if not each.carried
         }
         self._mean_run_s = mean_run_s(self._mean_run_s, outcome.ran_s)
+        engagement.mean_run_s = mean_run_s(engagement.mean_run_s, outcome.ran_s)
         if outcome.failure is not None or attempt.state == "stopping" or self._closed:
             return []
         return self._relaying.succeeded(event.key.app, engagement, attempt, outcome, now_s=now_s)
@@ -754,6 +829,13 @@ class ParticipantMachine:
         self._leases.check()
         for engagement in self._engagements.values():
             assert not engagement.attempts.keys() & engagement.kept.keys()
+
+
+def _may_line_up(attempt: Attempt) -> bool:
+    """Others may wait behind it, and it behind others: it takes a slot and no more, and has no time of its own."""
+    order = attempt.order
+    plain = order.timeout_s is None and order.needs.gpus == 0 and slots_of(order) == 1
+    return plain and not isinstance(order.work, Command)
 
 
 def _without_rights(order: AttemptOrder) -> AttemptOrder:

@@ -20,6 +20,7 @@ import jcpeer
 from jcpeer.errors import StorageError
 from jcpeer.ids import Digest
 from jcpeer.work.calling import (
+    DROP,
     FUNCTIONS_MAX,
     HEADER_BYTES,
     REPLY_BYTES_MAX,
@@ -42,7 +43,7 @@ _PROGRAM = "import sys; sys.path.append(sys.argv.pop(1)); from jcpeer.work.worke
 
 
 class Worker:
-    """A worker process and the socket to it; busy with one call at a time."""
+    """A worker process and the socket to it; busy with one call, or one line of them, at a time."""
 
     def __init__(self, process: Process, node: socket.socket, modules: Digest | None, scratch: Path) -> None:
         self.process = process
@@ -52,6 +53,7 @@ class Worker:
         self.idle_since_s = 0.0
         self._node = node
         self._functions: set[str] = set()
+        self._received = bytearray()
         self._scratch = scratch
 
     @property
@@ -59,24 +61,52 @@ class Worker:
         """An idle worker says nothing, so what can be read is its end; without its spawner, that is near."""
         return is_open(self._node) and self.process.kept
 
-    async def send(self, request: CallRequest, function: Callable[[], bytes | str]) -> None:
-        """Have this called; `function` gives the request's function where the worker does not have it yet."""
-        if request.function_digest not in self._functions:
-            if len(self._functions) >= FUNCTIONS_MAX:
-                self._functions.clear()  # as the worker does on its side of the count
-            self._functions.add(request.function_digest)
-            request = request._replace(function=function())
-        await send_all(self._node, frame_of(request))
+    async def send(self, *calls: tuple[CallRequest, Callable[[], bytes | str]]) -> None:
+        """Have these called, one after another; each comes with what gives its function, which the worker may have."""
+        frames = bytearray()
+        for request, function in calls:
+            if request.function_digest not in self._functions:
+                if len(self._functions) >= FUNCTIONS_MAX:
+                    self._functions.clear()  # as the worker does on its side of the count
+                self._functions.add(request.function_digest)
+                request = request._replace(function=function())
+            frames += frame_of(request)
+        await send_all(self._node, frames)
+
+    async def drop(self) -> None:
+        """Take back what has not begun. Whoever has received the answer of the call under way calls `dropped` next."""
+        await send_all(self._node, DROP)
+
+    async def dropped(self) -> bool:
+        """Return once nothing more comes of what was taken back; False where it is not fit for anything any more."""
+        while (body := await self._next_frame()) is not None:
+            if body == DROP[HEADER_BYTES:]:
+                return True
+        return False
 
     async def wait_readable(self) -> None:
         """Return once the answer, or the worker's end, is there or on its way."""
         await trio.lowlevel.wait_readable(self._node)
 
     async def receive(self) -> CallReply | None:
-        """The answer; None where the worker ended instead, or answered nonsense, and can only be discarded."""
-        buffer = bytearray()
-        wanted = HEADER_BYTES
-        while len(buffer) < wanted:
+        """The next answer; None where the worker ended instead, or answered nonsense, and can only be discarded."""
+        body = await self._next_frame()
+        try:
+            return read_reply(body) if body is not None else None
+        except ValueError:
+            return None
+
+    @property
+    def has_answer(self) -> bool:
+        """The next answer is here: `receive` will not wait."""
+        return 0 < self._frame_end() <= len(self._received)
+
+    async def _next_frame(self) -> bytes | None:
+        while True:
+            if (body := self._whole_frame()) is not None:
+                return body
+            if self._frame_end() > REPLY_BYTES_MAX:
+                return None
             try:
                 piece = self._node.recv(RECEIVE_BYTES)
             except BlockingIOError:
@@ -84,15 +114,23 @@ class Worker:
                 continue
             except ConnectionError:
                 return None
-            buffer += piece
-            if len(buffer) >= HEADER_BYTES:
-                wanted = HEADER_BYTES + int.from_bytes(buffer[:HEADER_BYTES], "big")
-            if not piece or wanted > REPLY_BYTES_MAX:
+            if not piece:
                 return None
-        try:
-            return read_reply(bytes(buffer[HEADER_BYTES:wanted]))
-        except ValueError:
+            self._received += piece
+
+    def _whole_frame(self) -> bytes | None:
+        if not self.has_answer:
             return None
+        end = self._frame_end()
+        body = bytes(self._received[HEADER_BYTES:end])
+        del self._received[:end]
+        return body
+
+    def _frame_end(self) -> int:
+        """Of the next frame; 0 where its length is not known yet."""
+        if len(self._received) < HEADER_BYTES:
+            return 0
+        return HEADER_BYTES + int.from_bytes(self._received[:HEADER_BYTES], "big")
 
     async def end(self) -> Ended:
         """Kill it with all that it started. What it printed without having answered is left in its scratch files."""

@@ -10,7 +10,7 @@ import trio
 
 from jcpeer.application.task import Timed
 from jcpeer.wire.messages import AttemptOrder, Failure
-from jcpeer.work.execution import Content, Execution
+from jcpeer.work.execution import Content, EachEnded, Execution, InLine, Lasts, run_one_by_one
 from jcpeer.work.files import filler
 
 Answer = Callable[[AttemptOrder, Mapping[str, Content]], Mapping[str, bytes] | Failure]
@@ -49,6 +49,10 @@ class SimulatedExecutor:
             return Execution(Failure("missing_output", text), None, started_s, ran_s, outputs=left)
         outputs = {name: left[name] for name in order.outputs}
         return Execution(None, None, started_s, ran_s, cpu_s=ran_s, outputs=outputs)
+
+    async def run_line(self, line: Sequence[InLine], ended: EachEnded, lasts: Lasts) -> None:
+        """See `execution.Executor`."""
+        await run_one_by_one(self, line, ended, lasts)
 
     async def _work(self, order: AttemptOrder, inputs: Mapping[str, Content]) -> Mapping[str, bytes] | Failure:
         work = order.work

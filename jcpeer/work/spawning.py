@@ -212,7 +212,7 @@ def is_open(silent: socket.socket) -> bool:
     return False
 
 
-async def send_all(target: socket.socket, data: bytes) -> None:
+async def send_all(target: socket.socket, data: bytes | bytearray) -> None:
     """Send on a non-blocking socket; a reader that is gone is told by its silence, not here."""
     view = memoryview(data)
     while view:

@@ -1,10 +1,11 @@
 """The process in which Python tasks are called, one after the other; the only place where anything is unpickled.
 
 Started by the spawner as `python -c "...; main()" MODULES SOCKET`, it reads `CallRequest` frames and answers each with
-a `CallReply`. What a call prints, at whatever level, goes to descriptors 1 and 2, two scratch files of this worker that
-are read and emptied after each call; it is called in an empty directory of the worker's. So a call that prints nothing
-and leaves no file makes none: the file system would cost several times what the rest does. Neither trio nor libp2p is
-loaded here, so that a worker is there in a moment and small.
+a `CallReply`. Of calls that are over at once many come in one piece, and so go the answers: to read and to write costs
+more than they do. What a call prints, at whatever level, goes to descriptors 1 and 2, two scratch files of this worker
+that are read and emptied after each call; it is called in an empty directory of the worker's. So a call that prints
+nothing and leaves no file makes none: the file system would cost several times what the rest does. Neither trio nor
+libp2p is loaded here, so that a worker is there in a moment and small.
 
 What ends the process in the midst of a call (a crash, `os._exit`) is seen by the node as the end of the socket.
 """
@@ -32,6 +33,7 @@ import cloudpickle
 
 from jcpeer.application.task import INLINE_BYTES_MAX, Slot
 from jcpeer.work.calling import (
+    DROP,
     FUNCTIONS_MAX,
     HEADER_BYTES,
     VALUE_FILE,
@@ -42,6 +44,15 @@ from jcpeer.work.calling import (
 )
 
 TRACEBACK_CHARACTERS_MAX = 16 * 1024
+RECEIVE_BYTES = 256 * 1024
+REPLIES_BYTES = 64 * 1024
+"""So many bytes of answers do not wait for more."""
+LASTING_S = 0.001
+"""The answer to a call that took so long is sent at once."""
+PLAIN = frozenset({int, float, str, bytes, bool, type(None)})
+PICKLE_PROTOCOL = 5
+UNTOUCHED_NS = 10**9
+"""As the time at which a directory was changed last: nothing was put into it since."""
 
 PR_SET_CHILD_SUBREAPER = 36
 
@@ -83,15 +94,36 @@ class Worker:
         self._stdout = Scratch(1)
         self._stderr = Scratch(2)
         self._work = WorkDirectory(os.path.abspath("work"))
+        self._environment = Environment()
 
     def serve(self) -> None:
-        with self._node.makefile("rb") as reader:
-            while header := reader.read(HEADER_BYTES):
-                request = read_request(reader.read(int.from_bytes(header, "big")))
-                reply = self._answer(request)
-                if os.getpid() != self._pid:
-                    os._exit(0)  # the function forked, and this is the child that came back from it
-                self._node.sendall(frame_of(reply))
+        inbox, replies = Inbox(self._node), bytearray()
+        while True:
+            if replies and not inbox.has_frame():
+                self._send(replies)
+            body = inbox.take()
+            if body is None:
+                return
+            if body == DROP[HEADER_BYTES:]:
+                replies += DROP
+                continue
+            began_s = time.perf_counter()
+            reply = self._answer(read_request(body))
+            if os.getpid() != self._pid:
+                os._exit(0)  # the function forked, and this is the child that came back from it
+            replies += frame_of(reply)
+            took_s = time.perf_counter() - began_s
+            if took_s >= LASTING_S or len(replies) >= REPLIES_BYTES:
+                self._send(replies)
+            if took_s >= LASTING_S:
+                inbox.drop_what_was_taken_back()
+            if reply.spent:
+                self._send(replies)
+                inbox.drop_all()
+
+    def _send(self, replies: bytearray) -> None:
+        self._node.sendall(replies)
+        replies.clear()
 
     def _answer(self, request: CallRequest) -> CallReply:
         failure: tuple[str, str, str] | None = None
@@ -100,10 +132,8 @@ class Worker:
         cpu_before_s = _cpu_s()
         started_s = time.perf_counter()
         try:
-            self._work.enter(request.directory + "/work")
-            os.environ.update(request.env)
-            os.environ["TMPDIR"] = self._work.path
-            tempfile.tempdir = None  # or it would remember that of an earlier call
+            self._work.enter(request.directory + "/work", may_have_files=request.has_work_directory)
+            self._environment.set(request.env, self._work.path)
             value = self._call(request)
         except CallFailed as failed:
             failure = (failed.kind, failed.text, failed.remedy)
@@ -111,16 +141,21 @@ class Worker:
         ran_s = time.perf_counter() - started_s
         cpu_s = _cpu_s() - cpu_before_s
         _flush()
-        self._work.leave(request.directory + "/work")
+        left = self._work.leave(request.directory + "/work")
+        stdout, stderr = (
+            self._stdout.take(request.directory + "/stdout"),
+            self._stderr.take(request.directory + "/stderr"),
+        )
         return CallReply(
             failure,
             exit_status,
             value,
-            self._stdout.take(request.directory + "/stdout"),
-            self._stderr.take(request.directory + "/stderr"),
+            stdout,
+            stderr,
             ran_s,
             cpu_s,
             _left_something_behind() or sys.stdout.closed or sys.stderr.closed,
+            left or True in (value, stdout, stderr),
         )
 
     def _call(self, request: CallRequest) -> bytes | bool:
@@ -137,7 +172,8 @@ class Worker:
         if not request.wants_value:
             return b""
         try:
-            pickled: bytes = cloudpickle.dumps(result)
+            # The same bytes of what is plain, many times faster.
+            pickled: bytes = (pickle if type(result) in PLAIN else cloudpickle).dumps(result, PICKLE_PROTOCOL)
         except BaseException as error:
             kind = type(result)
             text = (
@@ -205,6 +241,66 @@ def fill(thing: Any, request: CallRequest) -> Any:
     return filled(thing)
 
 
+class Inbox:
+    """The frames that come from the node, of which several may be here at once."""
+
+    def __init__(self, node: socket.socket) -> None:
+        self._node = node
+        self._buffer = b""
+        self._at = 0
+
+    def has_frame(self) -> bool:
+        """A whole one is here."""
+        return self._end() <= len(self._buffer)
+
+    def take(self) -> bytes | None:
+        """The next one, for which it waits; None at the end."""
+        while not self.has_frame():
+            piece = self._node.recv(RECEIVE_BYTES)
+            if not piece:
+                return None
+            self._add(piece)
+        start, self._at = self._at + HEADER_BYTES, self._end()
+        return self._buffer[start : self._at]
+
+    def drop_what_was_taken_back(self) -> None:
+        """Look, without waiting, whether the node wants some of what is here no more; `DROP` is what is taken next
+        then."""
+        with suppress(BlockingIOError):
+            while piece := self._node.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT):
+                self._add(piece)
+        at, last = self._at, None
+        while self.has_frame():
+            last = self._at if self._buffer[self._at : self._end()] == DROP else last
+            self._at = self._end()
+        self._at = at if last is None else last
+
+    def drop_all(self) -> None:
+        self._buffer, self._at = b"", 0
+
+    def _add(self, piece: bytes) -> None:
+        self._buffer, self._at = self._buffer[self._at :] + piece, 0
+
+    def _end(self) -> int:
+        """Where the next frame ends, which may not be here yet."""
+        header = self._buffer[self._at : self._at + HEADER_BYTES]
+        more = int.from_bytes(header, "big") if len(header) == HEADER_BYTES else 1
+        return self._at + HEADER_BYTES + more
+
+
+class Environment:
+    """The variables that differ from call to call; to set one costs as much as a small call."""
+
+    def __init__(self) -> None:
+        self._set: dict[str, str] = {}
+
+    def set(self, variables: dict[str, str], directory: str) -> None:
+        for name, value in (*variables.items(), ("TMPDIR", directory)):
+            if self._set.get(name) != value or os.environ.get(name) != value:  # a call may have changed it
+                os.environ[name] = self._set[name] = value
+        tempfile.tempdir = None  # or it would remember that of an earlier call
+
+
 class Scratch:
     """What is printed to one descriptor, which is a file that serves call after call."""
 
@@ -239,17 +335,26 @@ class WorkDirectory:
 
     def __init__(self, path: str) -> None:
         self._own = self.path = path
-        os.mkdir(path)
+        self._make()
 
-    def enter(self, attempts: str) -> None:
-        self.path = attempts if os.path.isdir(attempts) else self._own
+    def enter(self, attempts: str, *, may_have_files: bool) -> None:
+        self.path = attempts if may_have_files else self._own
         os.chdir(self.path)
 
-    def leave(self, attempts: str) -> None:
-        if self.path == self._own and os.listdir(self._own):
-            os.makedirs(os.path.dirname(attempts), exist_ok=True)
-            shutil.move(self._own, attempts)
-            os.mkdir(self._own)
+    def leave(self, attempts: str) -> bool:
+        """Whether there are files in the attempt's directory."""
+        if self.path != self._own:
+            return True
+        if os.stat(self._own).st_mtime_ns == UNTOUCHED_NS or not os.listdir(self._own):
+            return False
+        os.makedirs(os.path.dirname(attempts), exist_ok=True)
+        shutil.move(self._own, attempts)
+        self._make()
+        return True
+
+    def _make(self) -> None:
+        os.mkdir(self._own)
+        os.utime(self._own, ns=(UNTOUCHED_NS, UNTOUCHED_NS))  # which whatever is put into it changes
 
 
 def _content(content: bytes | str) -> bytes:
@@ -272,8 +377,8 @@ def _hand_over(pickled: bytes, directory: str) -> bytes | bool:
 
 
 def _cpu_s() -> float:
-    own, children = resource.getrusage(resource.RUSAGE_SELF), resource.getrusage(resource.RUSAGE_CHILDREN)
-    return own.ru_utime + own.ru_stime + children.ru_utime + children.ru_stime
+    children = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return time.process_time() + children.ru_utime + children.ru_stime
 
 
 def _flush() -> None:

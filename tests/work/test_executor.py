@@ -221,7 +221,7 @@ async def test_a_thousand_calls_need_one_worker_and_no_directory(
     executor: ProcessExecutor, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A call that the machine holds up is shown in its directory; whether one is, is not for the clock to decide here.
-    monkeypatch.setattr("jcpeer.work.executor.FOLLOW_AFTER_S", math.inf)
+    monkeypatch.setattr("jcpeer.work.call_runner.FOLLOW_AFTER_S", math.inf)
 
     def nothing() -> Any:
         return os.getpid()

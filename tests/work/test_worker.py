@@ -37,7 +37,7 @@ class Pair(NamedTuple):
 
 def test_slots_are_filled_wherever_they_stand_and_other_things_stay_themselves() -> None:
     request = CallRequest(
-        "/d", "", "", None, b"", {"@value.0": pickle.dumps({"n": 1})}, {"@file.0": "/d/files/0"}, {}, True
+        "/d", "", "", None, b"", {"@value.0": pickle.dumps({"n": 1})}, {"@file.0": "/d/files/0"}, {}, True, False
     )
     untouched = Pair([1], {"a": 2})
     thing = [Pair(Slot("@value.0"), Slot("@file.0")), {"deep": ({"er": Slot("@value.0")},)}, untouched]
@@ -48,7 +48,7 @@ def test_slots_are_filled_wherever_they_stand_and_other_things_stay_themselves()
 
 
 def test_a_reply_of_another_shape_is_refused() -> None:
-    good = CallReply(None, None, b"", b"", False, 0.0, 0.0, False)
+    good = CallReply(None, None, b"", b"", False, 0.0, 0.0, False, False)
     assert read_reply(frame_of(good)[4:]) == good
     for bad in (good._replace(value="/etc/passwd"), good._replace(failure=("exit", 3, "")), good._replace(spent=1)):  # type: ignore[arg-type]
         with pytest.raises(ValueError, match="malformed"):
