@@ -38,7 +38,17 @@ PROGRESS_S = 5.0
 FAILURES_MAX = 10
 """So many are told in full."""
 COUNTED = (
-    *("applications", "attempts", "finished", "attempts lost", "outputs lost", "cancelled", "faults", "aimed faults"),
+    *(
+        "applications",
+        "attempts",
+        "started once",
+        "finished",
+        "attempts lost",
+        "outputs lost",
+        "cancelled",
+        "faults",
+        "aimed faults",
+    ),
     *("elected", "taken over", "takeovers in takeovers", "set change", "takeovers in set changes", "learner"),
     *("adopted from another", "truncated", "stalled", "steps down", "orders refused", "checks"),
     *(

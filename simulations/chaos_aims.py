@@ -31,7 +31,17 @@ def drawn_plot(seed: int) -> Plot:
         *(_split, _split, _leaving, _restored, _recovery, None),
     )
     aim = draw.choice(aims)
-    return plot if aim is None else aim(draw, plot)
+    return _some_once(random.Random(f"once {seed}"), plot if aim is None else aim(draw, plot))
+
+
+def _some_once(draw: random.Random, plot: Plot) -> Plot:
+    """Some applications have tasks that must not start twice."""
+    wishes = []
+    for wish in plot.wishes:
+        part = draw.choice([0.0, 0.0, 0.0, 0.2, 0.5])
+        tasks = tuple(evolve(each, once=draw.random() < part) for each in wish.tasks)
+        wishes.append(evolve(wish, tasks=tasks))
+    return evolve(plot, wishes=tuple(wishes))
 
 
 def _takeovers_in_a_row(draw: random.Random, plot: Plot) -> Plot:

@@ -21,7 +21,7 @@ from jcpeer.ft.replica import Replica
 from jcpeer.ids import AppId, Epoch, NodeId
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.wire.codec import pack
-from jcpeer.wire.facts import AttemptLost, Ended, Entry, Reconciled
+from jcpeer.wire.facts import AttemptLost, Ended, Entry, OutputLost, Reconciled
 from jcpeer.wire.requests import Happened
 from simulations.chaos_plot import PREFIX, At, Deed, Episode, Moment, Plot, Recover, When, Wish, deed_shown
 from simulations.chaos_watch import Record, UnlikeExecutor, Watch, essence
@@ -274,7 +274,8 @@ class _Play:
             takeover=wish.takeover,
         )
         app = self._apps[wish.name] = application_key(header, pack(header))
-        record = Record(wish.name, len(wish.tasks), wish.replicas)
+        once = frozenset(each.id for each in wish.tasks if each.once)
+        record = Record(wish.name, len(wish.tasks), wish.replicas, once)
         self.watch.records[app] = record
         client = self._client(wish.node)
         while True:
@@ -449,7 +450,7 @@ class _Play:
 
     def _possible_ends(self, wish: Wish, journal: list[Entry]) -> set[str]:
         ends = {"ok"}
-        if any(isinstance(each.fact, AttemptLost) and each.fact.final for each in journal):
+        if any(isinstance(each.fact, AttemptLost | OutputLost) and each.fact.final for each in journal):
             ends.add("failed")
         if wish.cancelled_s is not None:
             ends.add("cancelled")

@@ -141,7 +141,9 @@ class Wish:
         policies = f"{self.placement}, {self.dispatch}, {self.replicas} replicas, takeover {self.takeover}"
         cancelled = "" if self.cancelled_s is None else f", cancelled {self.cancelled_s:.2f} s later"
         where = f"at {self.node}, followed from {self.follower}"
-        return f"{self.name} at {self.at_s:.2f} s {where}: {self.shape} of {len(self.tasks)} ({policies}){cancelled}"
+        once = sum(each.once for each in self.tasks)
+        tasks = f"{self.shape} of {len(self.tasks)}" + (f", {once} of them once" if once else "")
+        return f"{self.name} at {self.at_s:.2f} s {where}: {tasks} ({policies}){cancelled}"
 
     def without(self, tasks: Collection[TaskId]) -> Wish:
         """Those tasks are not asked for; who would have waited for them does not."""

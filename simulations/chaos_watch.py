@@ -10,7 +10,7 @@ are those of the invariants:
 - I5  an order of a lower epoch than a participant has seen changes nothing there.
 - I7  two journals that have an entry of one epoch and place have the same there, and the same before it.
 - I8  nothing of an application starts a while after its end was told, wherever the end can be known.
-- I10 an attempt that was lost counts, and no task is tried more often than the limit.
+- I10 an attempt that was lost counts, and no task is tried more often than the limit; one marked `once` starts once.
 - I14 no queue and no journal grows beyond what its application explains.
 
 Of copies of journals see `chaos_copies`. I6 is looked for in what is left in the end (`chaos_play`), as are I11 to I13;
@@ -92,6 +92,10 @@ class Record:
     name: str
     tasks: int
     replicas: int
+    once: frozenset[TaskId] = frozenset()
+    """Tasks that must not start twice."""
+    starts: Counter[TaskId] = field(factory=Counter)
+    """How often each of these did."""
     agreed: bool = False
     """What was told must hold: it has a quorum, or one copy."""
     recovered: bool = False
@@ -227,9 +231,21 @@ class Watch:
             self.counts["orders refused"] += 1
             if before != _standing(machine, message.app):
                 self.object("I5", f"a {type(message).__name__} of a lower epoch changed what a participant does")
+        for effect in effects:
+            if isinstance(effect, work.Start):
+                self._starts(effect.key)
         if effects or not isinstance(event, work.Quiet):
             self.check("a participant", machine.check)
         return effects
+
+    def _starts(self, key: work.AttemptKey) -> None:
+        record, task = self.records.get(key.app), key.name.task
+        if record is None or task not in record.once:
+            return
+        record.starts[task] += 1
+        self.counts["started once"] += 1
+        if record.starts[task] > 1 and record.agreed and not record.excused:
+            self.object("I10", f"task {task} of {record.name} is marked once, and starts {record.starts[task]} times")
 
     async def _commit(self, disk: MemoryDisk, commit: Callable[..., Any], writes: Sequence[Write]) -> None:
         await commit(disk, writes)

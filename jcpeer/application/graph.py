@@ -116,7 +116,7 @@ def _check_alone(task: Task) -> None:
         clash = nested([*names, *task.outputs])
         if clash:
             raise GraphError(f"task {task.id}: {clash[0]!r} cannot be a file beside {clash[1]!r}; rename one")
-    if fault := _needs_fault(task) or _work_fault(task):
+    if fault := _needs_fault(task) or once_fault(task.once, task.retries) or _work_fault(task):
         raise GraphError(f"task {task.id}: {fault}")
 
 
@@ -136,6 +136,13 @@ def _needs_fault(task: Task) -> str | None:
     if task.timeout_s is not None and not 0 < task.timeout_s < math.inf:
         return f"timeout is {task.timeout_s} s; leave it out where there is none"
     return None
+
+
+def once_fault(once: bool, retries: int) -> str | None:
+    """Why a task cannot have both, or None."""
+    if not once or not retries:
+        return None
+    return f"it is marked once, and has retries = {retries}; write retries = 0, or leave out once"
 
 
 def _work_fault(task: Task) -> str | None:

@@ -23,7 +23,7 @@ from attrs import evolve, frozen
 
 from jcpeer.application.calls import Function, FunctionPacker, Reference, function_name, pack_arguments
 from jcpeer.application.fields import Fields
-from jcpeer.application.graph import check_graph
+from jcpeer.application.graph import check_graph, once_fault
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
 from jcpeer.application.manifest import Dispatch, OnFailure, Placement, Policies, Takeover, policies_fault
@@ -56,6 +56,7 @@ class TaskOptions(TypedDict, total=False):
     timeout: float | str
     retries: int
     keep: bool
+    once: bool
 
 
 class CallOptions(TaskOptions, total=False):
@@ -287,9 +288,8 @@ class Application:
     # --- every task
 
     def _add(self, task: Task, options: CallOptions) -> TaskRef:
-        needs, timeout_s, retries, keep = _read_options("options", options)
         after = tuple(self._own(ref).id for ref in options.get("after", ()))
-        task = evolve(task, needs=needs, timeout_s=timeout_s, retries=retries, keep=keep, after=after)
+        task = evolve(task, after=after, **_read_options("options", options))
         self._tasks.append(task)
         self._ids.add(task.id)
         return TaskRef(task.id, task.outputs, self)
@@ -365,12 +365,29 @@ class WithOptions:
         return self._application._add_call(self._options, function, args, kwargs)
 
 
-def _read_options(where: str, options: Mapping[str, Any]) -> tuple[Needs, float | None, int, bool]:
+class _Read(TypedDict):
+    """What options make of a task."""
+
+    needs: Needs
+    timeout_s: float | None
+    retries: int
+    keep: bool
+    once: bool
+
+
+def _read_options(where: str, options: Mapping[str, Any]) -> _Read:
     fields = Fields(where, dict(options))
-    fields.only((*NEEDS_KEYS, "timeout", "retries", "keep", "name", "after"))
-    needs = read_needs(fields, fields.text_table("labels"))
-    timeout_s = quantity(fields, "timeout", parse_seconds)
-    return needs, timeout_s, fields.whole("retries", 0, at_least=0), fields.flag("keep", False)
+    fields.only((*NEEDS_KEYS, "timeout", "retries", "keep", "once", "name", "after"))
+    read = _Read(
+        needs=read_needs(fields, fields.text_table("labels")),
+        timeout_s=quantity(fields, "timeout", parse_seconds),
+        retries=fields.whole("retries", 0, at_least=0),
+        keep=fields.flag("keep", False),
+        once=fields.flag("once", False),
+    )
+    if fault := once_fault(read["once"], read["retries"]):
+        fields.refuse(fault)
+    return read
 
 
 def _without_taken(task: Task, added: set[TaskId]) -> Task:

@@ -127,6 +127,8 @@ class Task:
     retries: int = 0
     keep: bool = False
     """Its outputs are results of the application even when other tasks read them."""
+    once: bool = False
+    """It starts at most once without the user's word: one that may have started and came to nothing has failed."""
 
     def sources(self) -> tuple[TaskId, ...]:
         """The tasks whose outputs this one reads, each once."""

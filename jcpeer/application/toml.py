@@ -31,10 +31,11 @@ of `[task.count]`. An input arrives under the name that was written, one with an
 `{path = "../data/x.csv", as = "x.csv"}` says otherwise, and `{glob = "**/*.csv", in = "/data", except = "old/**"}`
 names what arrives as it lies below `in`. Files that are executable here are so there.
 
-**Other keys.** `after = ["count"]` waits for tasks (a table's name means all its tasks) without reading anything,
-`env` and `labels` are tables of text, `keep = true` makes outputs results although other tasks read them. `matrix`
-and its values: `application.matrix`. Substitution: `application.substitution`. Known without being defined are
-`{here}` (this file's directory), `{home}`, and `{stdlib}` (the standard library of the Python that runs jcpeer).
+**Other keys.** `after = ["count"]` waits for tasks (a table's name means all its tasks) without reading anything, `env`
+and `labels` are tables of text, `keep = true` makes outputs results although other tasks read them, `once = true` is
+for a task that must not start twice. `matrix` and its values: `application.matrix`. Substitution:
+`application.substitution`. Known without being defined are `{here}` (this file's directory), `{home}`, and `{stdlib}`
+(the standard library of the Python that runs jcpeer).
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ from typing import Any
 from attrs import evolve, field, frozen
 
 from jcpeer.application.fields import Fields, shown
-from jcpeer.application.graph import check_graph, producers
+from jcpeer.application.graph import check_graph, once_fault, producers
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.local_blobs import LocalBlobs, LocalFile, files_below
 from jcpeer.application.manifest import POLICY_NAMES, policies_fault
@@ -67,7 +68,7 @@ from jcpeer.errors import GraphError
 from jcpeer.ids import TaskId
 
 _DEFAULTS = (*NEEDS_KEYS, "timeout", "retries", "env")
-_TASK_KEYS = ("command", "inputs", "outputs", "after", "matrix", "keep", *_DEFAULTS)
+_TASK_KEYS = ("command", "inputs", "outputs", "after", "matrix", "keep", "once", *_DEFAULTS)
 
 # tomllib takes quadratic time over a key of many parts, so that one line could keep it busy for hours.
 _DEEP_KEY = re.compile(r"""(?:^|[\[{,])[ \t]*(?:[\w"'-]{1,200}[ \t]*\.[ \t]*){100}""", re.MULTILINE)
@@ -211,7 +212,10 @@ class _Reader:
             timeout_s=quantity(simple, "timeout", parse_seconds),
             retries=simple.whole("retries", 0, at_least=0),
             keep=fields.flag("keep", False),
+            once=fields.flag("once", False),
         )
+        if fault := once_fault(task.once, task.retries):
+            fields.refuse(fault)
         return _Draft(table, fields, bindings, task)
 
     # --- where inputs come from

@@ -239,7 +239,7 @@ def trouble(event: Happened) -> str | None:
             then = "no attempt is left" if event.final else "it runs again"
             return f"{event.task}: {attempt} {what}{after}: {text}; {then}"
         case "output_lost":
-            return f"{event.task}: its output is lost ({text}); it runs again"
+            return f"{event.task}: its output is lost ({text})" + ("" if event.final else "; it runs again")
         case "took_over" | "reconciled":
             return text
         case "cancelled" if event.task is not None:

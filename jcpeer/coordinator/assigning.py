@@ -9,7 +9,9 @@ from jcpeer.application.task import Task
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect
 from jcpeer.coordinator.matching import NeedsKey, needs_key, unmet_need
+from jcpeer.coordinator.once import Once
 from jcpeer.coordinator.orders import Orders
+from jcpeer.coordinator.ready import ReadyQueue
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.room import Participant
 from jcpeer.coordinator.roster import Roster, has_room, prefetch_slots, queued_last_first, slots_of
@@ -26,11 +28,12 @@ LOOK_S = 0.1
 class Assigning:
     """Chooses a participant for each ready task, and another one where it waits behind others for long."""
 
-    def __init__(self, recorder: Recorder, roster: Roster, attempts: Attempts, orders: Orders) -> None:
+    def __init__(self, recorder: Recorder, roster: Roster, attempts: Attempts, orders: Orders, once: Once) -> None:
         self._recorder = recorder
         self._roster = roster
         self._attempts = attempts
         self._orders = orders
+        self._once = once
         self._look_s = math.inf
         self._nobody: dict[tuple[NeedsKey, frozenset[NodeId]], int] = {}
         """Of tasks that no participant could run: the version of the roster when that was seen."""
@@ -40,15 +43,10 @@ class Assigning:
         orders: dict[NodeId, list[AttemptOrder]] = {}
         effects: list[Effect] = []
         for queue in self._attempts.ready:
-            if (task := queue.head()) is None:
+            if queue.once:
+                effects += self._place_once(queue, now_s=now_s)
                 continue
-            avoid = self._to_avoid(self._recorder.state.tasks[task].spec, queue.avoid, effects, now_s=now_s)
-            while avoid is not None and (task := queue.head()) is not None:
-                spec = self._recorder.state.tasks[task].spec
-                participant = self._choose(spec, avoid)
-                if participant is None:
-                    break
-                order = self._order(spec, participant, now_s=now_s)
+            for participant, order in self._placed(queue, effects, now_s=now_s):
                 orders.setdefault(participant.record.node, []).append(order)
         for node, batch in orders.items():
             effects += self._orders.to_send(node, batch)
@@ -57,6 +55,27 @@ class Assigning:
         elif self._look_s == math.inf:
             self._look_s = now_s + LOOK_S
         return effects
+
+    def _place_once(self, queue: ReadyQueue, *, now_s: float) -> list[Effect]:
+        """Whoever decides otherwise: only what is committed may start such a task."""
+        effects: list[Effect] = []
+        for participant, order in self._placed(queue, effects, now_s=now_s):
+            effects += self._once.hold(participant.record.node, order, now_s=now_s)
+        return effects
+
+    def _placed(
+        self, queue: ReadyQueue, effects: list[Effect], *, now_s: float
+    ) -> Iterator[tuple[Participant, AttemptOrder]]:
+        """Tasks of this queue, as long as there is room, each with its participant."""
+        if (task := queue.head()) is None:
+            return
+        avoid = self._to_avoid(self._recorder.state.tasks[task].spec, queue.avoid, effects, now_s=now_s)
+        while avoid is not None and (task := queue.head()) is not None:
+            spec = self._recorder.state.tasks[task].spec
+            participant = self._choose(spec, avoid)
+            if participant is None:
+                return
+            yield participant, self._order(spec, participant, now_s=now_s)
 
     def heads(self) -> Iterator[TaskId]:
         return self._attempts.ready.heads()

@@ -37,6 +37,8 @@ class Attempts:
         """Nodes that gave a task back of their own will: not asked again while another can run it."""
         self._held_back: dict[TaskId, int] = {}
         """Tasks that are given to nobody for now, with the number of reasons."""
+        self.stranded: dict[TaskId, None] = {}
+        """Tasks that have started, must not start again, and are under way no more."""
 
     def __len__(self) -> int:
         """How many tasks are under way."""
@@ -62,8 +64,15 @@ class Attempts:
         self.ready.add(self._state.tasks[task].spec, avoid=self.to_avoid(task), first=first)
 
     def requeue(self, task: TaskId) -> None:
+        """No attempt of this task is under way any more, perhaps."""
         if self.is_ready(task):
             self.make_ready(task, first=True)
+        elif self.is_stranded(task):
+            self.stranded[task] = None
+
+    def is_stranded(self, task: TaskId) -> bool:
+        record = self._state.tasks[task]
+        return record.started is not None and record.standing == "pending" and task not in self._under_way
 
     def hold_back(self, task: TaskId) -> None:
         """Give this task to nobody until it is let go as often."""

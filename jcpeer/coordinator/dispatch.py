@@ -14,6 +14,7 @@ from jcpeer.coordinator.assigning import Assigning
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect
 from jcpeer.coordinator.grabbing import Grabbing
+from jcpeer.coordinator.once import Once
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.relaying import Relaying
@@ -53,7 +54,7 @@ class Policy(Protocol):
         """Whether this ready task waits with the policy; for checks."""
 
 
-POLICIES: Mapping[Dispatch, Callable[[Recorder, Roster, Attempts, Orders], Policy]] = {
+POLICIES: Mapping[Dispatch, Callable[[Recorder, Roster, Attempts, Orders, Once], Policy]] = {
     "assign": Assigning,
     "grab": Grabbing,
     "relay": Relaying,

@@ -2,7 +2,7 @@
 
 Each suitable participant that has room is offered ready tasks; the first that would take one is given it, and the
 others are told. Offers go out when something is new for somebody: a task, or room. One that nobody takes ends by its
-lease, and is made again.
+lease, and is made again. Tasks marked `once` are not offered, but placed as with `assign`.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from jcpeer.coordinator.assigning import Assigning, able_to_run
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect, Send
+from jcpeer.coordinator.once import Once
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.ready import ReadyKey
 from jcpeer.coordinator.recorder import Recorder
@@ -39,8 +40,8 @@ Group = dict[TaskId, float]
 class Grabbing(Assigning):
     """Offers ready tasks; what was taken and waits behind others for long is taken back as with `assign`."""
 
-    def __init__(self, recorder: Recorder, roster: Roster, attempts: Attempts, orders: Orders) -> None:
-        super().__init__(recorder, roster, attempts, orders)
+    def __init__(self, recorder: Recorder, roster: Roster, attempts: Attempts, orders: Orders, once: Once) -> None:
+        super().__init__(recorder, roster, attempts, orders, once)
         self._groups: dict[ReadyKey, Group] = {}
         self._ends: list[tuple[float, TaskId]] = []
         """When each offer ends, the earliest first; some have ended before."""
@@ -58,6 +59,9 @@ class Grabbing(Assigning):
     def place(self, *, now_s: float) -> list[Effect]:
         effects: list[Effect] = []
         for queue in self._attempts.ready:
+            if queue.once:
+                effects += self._place_once(queue, now_s=now_s)
+                continue
             group = self._groups.setdefault(queue.key, {})
             while len(group) < STANDING_MAX and (task := queue.pop()) is not None:
                 if task not in self._keys:

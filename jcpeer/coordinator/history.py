@@ -67,8 +67,8 @@ def happened(entry: Entry, name_of: Callable[[NodeId], str]) -> Happened | None:
                 final=final,
                 epoch=entry.epoch.counter,
             )
-        case OutputLost(task=task, reason=reason):
-            return event("output_lost", task=task, text=reason)
+        case OutputLost(task=task, reason=reason, final=final):
+            return event("output_lost", task=task, text=reason, final=final)
         case Cancelled(task=task):
             return event("cancelled", task=task, final=True)
         case TookOver(epoch=epoch, predecessor=predecessor, after_s=after_s, unsure=unsure):

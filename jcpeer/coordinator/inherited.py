@@ -32,7 +32,8 @@ class Inherited:
         for each in underway:
             name = each.attempt
             record = self._state.tasks.get(name.task)
-            if record is None or record.standing != "pending" or record.past_of(name):
+            # Of a task marked `once` the journal knows, and nothing else counts (`once`).
+            if record is None or record.spec.once or record.standing != "pending" or record.past_of(name):
                 self._attempts.news.ended(each)  # as the journal says, once that is committed
                 continue
             self._by_node.setdefault(each.node, {})[name] = each

@@ -13,6 +13,7 @@ from jcpeer.net.events import Proof
 
 LOST_ATTEMPTS_MAX = 3
 """A task whose attempts went with their nodes this often has probably felled them: it fails instead of going on."""
+NOT_AGAIN = "it is marked once and may have started, so it does not run again without your word"
 
 
 class Losses:

@@ -3,8 +3,8 @@
 Durable state is what `ApplicationState` makes of the journal; what is beside it (participants, attempts under way,
 holders of blobs) is soft, and is learnt again after a takeover. The order of things:
 
-- Dispatch promises nothing and does not wait for commits (`recorder`); who is given which task is for the
-  application's policy (`dispatch`), of which nothing is known here.
+- Dispatch promises nothing and does not wait for commits (`recorder`), but for tasks marked `once` (`once`); who is
+  given which task is for the application's policy (`dispatch`), of which nothing is known here.
 - An outcome is a fact: the first valid one of an unfinished task stands, whichever epoch or attempt ordered it, if it
   names the very digests of the inputs that the journal knows. Other attempts of the task are then cancelled.
 - An order bears this coordinator's epoch, and participants refuse a lower one than they have seen.
@@ -48,7 +48,8 @@ from jcpeer.coordinator.events import (
 )
 from jcpeer.coordinator.hands import Hands
 from jcpeer.coordinator.inherited import SETTLE_S, Inherited
-from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX, Losses
+from jcpeer.coordinator.losses import LOST_ATTEMPTS_MAX, NOT_AGAIN, Losses
+from jcpeer.coordinator.once import Once
 from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.orphans import Orphans
 from jcpeer.coordinator.reconciling import Reconciling
@@ -65,10 +66,12 @@ from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.net.events import Proof
 from jcpeer.wire.facts import (
     AttemptLost,
+    AttemptStarted,
     Cancelled,
     Ended,
     Failed,
     Finished,
+    NotStarted,
     ReplicasChanged,
     Sealed,
     Submitted,
@@ -94,6 +97,7 @@ from jcpeer.wire.replication import Alive, CannotKeep, Diverged, DivergedTaken, 
 
 ACKNOWLEDGE_AFTER_S = 0.1
 """Outcomes of short attempts are acknowledged many at a time."""
+UNKNOWN_THERE = Missed("its node does not know of it", "refused")
 GONE = Missed("its node was gone when another coordinator took over", "silent")
 UNLIKE_THE_TASK = Failure("missing_output", "its node reports other outputs than the task declares", "update that node")
 
@@ -127,6 +131,7 @@ class Coordinator:
         self._orders = Orders(self._recorder, self.roster, self._attempts, self._results, me=me)
         self._hands = Hands(self._recorder, self.roster, self._attempts, self._orders, self._absences)
         self._supervision = Supervision(self._recorder, self.roster, self._absences, self._results.holdings, me=me)
+        self._once = Once(self._recorder, self.roster, self._attempts, self._orders)
         self._policy = self._chosen_policy()
         self._yielding = Yielding(state, self.roster, self._attempts, self._orders)
         self._inherited = Inherited(state, self._attempts)
@@ -157,7 +162,8 @@ class Coordinator:
         return [*effects, *self._tell_replicas_all()]
 
     def _chosen_policy(self) -> Policy:
-        return POLICIES[self.state.header.dispatch](self._recorder, self.roster, self._attempts, self._orders)
+        policy = POLICIES[self.state.header.dispatch]
+        return policy(self._recorder, self.roster, self._attempts, self._orders, self._once)
 
     def take_over(
         self,
@@ -190,6 +196,7 @@ class Coordinator:
         self._settled_s = now_s + SETTLE_S
         self._dispatch_from_s = now_s if underway is not None else self._settled_s
         self._inherited.take(underway or (), now_s=now_s)
+        self._once.take_over(now_s=now_s)
         self._predecessor = predecessor
         self._to_meet = dict.fromkeys([*self.state.shares, *([predecessor] if predecessor is not None else [])])
         self._some_to_meet = True
@@ -230,7 +237,7 @@ class Coordinator:
             case Heard():
                 return self._hear(event, now_s=now_s)
             case Committed():
-                return self._recorder.keep_promises(event.index)
+                return [*self._recorder.keep_promises(event.index), *self._once.leave()]
             case Collected():
                 self._results.collected(event.digest)
                 self._bringing.ended(event.digest)
@@ -258,6 +265,7 @@ class Coordinator:
                     self._acknowledge_s = now_s + ACKNOWLEDGE_AFTER_S
                 return [
                     *self._look_for_predecessor(now_s=now_s),
+                    *(self._give_up_stranded(now_s=now_s) if self._attempts.stranded or self._results.given_up else ()),
                     *(self._give_up_orphans(now_s=now_s) if self._orphans.are_due(now_s=now_s) else ()),
                     *self._call_up(now_s=now_s),
                     *(self._place(now_s=now_s) if self._may_dispatch(now_s) else ()),
@@ -310,6 +318,8 @@ class Coordinator:
             effects += self._lose_node(node, missed, now_s=now_s)
         for node in self._inherited.due(now_s=now_s):
             effects += self._not_heard_from(node, now_s=now_s)
+        for node in self._once.due(now_s=now_s):
+            effects += self._lose_awaited(node, GONE, now_s=now_s)
         if self._early and now_s >= self._settled_s:
             early, self._early = self._early, {}
             for each in early.values():
@@ -329,6 +339,7 @@ class Coordinator:
             self._policy.wake_s(),
             self._yielding.wake_s(),
             self._inherited.wake_s(),
+            self._once.wake_s(),
             self._orphans.wake_s(),
             self._results.copies.wake_s(),
             self._settled_s if self._settled_s > self._now_s or self._early else math.inf,
@@ -369,7 +380,8 @@ class Coordinator:
     def _call_up(self, *, now_s: float) -> list[Effect]:
         if self.over:
             return []
-        effects = self._meet_again(now_s=now_s) if self._some_to_meet or self._inherited else []
+        some = self._some_to_meet or self._inherited or self._once.awaits
+        effects = self._meet_again(now_s=now_s) if some else []
         if self.state.counts["pending"] == 0:
             return effects
         # Slots that wait for tasks that wait for others would be kept from those who could use them. After a takeover
@@ -390,7 +402,8 @@ class Coordinator:
         participant = self.roster.confirm(node, message.slots, message.why, message.retry_s, now_s=now_s)
         if participant is None:
             return []
-        effects = [*self._compare(participant, message), *self._withdraw_excess(participant)] if known else []
+        compared = self._compare(participant, message, now_s=now_s) if known else []
+        effects = [*compared, *self._withdraw_excess(participant)] if known else []
         stale = []
         for name in message.known:
             record = self.state.tasks.get(name.task)
@@ -401,9 +414,13 @@ class Coordinator:
                 continue
             self._attempts.note_number(name.task, name.number)
             effects += self._take_back_for(name.task)
-            self._attempts.give(participant, Assigned(name, slots_of(record.spec.needs), given_s=0.0, state="running"))
+            if record.spec.once and (record.started is None or record.started.attempt != name):
+                effects += self._recorder.record(AttemptStarted(node, name), now_s=now_s)  # the fact was lost
+            attempt = Assigned(name, slots_of(record.spec.needs), 0.0, "running", once=record.spec.once)
+            self._attempts.give(participant, attempt)
         self._inherited.spoke(node)
         self._orphans.spoke(node)
+        effects += self._lose_awaited(node, UNKNOWN_THERE, now_s=now_s) if self._once.awaits else []
         return [*effects, *self._orders.stop(node, stale)]
 
     def _take_back_for(self, task: TaskId) -> list[Effect]:
@@ -452,12 +469,18 @@ class Coordinator:
         self._results.copies.seen(node)
         return effects
 
-    def _compare(self, participant: Participant, message: Confirm) -> list[Effect]:
+    def _compare(self, participant: Participant, message: Confirm, *, now_s: float) -> list[Effect]:
         """What a participant has of the attempts that we gave it before it was out of reach."""
+        node = participant.record.node
         absent, to_cancel = self._absences.compare(participant, message.known)
+        effects: list[Effect] = []
         for name in absent:
-            self._attempts.free(name)
-        return self._orders.stop(participant.record.node, to_cancel)
+            if participant.assigned[name].once:
+                self._attempts.forget(name)
+                effects += self._end_once(node, name, UNKNOWN_THERE, now_s=now_s)
+            else:
+                self._attempts.free(name)
+        return [*effects, *self._orders.stop(node, to_cancel)]
 
     def _withdraw_excess(self, participant: Participant) -> list[Effect]:
         """What waits beyond a number of slots that has shrunk runs elsewhere, or waits here."""
@@ -471,14 +494,29 @@ class Coordinator:
             return []
         self._policy.lost(node)
         participant = self.roster.refuse(node, message, now_s=now_s)
-        for name in list(participant.assigned) if participant else ():
-            self._attempts.free(name)
+        effects: list[Effect] = []
+        if message.idle and self._once.awaits:
+            effects += self._lose_awaited(node, UNKNOWN_THERE, now_s=now_s)
+        for name, attempt in list(participant.assigned.items()) if participant else ():
+            if attempt.once:
+                self._attempts.forget(name)
+                unstarted = name in message.refused
+                effects += self._end_once(node, name, message.reason, unstarted=unstarted, awaited=True, now_s=now_s)
+            else:
+                self._attempts.free(name)
         self._inherited.spoke(node)
         self._orphans.spoke(node)
-        return self._rescue.begin(node) if message.leaving else []
+        return [*effects, *(self._rescue.begin(node) if message.leaving else ())]
 
     def _miss_node(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
         self._orders.forget_sent(node)
+        held: list[Effect] = []
+        for name in self._once.held_for(node):  # it would be lost on the way, and its task with it
+            self._attempts.forget(name)
+            held += self._end_once(node, name, missed, now_s=now_s)
+        return [*held, *self._miss(node, missed, now_s=now_s)]
+
+    def _miss(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
         asked = self._supervision.miss(node, missed, now_s=now_s)
         effects = self._lose_node(node, missed, now_s=now_s) if asked is None else asked
         if node == self._supervision.ftc:
@@ -487,6 +525,7 @@ class Coordinator:
 
     def _lose_node(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
         effects = self._lose_inherited(node, missed, now_s=now_s)
+        effects += self._lose_awaited(node, missed, now_s=now_s) if self._once.awaits else []
         self._orders.forget_sent(node)
         self._policy.lost(node)
         self._rescue.gone(node)
@@ -499,7 +538,9 @@ class Coordinator:
             counted: set[TaskId] = set()  # one death is one loss of a task, however many attempts it was said to run
             for attempt in attempts:  # none is under way there any more, so that giving up finds nothing to cancel
                 suspect = attempt.name in suspects and attempt.state != "cancelling"
-                if suspect and attempt.name.task not in counted:
+                if attempt.once:
+                    effects += self._end_once(node, attempt.name, missed, now_s=now_s)
+                elif suspect and attempt.name.task not in counted:
                     counted.add(attempt.name.task)
                     effects += self._lose_attempt(node, attempt.name, missed.why, missed.proof, now_s=now_s)
                 else:
@@ -510,19 +551,79 @@ class Coordinator:
         return effects
 
     def _lose_attempt(
-        self, node: NodeId, name: AttemptName, why: str, proof: Proof = "refused", *, now_s: float
+        self,
+        node: NodeId,
+        name: AttemptName,
+        why: str,
+        proof: Proof = "refused",
+        *,
+        unstarted: bool = False,
+        now_s: float,
     ) -> list[Effect]:
         record = self.state.tasks[name.task]
         if record.standing != "pending":
             return []
-        if record.past_of(name):
+        if record.past_of(name) and (unstarted or not record.spec.once):
             # It came back after a break, and is lost once more: one attempt, which felled one node at most.
             self._attempts.requeue(name.task)
             return []
         counts = self._losses.counts(name.task, proof, now_s=now_s)
         final = counts and record.losses + 1 >= LOST_ATTEMPTS_MAX
+        if record.spec.once and not unstarted and not self._attempts.of(name.task):
+            final, why = True, f"{why}; {NOT_AGAIN}"
         effects = self._recorder.record(AttemptLost(node, name, why, final, counts), now_s=now_s)
         return [*effects, *self._after_giving_up(record.spec.id)] if final else effects
+
+    # --- tasks marked `once`
+
+    def _end_once(
+        self,
+        node: NodeId,
+        name: AttemptName,
+        why: Missed | str,
+        *,
+        unstarted: bool = False,
+        awaited: bool = False,
+        now_s: float,
+    ) -> list[Effect]:
+        """An attempt that must not run twice is under way there no more. `unstarted`: it never started, for certain;
+        `awaited`: otherwise its node is to be asked, and not taken at its word."""
+        missed = Missed(why, "refused") if isinstance(why, str) else why
+        record = self.state.tasks[name.task]
+        self._attempts.close(name)
+        unstarted |= self._once.take_back(name)
+        if record.standing != "pending":
+            return []
+        if unstarted:
+            effects = self._recorder.record(NotStarted(node, name, missed.why), now_s=now_s)
+            self._attempts.requeue(name.task)
+            return effects + self._results.restore_inputs(record, missed.why, now_s=now_s)
+        if awaited:
+            self._once.await_word(node, name)
+            return []
+        return self._lose_attempt(node, name, missed.why, missed.proof, now_s=now_s)
+
+    def _lose_awaited(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect]:
+        """This node is to be heard of no more, or has said all that it has."""
+        effects: list[Effect] = []
+        for name in self._once.spoke(node):
+            if self._attempts.node_of(name) is None:
+                effects += self._end_once(node, name, missed, now_s=now_s)
+        return effects
+
+    def _give_up_stranded(self, *, now_s: float) -> list[Effect]:
+        """What should have been seen to already, and those that lost what they left."""
+        effects: list[Effect] = []
+        stranded, self._attempts.stranded = self._attempts.stranded, {}
+        for task in stranded:
+            started = self.state.tasks[task].started
+            if started is not None and self._attempts.is_stranded(task) and not self._once.keeps(task):
+                why = "nothing is known of what became of it"
+                effects += self._end_once(started.node, started.attempt, why, now_s=now_s)
+        given_up, self._results.given_up = self._results.given_up, []
+        for task in given_up:
+            effects += self._after_giving_up(task)
+        return effects
 
     # --- after a takeover
 
@@ -531,6 +632,7 @@ class Coordinator:
         out of reach is called up when it is back, be it late: what it still runs may have been done by others."""
         self._some_to_meet = False
         nodes = [each for each in (*self._inherited.nodes, *self._to_meet) if each in self.roster.candidates]
+        nodes += self._once.to_ask()
         for node in nodes:
             self._to_meet.pop(node, None)
             self._met[node] = None
@@ -614,8 +716,13 @@ class Coordinator:
             if attempt is None:
                 if self._inherited.ended(name, node) and message.lost:
                     effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
+                elif self._once.ended(name, node):
+                    effects += self._end_once(node, name, message.reason, unstarted=message.unstarted, now_s=now_s)
                 continue
             tasks.append(name.task)
+            if attempt.once:
+                effects += self._take_back_once(node, attempt, message, shun=not to_bring, now_s=now_s)
+                continue
             if message.lost and attempt.state != "cancelling":
                 effects += self._lose_attempt(node, name, message.reason, now_s=now_s)
             elif attempt.state not in ("withdrawing", "cancelling") and not to_bring:
@@ -628,6 +735,17 @@ class Coordinator:
             else:
                 effects += self._results.doubt(digest, tasks, message.reason, now_s=now_s)
         return effects
+
+    def _take_back_once(
+        self, node: NodeId, attempt: Assigned, message: GivenBack, *, shun: bool, now_s: float
+    ) -> list[Effect]:
+        effects: list[Effect] = []
+        name = attempt.name
+        if message.unstarted and message.lost:
+            effects += self._lose_attempt(node, name, message.reason, unstarted=True, now_s=now_s)
+        elif shun and attempt.state not in ("withdrawing", "cancelling"):
+            self._attempts.shun(name.task, node)
+        return [*effects, *self._end_once(node, name, message.reason, unstarted=message.unstarted, now_s=now_s)]
 
     def _not_collected(self, event: CollectFailed, *, now_s: float) -> list[Effect]:
         tasks = self._bringing.ended(event.digest)
@@ -669,6 +787,12 @@ class Coordinator:
             return self._recorder.promise(acknowledge)  # nobody was given such an attempt: forget it
         if self._inherited:
             self._inherited.ended(outcome.attempt, node)
+        if self._once.awaits:
+            self._once.ended(outcome.attempt, node)
+        if record.started is not None and record.missing and record.standing == "pending":
+            self._attempts.forget(outcome.attempt)
+            self._once.early[outcome.task] = (sender, node, outcome)
+            return []
         if record.missing and record.standing == "pending" and now_s < self._settled_s:
             # Its parents' outcomes were with the coordinator before, and are told again by whoever has them.
             self._early[outcome.task] = (sender, node, outcome)
@@ -678,8 +802,11 @@ class Coordinator:
             return self._recorder.promise(acknowledge)  # it, or another end, stands already: forget it
         if record.missing or self.state.consumed(outcome.task) != outcome.consumed:
             # Computed from a result that did not survive, or that is about to be made anew.
+            effects = []
+            if record.spec.once:
+                effects = self._end_once(node, outcome.attempt, "an input was lost and is another now", now_s=now_s)
             self._attempts.requeue(outcome.task)
-            return self._recorder.promise(acknowledge)
+            return [*effects, *self._recorder.promise(acknowledge)]
         if outcome.failure is None and {each.name for each in outcome.outputs} != set(record.spec.outputs):
             outcome = evolve(outcome, failure=UNLIKE_THE_TASK, outputs=())
         if outcome.failure is not None:
@@ -698,10 +825,10 @@ class Coordinator:
         effects = self._recorder.record(Finished(node, outcome), now_s=now_s)
         effects += self._orders.cancel(outcome.task)
         effects += self._results.finished(record)
-        if self._early:
-            for child in record.children:
-                if child in self._early and not self.state.tasks[child].missing:
-                    effects += self._take_outcome(*self._early.pop(child), now_s=now_s)
+        for early in (self._early, self._once.early):
+            for child in record.children if early else ():
+                if child in early and not self.state.tasks[child].missing:
+                    effects += self._take_outcome(*early.pop(child), now_s=now_s)
         return effects
 
     def _fail(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
@@ -797,6 +924,14 @@ class Coordinator:
         """How many blobs are on fewer nodes than promised, and which nodes cannot keep them, and why."""
         return self._results.copies.shortage()
 
+    def start_held(self, name: AttemptName) -> bool:
+        """The attempt waits for the commit of its start."""
+        return self._once.holds(name)
+
+    def awaited_at(self, task: TaskId) -> NodeId | None:
+        """Who is to say what became of a task that must not start twice, and is not known to be under way."""
+        return self._once.awaited_at(task)
+
     def input_on_its_way(self, task: TaskId) -> bool:
         """The task waits because an input of it is being brought here, for a participant that could not reach it."""
         return self._bringing.waits(task)
@@ -820,3 +955,6 @@ class Coordinator:
         self._recorder.check()
         self._attempts.check(self._policy.holds)
         self.roster.check()
+        for task in self.state.tasks:
+            if self._attempts.is_stranded(task) and not self.over:
+                assert self._once.keeps(task) or task in self._attempts.stranded, task

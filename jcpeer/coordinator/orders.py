@@ -60,7 +60,7 @@ class Orders:
     ) -> AttemptOrder:
         """The order of a ready task, which is then under way at this participant."""
         name = self._attempts.next_name(task.id, self._recorder.epoch)
-        self._attempts.give(participant, Assigned(name, slots_of(task.needs), given_s=now_s))
+        self._attempts.give(participant, Assigned(name, slots_of(task.needs), now_s, once=task.once))
         inputs = []
         for each in task.inputs:
             blob = self._input_blob(each.source)

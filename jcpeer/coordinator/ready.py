@@ -13,8 +13,8 @@ from jcpeer.application.task import Task
 from jcpeer.coordinator.matching import NeedsKey, needs_key
 from jcpeer.ids import NodeId, TaskId
 
-ReadyKey = tuple[NeedsKey, frozenset[NodeId]]
-"""Needs, and whom to avoid."""
+ReadyKey = tuple[NeedsKey, frozenset[NodeId], bool]
+"""Needs, whom to avoid, and whether they are marked `once`."""
 
 
 class ReadyQueue:
@@ -23,6 +23,7 @@ class ReadyQueue:
     def __init__(self, key: ReadyKey, is_ready: Callable[[TaskId], bool]) -> None:
         self.key = key
         self.avoid = key[1]
+        self.once = key[2]
         self._is_ready = is_ready
         self._tasks: deque[TaskId] = deque()
 
@@ -58,7 +59,7 @@ class ReadyQueues:
         self._queues: dict[ReadyKey, ReadyQueue] = {}
 
     def add(self, task: Task, *, avoid: frozenset[NodeId], first: bool = False) -> None:
-        key = (needs_key(task), avoid)
+        key = (needs_key(task), avoid, task.once)
         if key not in self._queues:
             self._queues[key] = ReadyQueue(key, self._is_ready)
         self._queues[key].add(task.id, first=first)

@@ -2,8 +2,8 @@
 
 An order carries rights for the tasks below it that wait for it alone (*isolated* ones, and those below these in turn):
 the participant starts them without asking, or hands them to others, and reports whose hands they are in. A task with
-several parents (a *shared* one) is started once, by a claim that is granted here: the last friend's. All else, and what
-participants leave, the coordinator places as with `assign`.
+several parents (a *shared* one) is started once, by a claim that is granted here: the last friend's. All else, what
+participants leave, and tasks marked `once`, the coordinator places as with `assign`.
 """
 
 from __future__ import annotations
@@ -46,6 +46,7 @@ class Relaying(Assigning):
                     record.standing != "pending"
                     or self._attempts.of(child)
                     or self._attempts.held_back(child)
+                    or record.spec.once
                     or role_of(record.spec) != "isolated"
                 ):
                     continue
@@ -57,7 +58,8 @@ class Relaying(Assigning):
 
     def _shared(self, task: TaskId) -> tuple[TaskId, ...]:
         tasks = self._recorder.state.tasks
-        shared = [each for each in tasks[task].children if role_of(tasks[each].spec) == "shared"]
+        specs = [tasks[each].spec for each in tasks[task].children]
+        shared = [each.id for each in specs if not each.once and role_of(each) == "shared"]
         return tuple(shared[:SHARED_TOLD_MAX])
 
     # --- claims
@@ -87,6 +89,8 @@ class Relaying(Assigning):
             return "there is no such task"
         if record.standing != "pending":
             return f"it is {record.standing}"
+        if record.spec.once:
+            return "it is marked once"
         if self._attempts.of(task):
             return "already started"
         if self._attempts.held_back(task):

@@ -1,8 +1,8 @@
 """What finished tasks left: who holds it, what is brought here before the end, and what has to be made anew.
 
 A finished task whose output has no holder left runs again if somebody still needs that output, and so do its ancestors
-as far as theirs are gone, too. The application's results are collected by this node, but for those that reports carried
-and the journal has.
+as far as theirs are gone, too; one that is marked `once` has failed instead. The application's results are collected by
+this node, but for those that reports carried and the journal has; and so is what a task leaves that is marked `once`.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from jcpeer.application.task import BlobRef, OutputOf
 from jcpeer.coordinator.copies import Copies
 from jcpeer.coordinator.events import Collect, CollectFailed, Effect
 from jcpeer.coordinator.holdings import Holdings
+from jcpeer.coordinator.losses import NOT_AGAIN
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.state import TaskRecord
 from jcpeer.ids import Digest, NodeId, TaskId
@@ -33,6 +34,8 @@ class Results:
         self._collecting: dict[Digest, TaskId] = {}
         self._finished_early: dict[TaskId, None] = {}
         """Tasks without children that had finished before the application was sealed."""
+        self.given_up: list[TaskId] = []
+        """Tasks that have just failed, since they lost what they left and must not run again."""
 
     @property
     def on_their_way(self) -> bool:
@@ -131,21 +134,36 @@ class Results:
             if record.result is None or self._state.ended is not None or self._state.stopped:
                 continue
             gone = [each for each in record.result.outcome.outputs if not self.holdings.of(each.blob.digest)]
-            if not any(self._is_needed(record, each.name) for each in gone):
+            needed = any(self._is_needed(record, each.name, by_started=False) for each in gone)
+            if not needed and not record.spec.once:
                 continue
             for each in gone:
                 self._collecting.pop(each.blob.digest, None)
                 self.copies.forget(each.blob.digest)
+            if not needed:
+                continue  # it was kept in case that it is
+            if record.spec.once:
+                fact = OutputLost(record.spec.id, f"{why}; {NOT_AGAIN}", final=True)
+                effects += self._recorder.record(fact, now_s=now_s)
+                self.given_up.append(record.spec.id)
+                continue
             effects += self._recorder.record(OutputLost(record.spec.id, why), now_s=now_s)
             doubtful += reversed(record.spec.parents())
         return effects
 
-    def _is_needed(self, record: TaskRecord, output: str) -> bool:
+    def restore_inputs(self, record: TaskRecord, why: str, *, now_s: float) -> list[Effect]:
+        """What this task reads, which is to start after all, as far as nobody has it any more."""
+        parents = record.spec.sources()
+        return [effect for each in parents for effect in self._restore_if_needed(each, why, now_s=now_s)]
+
+    def _is_needed(self, record: TaskRecord, output: str, *, by_started: bool = True) -> bool:
+        """`by_started`: what is marked `once` and has started counts, too, though it needs no input a second time."""
         if record.is_final:
             return True
         source = OutputOf(record.spec.id, output)
         return any(
             self._state.tasks[child].standing == "pending"
+            and (by_started or self._state.tasks[child].started is None)
             and any(each.source == source for each in self._state.tasks[child].spec.inputs)
             for child in record.children
         )
@@ -157,9 +175,10 @@ class Results:
             self.holdings.add(self._me if output.carried else result.node, output.blob.digest)
 
     def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
-        if record.result is None or not record.is_final:
+        once = record.spec.once  # what it left cannot be made again
+        if record.result is None or not (record.is_final or once):
             return []
-        if not self._state.sealed and not self._state.header.open_ended:
+        if not (self._state.sealed or self._state.header.open_ended or once):
             self._finished_early[record.spec.id] = None  # its children may still be on their way
             return []
         effects: list[Effect] = []

@@ -21,6 +21,8 @@ class Assigned:
     slots: int
     given_s: float
     state: Literal["assigned", "running", "withdrawing", "cancelling"] = "assigned"
+    once: bool = False
+    """Its task must not start twice: it is not taken back because somebody else is idle."""
 
 
 @define(eq=False)

@@ -404,5 +404,6 @@ def beyond_room(participant: Participant, mean_run_s: float | None) -> list[Atte
 
 def queued_last_first(participant: Participant) -> list[TaskId]:
     """The attempts that wait behind others, in the order in which they are best taken back."""
-    waiting = [each.name.task for each in participant.assigned.values() if each.state == "assigned"]
+    assigned = participant.assigned.values()
+    waiting = [each.name.task for each in assigned if each.state == "assigned" and not each.once]
     return waiting[::-1]

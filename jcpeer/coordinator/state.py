@@ -21,11 +21,13 @@ from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import (
     AttemptLost,
+    AttemptStarted,
     Cancelled,
     Ended,
     Entry,
     Failed,
     Finished,
+    NotStarted,
     OutputLost,
     Reconciled,
     ReplicasChanged,
@@ -70,6 +72,8 @@ class TaskRecord:
     failures: int = 0
     losses: int = 0
     past: tuple[PastAttempt, ...] = ()
+    started: AttemptStarted | None = None
+    """Of a task marked `once`: what may have started, wherever it is now. It never becomes ready again."""
 
     @property
     def is_final(self) -> bool:
@@ -78,7 +82,7 @@ class TaskRecord:
 
     @property
     def runnable(self) -> bool:
-        return self.standing == "pending" and self.missing == 0
+        return self.standing == "pending" and self.missing == 0 and self.started is None
 
     @property
     def blocked(self) -> bool:
@@ -88,7 +92,8 @@ class TaskRecord:
     def last_number(self) -> int:
         """The highest attempt number that the journal knows."""
         past = max((each.number for each in self.past), default=0)
-        return max(past, self.result.outcome.number if self.result else 0)
+        started = self.started.attempt.number if self.started else 0
+        return max(past, started, self.result.outcome.number if self.result else 0)
 
     def past_of(self, attempt: AttemptName) -> list[PastAttempt]:
         """What this attempt came to; one that was taken for lost may have come back and failed, too."""
@@ -141,7 +146,7 @@ class ApplicationState:
 
     @property
     def runnable(self) -> int:
-        """How many tasks are ready or under way."""
+        """How many tasks are ready or under way, or started once and are awaited."""
         return self.counts["pending"] - self.blocked
 
     @property
@@ -208,6 +213,11 @@ class ApplicationState:
                 return self._fail(fact)
             case AttemptLost():
                 return self._lose(fact)
+            case AttemptStarted():
+                self.tasks[fact.attempt.task].started = fact
+                return []
+            case NotStarted():
+                return self._unstart(fact)
             case OutputLost():
                 return self._unfinish(fact)
             case Cancelled():
@@ -293,7 +303,14 @@ class ApplicationState:
             self._miss(self.tasks[child_id], +1)
         if any(self.tasks[each].standing in ("failed", "cancelled", "skipped") for each in record.spec.parents()):
             self._skip(fact.task)  # a parent ran again, too, and came to nothing
-        return [fact.task] if record.runnable else []
+        return self._retry_or_give_up(record, fact.final)
+
+    def _unstart(self, fact: NotStarted) -> list[TaskId]:
+        record = self.tasks[fact.attempt.task]
+        if record.started is None or record.started.attempt != fact.attempt:
+            return []
+        record.started = None
+        return [record.spec.id] if record.runnable else []
 
     def _fail(self, fact: Failed) -> list[TaskId]:
         outcome = fact.outcome

@@ -14,7 +14,7 @@ import math
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect
 from jcpeer.coordinator.orders import Orders
-from jcpeer.coordinator.roster import Roster
+from jcpeer.coordinator.roster import Roster, queued_last_first
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import NodeId
 
@@ -63,10 +63,7 @@ class Yielding:
         """Attempts wait behind others: they may yet be brought to where slots are spare."""
         if self._state.runnable > self._roster.slots:
             return True
-        return any(
-            each.slots and any(attempt.state == "assigned" for attempt in each.assigned.values())
-            for each in self._roster.overfull.values()
-        )
+        return any(each.slots and queued_last_first(each) for each in self._roster.overfull.values())
 
     def wake_s(self) -> float:
         return self._spare_since_s + YIELD_AFTER_S

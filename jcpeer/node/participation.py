@@ -204,7 +204,9 @@ class Participation:
             if fault:
                 log.warning("orders refused", node=node, app=assign.app, reason=fault)
                 retry_s = SHOW_AGAIN_S if fault == NOT_SHOWN else None
-                self._parts.network.send(node, Decline(assign.app, assign.epoch, f"its coordinator {fault}", retry_s))
+                refused = tuple(name_of(each, assign.epoch) for each in assign.orders)
+                why = f"its coordinator {fault}"
+                self._parts.network.send(node, Decline(assign.app, assign.epoch, why, retry_s, refused=refused))
                 return
         if self.machine.coordinator_of(assign.app) != node:
             self.post(Assigned(node, assign, {}))  # which declines it; nothing of it is kept

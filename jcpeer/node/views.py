@@ -149,7 +149,8 @@ class Views:
         if outcome is None:
             return f"{line} was lost: {attempt.reason}"
         if outcome.failure is None:
-            return f"{line} finished, but its output is lost ({attempt.reason}); it runs again"
+            again = "" if self._state.tasks[task].spec.once else "; it runs again"
+            return f"{line} finished, but its output is lost ({attempt.reason}){again}"
         return failure_story(f"{line} failed after {_seconds(outcome.ran_s)}", attempt.reason, outcome)
 
     # --- one task
@@ -233,6 +234,10 @@ class Views:
                 yield from self._why_not_placed(record)
             case "assigned":
                 for name, (node, _) in self._machine.under_way(task).items():
+                    if self._machine.start_held(name):
+                        what = "that it starts is not on enough copies of the journal yet, and it is marked once"
+                        yield f"attempt {name.number} is to go to {self._name_of(node)}; {what}"
+                        continue
                     yield f"attempt {name.number} waits on {self._name_of(node)} for a free slot, or for its inputs"
             case "running":
                 for name, (node, _) in self._machine.under_way(task).items():
@@ -268,6 +273,9 @@ class Views:
     def _why_not_placed(self, record: TaskRecord) -> Iterator[str]:
         if self._machine.input_on_its_way(record.spec.id):
             yield "an input is being brought to the coordinator, since who was given the task could not reach it"
+            return
+        if (node := self._machine.awaited_at(record.spec.id)) is not None:
+            yield f"{self._name_of(node)} is to say what became of it; it is marked once, so nobody else is given it"
             return
         yield from explain(record.spec, list(self._machine.roster.prospects(now_s=self._now_s)))
 

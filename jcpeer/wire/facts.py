@@ -66,11 +66,31 @@ class AttemptLost:
 
 
 @frozen
+class AttemptStarted:
+    """An attempt of a task marked `once` may start at this node as soon as this is committed, and not before. From here
+    on its task has started, and no other attempt of it follows but after `NotStarted`."""
+
+    node: NodeId
+    attempt: AttemptName
+
+
+@frozen
+class NotStarted:
+    """It is certain that this attempt of a task marked `once` neither started nor will: its task may yet start."""
+
+    node: NodeId
+    attempt: AttemptName
+    reason: str
+
+
+@frozen
 class OutputLost:
-    """No reachable node holds an output of this finished task any more, and it is needed: it runs again."""
+    """No reachable node holds an output of this finished task any more, and it is needed: it runs again. `final`: it is
+    marked `once`, so it does not, and has failed for good."""
 
     task: TaskId
     reason: str
+    final: bool = False
 
 
 @frozen
@@ -133,6 +153,8 @@ Fact = (
     | Finished
     | Failed
     | AttemptLost
+    | AttemptStarted
+    | NotStarted
     | OutputLost
     | Cancelled
     | TookOver

@@ -470,7 +470,7 @@ class Confirm:
 
 @frozen
 class Decline:
-    """I do not take part, or no longer, and run nothing of it: why, in words for a person."""
+    """I do not take part, or no longer: why, in words for a person."""
 
     app: AppId
     epoch: Epoch
@@ -478,6 +478,10 @@ class Decline:
     retry_s: float | None = None
     leaving: bool = False
     """I go, with outputs of it. Answered by `Stay`."""
+    idle: bool = False
+    """No attempt of it is here, and no outcome. Otherwise that is not known to whoever declines."""
+    refused: tuple[AttemptName, ...] = ()
+    """Orders that came, and are declined with this: they never started."""
 
 
 @frozen
@@ -602,6 +606,8 @@ class GivenBack:
     missing: tuple[Digest, ...] = ()
     lost: bool = False
     """They had started: each counts as a lost attempt."""
+    unstarted: bool = False
+    """It is certain that none of them started here, nor will."""
 
 
 @frozen

@@ -260,18 +260,19 @@ class ParticipantMachine:
     def _consider(self, event: CalledUp, *, now_s: float) -> list[Effect]:
         app, epoch, recruit = event.recruit.app, event.recruit.epoch, event.recruit
 
+        engagement = self._engagements.get(app)
+        at_work = engagement is not None and bool(engagement.attempts or engagement.kept)
+
         def decline(reason: str, retry_s: float | None = None) -> list[Effect]:
-            return [Send(event.node, Decline(app, epoch, reason, retry_s))]
+            return [Send(event.node, Decline(app, epoch, reason, retry_s, idle=not at_work))]
 
         if self._closed:
             return self._leave_again(event) or decline(self._closed)
         if event.header.user != self._user and not self._trust_grid:
             return decline(f"runs tasks of its own user only ({self._user}); start it with --trust-grid")
-        engagement = self._engagements.get(app)
         highest = engagement.epoch if engagement else self._fenced.get(app)
         if highest is not None and epoch < highest:
             return decline(f"epoch {highest.counter} of {highest.node} is known")
-        at_work = engagement is not None and (engagement.attempts or engagement.kept)
         if not at_work and (reason := refusal(self._policy, event.header)) is not None:
             return decline(reason, self._opens_in_s)
         if engagement is None:
@@ -332,17 +333,19 @@ class ParticipantMachine:
         assign = event.assign
         engagement = self._engagement_for(event.node, assign.app, assign.epoch)
         if engagement is None:
-            return [Send(event.node, Decline(assign.app, assign.epoch, "not called up in this epoch"))]
+            refused = tuple(name_of(order, assign.epoch) for order in assign.orders)
+            why = "not called up in this epoch"
+            return [Send(event.node, Decline(assign.app, assign.epoch, why, refused=refused))]
         if closed := self._closed or self._policy.closed:
             names = tuple(name_of(order, assign.epoch) for order in assign.orders)
-            return [Send(event.node, GivenBack(assign.app, names, closed))]
+            return [Send(event.node, GivenBack(assign.app, names, closed, unstarted=True))]
         effects: list[Effect] = []
         for order in assign.orders:
             name = name_of(order, assign.epoch)
             if self.has(assign.app, name):
                 continue
             if (lack := self._room.lack(order.needs)) is not None:
-                effects.append(Send(event.node, GivenBack(assign.app, (name,), lack)))
+                effects.append(Send(event.node, GivenBack(assign.app, (name,), lack, unstarted=True)))
                 continue
             rights = Rights(order.rights, event.absent) if order.rights or event.absent else NO_RIGHTS
             attempt = Attempt(_without_rights(order), assign.epoch, now_s, "fetching", rights=rights)
@@ -399,7 +402,8 @@ class ParticipantMachine:
                 effects += self._abandon(engagement, message.app, name, now_s=now_s)
             given_back.append(name)
         if given_back:
-            effects.append(Send(engagement.coordinator, GivenBack(message.app, tuple(given_back), "withdrawn")))
+            withdrawn = GivenBack(message.app, tuple(given_back), "withdrawn", unstarted=True)
+            effects.append(Send(engagement.coordinator, withdrawn))
         return effects
 
     def _cancel(
@@ -460,18 +464,20 @@ class ParticipantMachine:
         self._claims.close(reason, None, now_s=now_s)
         effects: list[Effect] = []
         for app, engagement in self._engagements.items():
-            names = tuple(engagement.attempts)
-            for name, attempt in list(engagement.attempts.items()):
-                if attempt.state in ("running", "stopping"):
-                    attempt.state = "stopping"
-                    effects.append(Kill(AttemptKey(app, name)))
-                else:
-                    effects += self._abandon(engagement, app, name, now_s=now_s)
+            waiting = [name for name, each in engagement.attempts.items() if each.state not in ("running", "stopping")]
+            for name in waiting:
+                effects += self._abandon(engagement, app, name, now_s=now_s)
+            running = tuple(engagement.attempts)
+            for name, attempt in engagement.attempts.items():
+                attempt.state = "stopping"
+                effects.append(Kill(AttemptKey(app, name)))
             self._relaying.end(app, tell=True, now_s=now_s)
             self._grabbing.end(app)
             effects += self._reporting.report(app, engagement)
-            if names:
-                effects.append(Send(engagement.coordinator, GivenBack(app, names, reason)))
+            if waiting:
+                effects.append(Send(engagement.coordinator, GivenBack(app, tuple(waiting), reason, unstarted=True)))
+            if running:
+                effects.append(Send(engagement.coordinator, GivenBack(app, running, reason)))
             # Or it would go on sending orders until the goodbye, and count those on their way as lost.
             effects.append(self.farewell.say(app, engagement, reason))
         return effects
@@ -486,7 +492,7 @@ class ParticipantMachine:
             self._relaying.end(app, tell=True, now_s=now_s)
             self._grabbing.end(app)
             if waiting:
-                effects.append(Send(engagement.coordinator, GivenBack(app, tuple(waiting), reason)))
+                effects.append(Send(engagement.coordinator, GivenBack(app, tuple(waiting), reason, unstarted=True)))
         return effects
 
     def _leave_again(self, event: CalledUp) -> list[Effect]:
@@ -634,7 +640,7 @@ class ParticipantMachine:
         self._claims.left(event.key.app, slots_of(attempt.order), now_s=now_s)
         # What this node cannot take counts as lost: with no other node to go to, it would come back again and again.
         lost = not event.digests
-        given_back = GivenBack(event.key.app, (event.key.name,), event.why, missing=event.digests, lost=lost)
+        given_back = GivenBack(event.key.app, (event.key.name,), event.why, event.digests, lost, unstarted=True)
         return [Send(engagement.coordinator, given_back)]
 
     def _start_what_fits(self, *, now_s: float) -> list[Effect]:

@@ -102,6 +102,7 @@ WRONG = {
     "disk is -1": [Task(TaskId("a"), CALL, needs=Needs(disk_bytes=-1))],
     "max_cost is nan": [Task(TaskId("a"), CALL, needs=Needs(cost_max=float("nan")))],
     "retries is -1": [Task(TaskId("a"), CALL, retries=-1)],
+    "marked once, and has retries = 1; write retries = 0": [Task(TaskId("a"), CALL, retries=1, once=True)],
     "timeout is 0": [Task(TaskId("a"), CALL, timeout_s=0)],
     "takes nan s": [Task(TaskId("a"), Timed(float("nan")))],
     "output_bytes": [Task(TaskId("a"), Timed(1, output_bytes={"x": 1}))],

@@ -100,7 +100,9 @@ def test_needs_come_from_the_decorator_and_from_the_call(app: Application) -> No
     assert marked(4) == 4
     first = app.task(marked, 1)
     app.options(retries=0, keep=True, labels={"gpu": ""}, after=[first], name="mine").task(marked, 2)
-    one, two = app.load().tasks
+    app.command("true", once=True)
+    one, two, three = app.load().tasks
+    assert [each.once for each in (one, two, three)] == [False, False, True]
     assert (one.needs.cpus, one.needs.memory_bytes, one.timeout_s, one.retries) == (2, 2**30, 300, 3)
     assert (one.needs.gpus, one.needs.disk_bytes, one.needs.cost_max) == (1, 10 * 2**30, 2.0)
     assert (two.id, two.retries, two.keep, two.needs.cpus, two.after) == ("mine", 0, True, 2, (one.id,))
@@ -169,6 +171,11 @@ REFUSED: dict[str, Any] = {
     "the function stuck cannot be sent": lambda app: app.task(stuck()),
     "unknown key 'cpu'; did you mean 'cpus'": lambda app: app.command("true", cpu=1),
     "retries must be a whole number": lambda app: app.options(retries="many").task(add),
+    "task add-0001: options: it is marked once, and has retries = 2": lambda app: app.options(once=True).task(
+        jcpeer.task(retries=2)(add)
+    ),
+    "jcpeer.task: it is marked once": lambda _: jcpeer.task(once=True, retries=1),
+    "once must be true or false": lambda app: app.options(once=1).task(add),
     "'1 apple' is no size": lambda app: app.options(memory="1 apple").task(add),
     "two tasks called x": lambda app: [app.command("true", name="x"), app.command("true", name="x")],
     "cannot be called '/'": lambda app: app.command("true", name="/"),

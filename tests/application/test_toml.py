@@ -285,3 +285,11 @@ def test_files_are_found_without_walking_in_circles_or_into_what_is_left_out(tmp
     assert found(".hidden/*.py") == [".hidden/h.py"]
     assert found("nowhere/*.py") == []
     assert [each.name for each in find_files(f"{tmp_path}/a/*.py", Path("/"))] == ["x.py"]
+
+
+def test_a_task_can_be_marked_once_and_has_no_retries_then(tmp_path: Path) -> None:
+    text = '[application]\ndefaults = {retries = 2}\n[task.pay]\ncommand = "pay"\nonce = true\n'
+    (pay,) = loaded(tmp_path, text + "retries = 0").tasks
+    assert pay.once
+    with pytest.raises(GraphError, match=r"task\.pay: it is marked once, and has retries = 2; write retries = 0"):
+        loaded(tmp_path, text)

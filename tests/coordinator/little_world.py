@@ -205,6 +205,7 @@ class LittleWorld:
     def restart_coordinator(self) -> None:
         """What was committed is there again, everything else is gone; the participants never noticed."""
         committed = self.uncommitted[0] - 1 if self.uncommitted else len(self.journal)
+        promised = self.machine.epoch.counter  # which is on the disk before anything of the epoch
         del self.journal[committed:]
         self.uncommitted.clear()
         self.collecting.clear()
@@ -216,7 +217,7 @@ class LittleWorld:
         if state.ended is not None:
             self.over = state.ended
             return
-        self._succeed(Epoch(self.machine.epoch.counter + 1, ME), predecessor=ME)
+        self._succeed(Epoch(promised + 1, ME), predecessor=ME)
 
     def take_over(self, *, lost: int, underway: Sequence[UnderwayAttempt] | None, dies: NodeId | None = None) -> None:
         """Another node coordinates from now on, without the last `lost` of the entries that were not committed; what

@@ -86,7 +86,8 @@ class Storm(LittleWorld):
 
     def _finish_fetch(self, node: Node) -> None:
         fetch = next(iter(node.fetching.values()))
-        node.blobs |= {each.blob.digest for each in fetch.inputs if ME in each.holders} & self.mine
+        coordinators = {each.blob.digest for each in fetch.inputs if any(one.startswith(ME) for one in each.holders)}
+        node.blobs |= coordinators & self.mine
         super()._finish_fetch(node)
 
     def fault(self) -> None:

@@ -101,6 +101,28 @@ MUTANTS = (
         "while self._promises:",
         ("tests/coordinator/test_machine.py",),
     ),
+    # --- tasks that must not start twice
+    Mutant(
+        "the order of a task marked once leaves before it is committed that it starts",
+        "jcpeer/coordinator/once.py",
+        "if held.index > self._recorder.committed:",
+        "if False:",
+        ("tests/coordinator/test_once.py",),
+    ),
+    Mutant(
+        "a task marked once whose attempt is lost runs again",
+        COORDINATOR,
+        "if record.spec.once and not unstarted and not self._attempts.of(name.task):",
+        "if False:",
+        ("tests/coordinator/test_once.py",),
+    ),
+    Mutant(
+        "what a leaving node stopped counts as never started",
+        PARTICIPANT,
+        "GivenBack(app, running, reason)",
+        "GivenBack(app, running, reason, unstarted=True)",
+        ("tests/work/test_participant.py",),
+    ),
     Mutant(
         "an attempt that is lost does not count",
         "jcpeer/coordinator/state.py",

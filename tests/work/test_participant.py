@@ -141,21 +141,21 @@ def test_an_order_that_wants_more_disk_than_is_free_is_given_back() -> None:
     drive = Driver()
     drive(called(), work.DiskMeasured(100))
     (message,) = messages(drive.settle(assigned(order("fits", disk_bytes=100), order("large", disk_bytes=101))))
-    assert message == GivenBack(APP, (name("large"),), "needs more disk than is free on this node")
+    assert message == GivenBack(APP, (name("large"),), "needs more disk than is free on this node", unstarted=True)
 
 
 def test_an_order_for_more_than_the_node_has_is_given_back() -> None:
     drive = Driver(slots=2)
     drive(called())
     (message,) = messages(drive.settle(assigned(order("wide", cpus=3))))
-    assert message == GivenBack(APP, (name("wide"),), "needs more than this node has")
+    assert message == GivenBack(APP, (name("wide"),), "needs more than this node has", unstarted=True)
 
 
 def test_applications_take_turns() -> None:
     drive = Driver(slots=1)
     drive.settle(called())
     assert messages(drive.settle(called(OTHER))) == [
-        Decline(OTHER, FIRST, "has no slot free: app a of user claimed them")
+        Decline(OTHER, FIRST, "has no slot free: app a of user claimed them", idle=True)
     ]
     drive.settle(assigned(order("a1"), order("a2"), order("a3")))
     drive.now_s = QUANTUM_S
@@ -182,7 +182,9 @@ def test_an_input_that_nobody_gives_is_told_by_name() -> None:
     drive(called())
     drive.settle(assigned(order("a"), absent=("a",)))
     lost = work.InputsMissing(key("a"), (INPUT.blob.digest,), "nobody has it")
-    assert messages(drive.settle(lost)) == [GivenBack(APP, (name("a"),), "nobody has it", (INPUT.blob.digest,))]
+    assert messages(drive.settle(lost)) == [
+        GivenBack(APP, (name("a"),), "nobody has it", (INPUT.blob.digest,), unstarted=True)
+    ]
 
 
 def test_inputs_for_which_there_is_no_room_make_a_lost_attempt() -> None:
@@ -190,7 +192,9 @@ def test_inputs_for_which_there_is_no_room_make_a_lost_attempt() -> None:
     drive(called())
     drive.settle(assigned(order("a"), absent=("a",)))
     refused = work.InputsMissing(key("a"), (), "the disk is full")
-    assert messages(drive.settle(refused)) == [GivenBack(APP, (name("a"),), "the disk is full", lost=True)]
+    assert messages(drive.settle(refused)) == [
+        GivenBack(APP, (name("a"),), "the disk is full", lost=True, unstarted=True)
+    ]
 
 
 def test_an_outcome_is_kept_until_it_is_acknowledged() -> None:
@@ -239,7 +243,9 @@ def test_an_order_of_a_lower_epoch_changes_nothing(kind: type[Withdraw] | type[C
     drive(called(APP, SECOND))
     assert drive(work.Ordered(COORDINATOR, kind(APP, FIRST, (name("a"),)))) == []
     assert drive(work.Ordered(COORDINATOR, Release(APP, FIRST, ended=True))) == []
-    assert messages(drive(assigned(order("b")))) == [Decline(APP, FIRST, "not called up in this epoch")]
+    assert messages(drive(assigned(order("b")))) == [
+        Decline(APP, FIRST, "not called up in this epoch", refused=(name("b"),))
+    ]
     (declined,) = messages(drive(called(APP, FIRST)))
     assert isinstance(declined, Decline)
     assert drive.machine.attempt_of(APP, name("a")) is not None
@@ -251,7 +257,7 @@ def test_what_waits_is_withdrawn_and_what_runs_is_not() -> None:
     drive.settle(assigned(order("running"), order("queued")))
     withdraw = Withdraw(APP, FIRST, (name("running"), name("queued")))
     assert drive(work.Ordered(COORDINATOR, withdraw)) == [
-        Send(COORDINATOR, GivenBack(APP, (name("queued"),), "withdrawn"))
+        Send(COORDINATOR, GivenBack(APP, (name("queued"),), "withdrawn", unstarted=True))
     ]
 
 
@@ -308,11 +314,12 @@ def test_a_leaving_node_reports_what_is_done_hands_back_the_rest_and_wants_no_mo
     assert Kill(key("running")) in effects
     assert messages(effects) == [
         Report(APP, (done.outcome,)),
-        GivenBack(APP, (name("running"), name("queued")), "the node is leaving"),
+        GivenBack(APP, (name("queued"),), "the node is leaving", unstarted=True),
+        GivenBack(APP, (name("running"),), "the node is leaving"),
         Decline(APP, FIRST, "the node is leaving"),
     ]
     (declined,) = messages(drive(called(OTHER)))
-    assert declined == Decline(OTHER, FIRST, "the node is leaving")
+    assert declined == Decline(OTHER, FIRST, "the node is leaving", idle=True)
 
 
 def test_a_drained_node_hands_back_what_does_not_run_yet_and_lets_the_rest_end() -> None:
@@ -321,10 +328,10 @@ def test_a_drained_node_hands_back_what_does_not_run_yet_and_lets_the_rest_end()
     drive.settle(assigned(order("running"), order("queued")))
     effects = drive(work.Drain("drains"))
     assert not [each for each in effects if isinstance(each, Kill)]
-    assert messages(effects) == [GivenBack(APP, (name("queued"),), "drains")]
-    assert GivenBack(APP, (name("more"),), "drains") in messages(drive.settle(assigned(order("more"))))
+    assert messages(effects) == [GivenBack(APP, (name("queued"),), "drains", unstarted=True)]
+    assert GivenBack(APP, (name("more"),), "drains", unstarted=True) in messages(drive.settle(assigned(order("more"))))
     (declined,) = messages(drive(called(OTHER)))
-    assert declined == Decline(OTHER, FIRST, "drains")
+    assert declined == Decline(OTHER, FIRST, "drains", idle=True)
     done = ran("running")
     assert Report(APP, (done.outcome,)) in messages(drive.settle(done))
     assert drive.machine.slots_used == 0

@@ -66,7 +66,7 @@ def test_a_node_without_hours_is_always_open() -> None:
 def test_a_participant_declines_what_its_owner_refuses() -> None:
     drive = Driver()
     drive(work.PolicyChanged(Policy(refuse_users=("user",))))
-    assert messages(drive.settle(called())) == [Decline(APP, FIRST, "refuses user user")]
+    assert messages(drive.settle(called())) == [Decline(APP, FIRST, "refuses user user", idle=True)]
 
 
 def test_at_closing_time_what_runs_goes_on_and_nothing_new_is_taken() -> None:
@@ -77,8 +77,10 @@ def test_at_closing_time_what_runs_goes_on_and_nothing_new_is_taken() -> None:
     assert messages(drive.settle(work.PolicyChanged(CLOSED, 3600.0))) == [
         Confirm(APP, FIRST, 0, under_way, CLOSED.closed, 3600.0)
     ]
-    assert messages(drive.settle(assigned(order("late")))) == [GivenBack(APP, (name("late"),), CLOSED.closed)]
-    assert messages(drive.settle(called(OTHER))) == [Decline(OTHER, FIRST, CLOSED.closed, 3600.0)]
+    assert messages(drive.settle(assigned(order("late")))) == [
+        GivenBack(APP, (name("late"),), CLOSED.closed, unstarted=True)
+    ]
+    assert messages(drive.settle(called(OTHER))) == [Decline(OTHER, FIRST, CLOSED.closed, 3600.0, idle=True)]
     assert started(drive.settle(ran("running"))) == []
     effects = drive.settle(work.PolicyChanged(Policy()))
     assert Confirm(APP, FIRST, 1, (name("queued"), name("running"))) in messages(effects)

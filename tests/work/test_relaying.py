@@ -188,7 +188,7 @@ def test_a_successor_that_is_searched_for_can_be_withdrawn() -> None:
     drive = at_work(root(follower("a"), follower("b")))
     drive.settle(ran("root"))
     order = work.Ordered(COORDINATOR, Withdraw(APP, FIRST, (name("b"),)))
-    assert GivenBack(APP, (name("b"),), "withdrawn") in messages(drive(order))
+    assert GivenBack(APP, (name("b"),), "withdrawn", unstarted=True) in messages(drive(order))
     assert hands(drive(Found(1, (BEN,)))) == {}
 
 
