@@ -11,7 +11,7 @@ import hashlib
 from collections.abc import Iterable
 from typing import NewType
 
-from attrs import frozen
+from jcpeer.values import Value
 
 NodeId = NewType("NodeId", str)
 """A node: its libp2p peer id in base58, the digest of the public key that it proves in each handshake."""
@@ -28,8 +28,7 @@ Digest = NewType("Digest", str)
 KEY_BITS = 160
 
 
-@frozen
-class Epoch:
+class Epoch(Value):
     """A coordinator's reign over an application: raised by each takeover, compared as (counter, node)."""
 
     counter: int
@@ -50,8 +49,7 @@ class Epoch:
         return (self.counter, self.node) >= (other.counter, other.node)
 
 
-@frozen(order=True)
-class AttemptName:
+class AttemptName(Value, order=True):
     """One execution of one task of an application. `epoch` is the counter of the epoch that ordered it, `number` counts
     the task's attempts from 1."""
 

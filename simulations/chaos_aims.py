@@ -11,10 +11,9 @@ from __future__ import annotations
 import random
 from collections.abc import Callable, Sequence
 
-from attrs import evolve
-
 from jcpeer.application.task import Input, OutputOf, Task, Timed
 from jcpeer.ids import TaskId
+from jcpeer.values import evolve
 from simulations.chaos_plot import PREFIX, At, Deed, Episode, Plot, Recover, When, Wish, chance_plot, losses_of
 from simulations.faults import BackUp, Crash, Cut, Heal, Leave, Pause, Reset, Resume, Start
 

@@ -10,7 +10,7 @@ from contextlib import aclosing
 from pathlib import Path
 
 import trio
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.manifest import Header, application_key
@@ -20,6 +20,7 @@ from jcpeer.errors import JcpeerError, NoNodeError, RequestError
 from jcpeer.ft.replica import Replica
 from jcpeer.ids import AppId, Epoch, NodeId
 from jcpeer.net.memory import MemoryWorld
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import AttemptLost, Ended, Entry, OutputLost, Reconciled
 from jcpeer.wire.requests import Happened

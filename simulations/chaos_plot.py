@@ -11,11 +11,12 @@ import random
 from collections.abc import Callable, Collection, Sequence
 from typing import Literal
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.manifest import Dispatch, Placement, Takeover
 from jcpeer.application.task import Input, OutputOf, Task, Timed
 from jcpeer.ids import TaskId
+from jcpeer.values import evolve
 from simulations.faults import (
     SHAPES,
     Crash,

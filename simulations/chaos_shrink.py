@@ -8,8 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
 
-from attrs import evolve
-
+from jcpeer.values import evolve
 from simulations.chaos_plot import PREFIX, Deed, Episode, Plot, Wish
 from simulations.faults import Cut, Heal, Lossless, Lossy, Reset
 

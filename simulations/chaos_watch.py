@@ -25,7 +25,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import Timed
@@ -37,6 +37,7 @@ from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.ft.replica import Replica
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId
 from jcpeer.node.hosting import ApplicationHost
+from jcpeer.values import evolve
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import (
     AttemptLost,

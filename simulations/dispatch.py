@@ -11,12 +11,13 @@ from __future__ import annotations
 from typing import get_args
 
 import trio
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.manifest import Dispatch
 from jcpeer.application.task import Needs
 from jcpeer.net.memory import MemoryWorld
+from jcpeer.values import evolve
 from simulations.checkers import application_problems, machine_problems
 from simulations.grid import Hardware, open_grid
 from simulations.report import Findings, Table

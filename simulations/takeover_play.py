@@ -7,7 +7,7 @@ from contextlib import aclosing
 from typing import Literal
 
 import trio
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.manifest import Header, application_key
@@ -15,6 +15,7 @@ from jcpeer.application.task import Input, OutputOf, Task, Timed
 from jcpeer.ids import AppId, TaskId, app_key, closest_set
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.node.hosting import ApplicationHost
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Ended, Entry, Finished
 from jcpeer.wire.requests import Happened

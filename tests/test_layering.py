@@ -16,7 +16,7 @@ ROOT = Path(jcpeer.__file__).parent
 
 ROWS = (
     # `quantities` knows nothing of applications: it reads "4GiB", and settings are written so, too.
-    ("_version", "ids", "errors", "config", "hours", "places", "application.quantities"),
+    ("_version", "values", "ids", "errors", "config", "hours", "places", "application.quantities"),
     ("application",),
     ("wire",),
     ("membership",),

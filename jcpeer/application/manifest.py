@@ -11,10 +11,11 @@ import hashlib
 from collections.abc import Mapping
 from typing import Literal, TypedDict, get_args
 
-from attrs import field, frozen
+from msgspec import field
 
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.ids import KEY_BITS, AppId, NodeId, key_of
+from jcpeer.values import Number, Value
 
 OnFailure = Literal["finish", "stop"]
 Placement = Literal["rdv", "local"]
@@ -69,13 +70,12 @@ def policy_fault(name: str, value: object) -> str | None:
     return None if known else f"{name} must be {wanted}, not {value!r:.60}"
 
 
-@frozen
-class Header:
+class Header(Value):
     """What is said once of an application. `submitted_s` is seconds since 1970 by the client's clock; `nonce` makes
     two submissions in the same clock tick differ, and a retry of a lost one the same."""
 
     name: str
-    submitted_s: float
+    submitted_s: Number
     nonce: bytes
     user: str = ""
     on_failure: OnFailure = "finish"
@@ -92,7 +92,7 @@ class Header:
     """The submitter's node keeps the large inputs, and has to stay; otherwise replicas get copies first."""
     open_ended: bool = False
     """More batches may come for as long as the client lives (an executor): not a failure of patience."""
-    labels: Mapping[str, str] = field(factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     """What it is, for nodes whose owners take or refuse work by that."""
 
 
@@ -100,8 +100,7 @@ QUORUM_SEATS_MIN = 3
 """With fewer, a majority would be everybody: one loss would stop all."""
 
 
-@frozen
-class Seat:
+class Seat(Value):
     """A place in a replica set: a node, and the very journal file that it keeps. An empty, restored or foreign file has
     another name, and so no place."""
 
@@ -109,8 +108,7 @@ class Seat:
     journal: str
 
 
-@frozen
-class ReplicaSet:
+class ReplicaSet(Value):
     """The nodes that keep an application's journal, in rank order. Sets are numbered from 0, the one that the submitter
     signed, and each differs from the one before by one seat.
 
@@ -138,8 +136,7 @@ class ReplicaSet:
         return takeover != "available" and len(self.seats) >= QUORUM_SEATS_MIN
 
 
-@frozen
-class Placed:
+class Placed(Value):
     """The signed part of a submission: where the application lives, decided once by the submitter's node.
 
     `seats`: its first replica set, in rank order.
@@ -160,8 +157,7 @@ class Placed:
         return ReplicaSet(0, self.seats, quorum=takeover == "quorum" or (takeover == "default" and enough))
 
 
-@frozen
-class Batch:
+class Batch(Value):
     """Tasks that belong together on the wire, numbered from 0 by the client."""
 
     app: AppId
@@ -171,8 +167,7 @@ class Batch:
     """What these tasks read that no task makes: the submitter holds it."""
 
 
-@frozen
-class Seal:
+class Seal(Value):
     """No batch with this number or a higher one will come."""
 
     app: AppId

@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn, TypedDict, TypeVar, Unpack
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.calls import Function, FunctionPacker, Reference, function_name, pack_arguments
 from jcpeer.application.fields import Fields
@@ -35,6 +35,7 @@ from jcpeer.application.references import File, OutputRef, TaskRef
 from jcpeer.application.task import ARGUMENTS, FUNCTION, MODULES, VALUE, Call, Command, Input, Needs, OutputOf, Task
 from jcpeer.errors import GraphError
 from jcpeer.ids import TaskId
+from jcpeer.values import evolve
 
 F = TypeVar("F", bound=Callable[..., Any])
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from attrs import field, frozen
+from msgspec import field
 
 from jcpeer.ids import Digest, TaskId
+from jcpeer.values import Number, Value
 
 INLINE_BYTES_MAX = 64 * 1024
 """A blob up to this size travels inside messages and lives in the journal; a larger one has streams of its own."""
@@ -31,8 +32,7 @@ FILE_PREFIX = "@file."
 """Input `@file.N/NAME`: a file of that name; its path is put in place of `Slot("@file.N/NAME")`."""
 
 
-@frozen
-class BlobRef:
+class BlobRef(Value, tag=True):
     """A blob by content."""
 
     digest: Digest
@@ -43,16 +43,14 @@ class BlobRef:
         return self.size <= INLINE_BYTES_MAX
 
 
-@frozen
-class OutputOf:
+class OutputOf(Value, tag=True):
     """What another task of the same application will have left under this name."""
 
     task: TaskId
     output: str = VALUE
 
 
-@frozen
-class Input:
+class Input(Value):
     """Something that must be on the participant before the task starts, and the name under which the task finds it."""
 
     name: str
@@ -60,61 +58,55 @@ class Input:
     executable: bool = False
 
 
-@frozen
-class Slot:
+class Slot(Value):
     """Within pickled arguments: the place of the input with this name."""
 
     name: str
 
 
-@frozen
-class Command:
+class Command(Value, tag=True):
     """A program run in the task's work directory. `argv` of a shell command is one string, given to /bin/sh -c."""
 
     argv: tuple[str, ...]
     shell: bool = False
-    env: Mapping[str, str] = field(factory=dict)
+    env: Mapping[str, str] = field(default_factory=dict)
 
 
-@frozen
-class Call:
+class Call(Value, tag=True):
     """A Python function, called in a reused worker process of the same minor version of Python (as in "3.11")."""
 
     python: str
     function_name: str = ""
 
 
-@frozen
-class Timed:
+class Timed(Value, tag=True):
     """Work that only takes its time, for trying and measuring: sleeps, or burns one core, for `seconds`.
 
     It leaves each declared output with as many bytes as `output_bytes` says (missing names: none).
     """
 
-    seconds: float
+    seconds: Number
     burn: bool = False
-    output_bytes: Mapping[str, int] = field(factory=dict)
+    output_bytes: Mapping[str, int] = field(default_factory=dict)
 
 
 Work = Command | Call | Timed
 
 
-@frozen
-class Needs:
+class Needs(Value):
     """What a participant must offer to be given the task. A label with the value "" need only be there."""
 
     cpus: int = 1
     memory_bytes: int = 0
-    labels: Mapping[str, str] = field(factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     gpus: int = 0
     disk_bytes: int = 0
     """Free there when the task is given."""
-    cost_max: float | None = None
+    cost_max: Number | None = None
     """What an hour of a slot may cost there at most; None: whatever it costs."""
 
 
-@frozen
-class Task:
+class Task(Value):
     """One checked task; see `graph.check_graph` for what holds of a set of them."""
 
     id: TaskId
@@ -123,7 +115,7 @@ class Task:
     outputs: tuple[str, ...] = ()
     after: tuple[TaskId, ...] = ()
     needs: Needs = Needs()
-    timeout_s: float | None = None
+    timeout_s: Number | None = None
     retries: int = 0
     keep: bool = False
     """Its outputs are results of the application even when other tasks read them."""

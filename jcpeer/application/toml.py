@@ -49,7 +49,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from jcpeer.application.fields import Fields, shown
 from jcpeer.application.graph import check_graph, once_fault, producers
@@ -66,6 +66,7 @@ from jcpeer.application.substitution import Bindings, Bound, Item, Value, is_var
 from jcpeer.application.task import Command, Input, OutputOf, Task
 from jcpeer.errors import GraphError
 from jcpeer.ids import TaskId
+from jcpeer.values import evolve
 
 _DEFAULTS = (*NEEDS_KEYS, "timeout", "retries", "env")
 _TASK_KEYS = ("command", "inputs", "outputs", "after", "matrix", "keep", "once", *_DEFAULTS)

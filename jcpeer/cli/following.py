@@ -6,13 +6,14 @@ import heapq
 import time
 from collections.abc import Callable
 
-from attrs import define, evolve, field
+from attrs import define, field
 
 from jcpeer.cli.screens import Screen
 from jcpeer.cli.words import counted, joined, plain
 from jcpeer.client.blocking import iterate_blocking, run_blocking
 from jcpeer.client.session import Session
 from jcpeer.errors import NoNodeError
+from jcpeer.values import evolve
 from jcpeer.wire.requests import Happened, NodeName, Progress, Status
 
 SLOWEST = 5

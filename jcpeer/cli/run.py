@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.loading import load
 from jcpeer.application.manifest import policy_fault
@@ -34,6 +34,7 @@ from jcpeer.client.session import Session
 from jcpeer.config import read_labels
 from jcpeer.errors import ConfigError, JcpeerError, NoNodeError
 from jcpeer.ids import AppId
+from jcpeer.values import evolve
 
 if TYPE_CHECKING:
     from jcpeer.application.loaded import LoadedApplication

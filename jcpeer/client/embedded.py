@@ -6,13 +6,12 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
-from attrs import evolve
-
 from jcpeer.client.async_grid import AsyncGrid
 from jcpeer.client.link import InProcessLink
 from jcpeer.config import Config
 from jcpeer.node import opening
 from jcpeer.node.opening import NodeReady, OpenedNode
+from jcpeer.values import evolve
 
 
 class OpenNode(AsyncGrid):

@@ -14,7 +14,7 @@ from functools import partial
 from pathlib import Path
 from typing import Literal, TypeVar
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import VALUE, BlobRef
@@ -24,6 +24,7 @@ from jcpeer.client.shipment import Loaded, blobs_of, content, parents_first, pie
 from jcpeer.client.story import TRACEBACK, failed_application, failed_task
 from jcpeer.errors import NoNodeError, RequestError, UnreachableError
 from jcpeer.ids import AppId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire import requests
 from jcpeer.wire.messages import Output
 from jcpeer.wire.requests import Accepted, Done, Happened, Progress, Results, Status, TaskDetail

@@ -19,8 +19,6 @@ from collections.abc import Collection
 from itertools import zip_longest
 from typing import assert_never
 
-from attrs import evolve
-
 from jcpeer.coordinator.absences import Absences, Missed
 from jcpeer.coordinator.attempts import NUMBER_MAX, Attempts
 from jcpeer.coordinator.bringing import Bringing
@@ -64,6 +62,7 @@ from jcpeer.coordinator.underway import whole
 from jcpeer.coordinator.yielding import Yielding
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.net.events import Proof
+from jcpeer.values import evolve
 from jcpeer.wire.facts import (
     AttemptLost,
     AttemptStarted,

@@ -6,8 +6,6 @@ from __future__ import annotations
 import heapq
 from collections.abc import Iterable, Iterator
 
-from attrs import evolve
-
 from jcpeer.application.task import BlobRef, OutputOf, Task
 from jcpeer.coordinator.attempts import Attempts
 from jcpeer.coordinator.events import Effect, Send, SendOrders
@@ -16,6 +14,7 @@ from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, slots_of
 from jcpeer.ids import AttemptName, Digest, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import AttemptOrder, CancelAttempts, OrderedInput, Recruit, Right, Withdraw, Yield
 
 TASKS_PER_FRAME_MAX = 500

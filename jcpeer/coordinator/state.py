@@ -13,11 +13,12 @@ from collections import Counter
 from collections.abc import Iterator
 from typing import Literal, assert_never
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from jcpeer.application.manifest import Batch, Header, Placed, ReplicaSet
 from jcpeer.application.task import OutputOf, Task
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import (
     AttemptLost,

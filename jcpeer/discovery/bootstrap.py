@@ -9,7 +9,6 @@ from pathlib import Path
 
 import structlog
 import trio
-from attrs import evolve
 
 from jcpeer.discovery.runtime_dir import (
     LocalNode,
@@ -21,6 +20,7 @@ from jcpeer.discovery.runtime_dir import (
 )
 from jcpeer.discovery.sighting import Farewell, Sighting
 from jcpeer.ids import NodeId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import NodeRecord
 
 POLL_S = 0.5

@@ -28,7 +28,7 @@ import zlib
 from collections.abc import Callable, Iterator, Mapping
 from typing import Literal, assert_never
 
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from jcpeer.discovery.connections import Unreached
 from jcpeer.discovery.members import MEMBERS_MAX, Member, Members, rank_of
@@ -37,6 +37,7 @@ from jcpeer.discovery.outbox import Outbox, frames
 from jcpeer.errors import MembershipError
 from jcpeer.ids import NodeId, node_key
 from jcpeer.net.events import PeerDown, PeerUp, Received
+from jcpeer.values import evolve
 from jcpeer.wire.messages import (
     Compare,
     Gossip,

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from attrs import evolve
-
 from jcpeer.errors import MembershipError
 from jcpeer.ids import short
 from jcpeer.membership.certificates import Certificate, check_period
 from jcpeer.membership.identity import Identity
 from jcpeer.membership.signed import open_signed, sign
+from jcpeer.values import evolve
 from jcpeer.wire.messages import News, NodeRecord, Signed
 
 RECENT_MAX = 8192

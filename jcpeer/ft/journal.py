@@ -17,7 +17,7 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequenc
 from contextlib import asynccontextmanager
 
 import trio
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.errors import LocalProtocolError, StorageError
 from jcpeer.ft.disk import (
@@ -38,6 +38,7 @@ from jcpeer.ft.disk import (
     Write,
 )
 from jcpeer.ids import AppId, Digest, Epoch, short
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Brought, Entry, Finished
 from jcpeer.wire.messages import Output
 

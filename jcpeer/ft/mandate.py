@@ -9,7 +9,7 @@ from collections.abc import Container
 from contextlib import suppress
 from itertools import pairwise
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.manifest import Placed, ReplicaSet, Seat
 from jcpeer.errors import MembershipError
@@ -20,6 +20,7 @@ from jcpeer.rdv.mandate import (
     open_seated,
     open_vote,
 )
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Fact, ReplicasChanged, TookOver
 from jcpeer.wire.mandates import Link, Mandate
 from jcpeer.wire.messages import Signed

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from typing import assert_never
 
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from jcpeer.errors import StorageError
 from jcpeer.ft.disk import (
@@ -28,6 +28,7 @@ from jcpeer.ft.disk import (
     is_synced,
 )
 from jcpeer.ids import AppId, Digest, Epoch
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Brought, Entry
 
 

@@ -258,7 +258,7 @@ class SqliteDisk:
             case Begin(app, unsure):
                 execute("INSERT INTO application (app, unsure) VALUES (?, ?)", (app, 2 * unsure))
             case Append(app, entries, blobs):
-                rows = [(app, e.index, e.epoch.counter, e.epoch.node, e.at_s, pack(e.fact, FACT)) for e in entries]
+                rows = [(app, e.index, e.epoch.counter, e.epoch.node, e.at_s, pack(e.fact)) for e in entries]
                 each_of("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)
                 each_of(KEEP_BLOB, [(app, each.digest, each.index, each.data) for each in blobs])
             case Truncate(app, after_index):

@@ -20,11 +20,10 @@ import math
 from collections.abc import Collection
 from typing import TypeVar
 
-from attrs import frozen
-
 from jcpeer.errors import MembershipError, RemoteProtocolError
 from jcpeer.ids import NodeId, short
 from jcpeer.membership.identity import SIGNATURE_BYTES, KeyPair, public_key_of, verify_by_key
+from jcpeer.values import Number, Value
 from jcpeer.wire.codec import pack, unpack
 
 CLOCK_TOLERANCE_S = 300.0
@@ -50,8 +49,7 @@ _CERTIFICATE_CONTEXT = b"jcpeer certificate\0"
 Statement = TypeVar("Statement", "Invitation", "Certificate")
 
 
-@frozen
-class Invitation:
+class Invitation(Value):
     """What the root says: the holder of this key may bring nodes into the grid, as this user, with these rights.
 
     `grid` is the fingerprint of the root, `grid_name` what people call the grid. Instants are seconds since 1970;
@@ -62,14 +60,13 @@ class Invitation:
     public_key: bytes
     user: str
     rights: tuple[str, ...]
-    issued_s: float
-    expires_s: float | None
+    issued_s: Number
+    expires_s: Number | None
     grid: str
     grid_name: str
 
 
-@frozen
-class Certificate:
+class Certificate(Value):
     """What an invitation's holder says of one node: it is in this grid, on this host, as this user.
 
     `invitation` is the serial of the invitation above it, `grid` the fingerprint of the root. Instants are seconds
@@ -81,8 +78,8 @@ class Certificate:
     host: str
     user: str
     rights: tuple[str, ...]
-    issued_s: float
-    expires_s: float | None
+    issued_s: Number
+    expires_s: Number | None
     invitation: str
     grid: str
 
@@ -108,8 +105,8 @@ def sign_invitation(
     grid_name: str,
     user: str,
     rights: tuple[str, ...] = EVERY_RIGHT,
-    issued_s: float,
-    expires_s: float | None,
+    issued_s: Number,
+    expires_s: Number | None,
 ) -> bytes:
     """The first link of a chain: the root invites the holder of a key.
 
@@ -131,7 +128,7 @@ def certify(
     node: NodeId,
     host: str,
     serial: str,
-    issued_s: float,
+    issued_s: Number,
 ) -> tuple[bytes, ...]:
     """A node's chain, with all that the invitation allows.
 
@@ -175,7 +172,7 @@ def read_invitation(link: bytes, *, root: bytes) -> Invitation:
 
 
 def verify_chain(
-    chain: tuple[bytes, ...], *, root: bytes, now_s: float | None, node: NodeId | None = None
+    chain: tuple[bytes, ...], *, root: bytes, now_s: Number | None, node: NodeId | None = None
 ) -> Certificate:
     """The certificate at the end of a chain that holds.
 

@@ -16,7 +16,7 @@ from __future__ import annotations
 import secrets
 from pathlib import Path
 
-from attrs import evolve, field, frozen
+from attrs import field, frozen
 
 from jcpeer.errors import ConfigError, MembershipError
 from jcpeer.membership.certificates import (
@@ -38,6 +38,7 @@ from jcpeer.membership.disk import (
 from jcpeer.membership.identity import Identity, KeyPair
 from jcpeer.membership.member import Admission, Membership, new_admission
 from jcpeer.membership.token import make_token, read_token
+from jcpeer.values import evolve
 
 _SERIAL_BYTES = 16
 

@@ -11,11 +11,10 @@ import base64
 import binascii
 import hashlib
 
-from attrs import frozen
-
 from jcpeer.errors import MembershipError, RemoteProtocolError
 from jcpeer.membership.identity import KeyPair
 from jcpeer.membership.member import Admission
+from jcpeer.values import Value
 from jcpeer.wire.codec import pack, unpack
 
 PREFIX = "jcpeer1-"
@@ -26,16 +25,14 @@ _CHECKSUM_BYTES = 4
 _HEAD_CHARACTERS = 8  # of base64, exactly the length and the checksum
 
 
-@frozen
-class Token:
+class Token(Value):
     """What an invitation's line says. `addresses` are those of nodes that were in the grid when it was made."""
 
     admission: Admission
     addresses: tuple[str, ...] = ()
 
 
-@frozen
-class _Packed:
+class _Packed(Value):
     root: bytes
     invitation: bytes
     seed: bytes

@@ -10,7 +10,6 @@ from collections.abc import Callable, Iterable, Iterator
 
 import structlog
 import trio
-from attrs import evolve
 
 from jcpeer.application.manifest import Placed
 from jcpeer.application.task import BlobRef
@@ -41,6 +40,7 @@ from jcpeer.node.naming import ambiguous
 from jcpeer.node.parts import Parts
 from jcpeer.node.soundness import sound_report
 from jcpeer.rdv.placement import open_placed
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.facts import Cancelled, Finished, ReplicasChanged, Submitted, Tombstone
 from jcpeer.wire.mandates import Mandate

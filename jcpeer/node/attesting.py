@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import structlog
-from attrs import evolve
 
 from jcpeer.application.manifest import Placed, ReplicaSet
 from jcpeer.errors import MembershipError
@@ -14,6 +13,7 @@ from jcpeer.ft.mandate import Proofs
 from jcpeer.ids import Epoch, NodeId, short
 from jcpeer.membership.signed import open_signed, sign
 from jcpeer.node.parts import Parts
+from jcpeer.values import evolve
 from jcpeer.wire.facts import ReplicasChanged
 from jcpeer.wire.mandates import Mandate, Recovered, Seated, Vote
 from jcpeer.wire.messages import Signed

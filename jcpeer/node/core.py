@@ -16,7 +16,6 @@ from functools import partial
 
 import structlog
 import trio
-from attrs import evolve
 
 from jcpeer.application.manifest import Placed
 from jcpeer.coordinator.matching import unmet_need
@@ -51,6 +50,7 @@ from jcpeer.node.sight import Sight
 from jcpeer.node.submission import Submissions
 from jcpeer.node.whereabouts import Whereabouts
 from jcpeer.rdv.placement import Candidate
+from jcpeer.values import evolve
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.messages import (
     Acknowledge,

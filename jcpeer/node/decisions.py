@@ -9,12 +9,12 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import structlog
-from attrs import frozen
 
 from jcpeer.application.manifest import Placed
 from jcpeer.errors import RemoteProtocolError
 from jcpeer.ft.journal import Journal
 from jcpeer.ids import AppId, NodeId
+from jcpeer.values import Number, Value
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.messages import Signed
 
@@ -23,12 +23,11 @@ log = structlog.get_logger()
 PREFIX_CHARACTERS_MIN = 2
 
 
-@frozen
-class Decision:
+class Decision(Value):
     """`decided_s` is seconds since 1970 by this node's clock."""
 
     placed: Signed
-    decided_s: float
+    decided_s: Number
 
 
 class Decisions:

@@ -166,7 +166,7 @@ class Elsewhere:
         call = self._calls[number] = _Call(waiting, send)
         everybody = len(waiting)
         for node in sorted(waiting):
-            self._parts.network.send(node, Ask(number, pack(body, QUESTIONS)))
+            self._parts.network.send(node, Ask(number, pack(body)))
         try:
             call.patience.deadline = trio.current_time() + ANSWER_S
             with call.patience as scope:
@@ -221,7 +221,7 @@ class Elsewhere:
         number = next(self._numbers)
         self._polls[number] = poll
         for node in sorted(poll.waiting):
-            self._parts.network.send(node, Ask(number, pack(ListApplications(), QUESTIONS)))
+            self._parts.network.send(node, Ask(number, pack(ListApplications())))
         try:
             with trio.move_on_after(LIST_S):
                 await poll.complete.wait()
@@ -293,7 +293,7 @@ class Elsewhere:
             return
         if sum(asker == node for asker, _ in self._answering) >= ANSWERING_MAX:
             refusal = Refusal("busy", f"more than {ANSWERING_MAX} questions of one node at a time are not answered")
-            self._parts.network.send(node, Answer(ask.call, pack(refusal, REPLIES), last=True))
+            self._parts.network.send(node, Answer(ask.call, pack(refusal), last=True))
         else:
             scope = self._answering[key] = trio.CancelScope()
             self._nursery.start_soon(self._answer_within, scope, node, user, ask)
@@ -306,7 +306,7 @@ class Elsewhere:
 
     async def _answer(self, node: NodeId, user: str, ask: Ask) -> None:
         def reply(body: ReplyBody, *, last: bool) -> None:
-            self._parts.network.send(node, Answer(ask.call, pack(body, REPLIES), last))
+            self._parts.network.send(node, Answer(ask.call, pack(body), last))
 
         try:
             body = cast(Question, unpack(ask.request, QUESTIONS))

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef
@@ -40,6 +40,7 @@ from jcpeer.node.aside import ElsewhereError
 from jcpeer.node.copy import Copy
 from jcpeer.node.parts import Parts
 from jcpeer.node.reigns import Shown
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Entry, Finished, TasksAdded
 from jcpeer.wire.messages import Assign, AttemptOrder, Decline, Signed, Vouched
 from jcpeer.wire.replication import Reign

@@ -8,11 +8,11 @@ from typing import NoReturn
 
 import structlog
 import trio
-from attrs import evolve
 
 from jcpeer.node.alarm import Alarm
 from jcpeer.node.offer import offered_disk, offered_gpus, told_disk
 from jcpeer.node.parts import Parts
+from jcpeer.values import evolve
 from jcpeer.wire.messages import NodeRecord, NodeState
 from jcpeer.work.events import DiskMeasured, PolicyChanged
 from jcpeer.work.policy import HouseRules, Opening

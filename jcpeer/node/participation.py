@@ -7,7 +7,6 @@ from collections.abc import Callable, Collection, Mapping
 
 import structlog
 import trio
-from attrs import evolve
 
 from jcpeer.application.manifest import Batch, Header
 from jcpeer.application.task import INLINE_BYTES_MAX, Task
@@ -20,6 +19,7 @@ from jcpeer.node.helpers import Helpers
 from jcpeer.node.parts import Parts
 from jcpeer.node.reigns import Reigns, Shown
 from jcpeer.rdv.placement import open_placed
+from jcpeer.values import evolve
 from jcpeer.wire.messages import (
     Assign,
     AttemptOrder,

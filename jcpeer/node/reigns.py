@@ -8,13 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.manifest import Placed, ReplicaSet
 from jcpeer.errors import MembershipError
 from jcpeer.ids import AppId, Epoch, NodeId, short
 from jcpeer.rdv.mandate import open_mandate
 from jcpeer.rdv.placement import open_placed, usurpation
+from jcpeer.values import evolve
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.replication import Reign
 

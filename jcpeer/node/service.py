@@ -12,7 +12,6 @@ from typing import Literal
 
 import structlog
 import trio
-from attrs import evolve
 
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import CancelRequested
@@ -33,6 +32,7 @@ from jcpeer.node.safety import Safety
 from jcpeer.node.submission import Submissions
 from jcpeer.node.views import Views
 from jcpeer.node.whereabouts import Whereabouts
+from jcpeer.values import evolve
 from jcpeer.wire import requests
 from jcpeer.wire.facts import Ended
 from jcpeer.wire.messages import Outcome, Output

@@ -5,10 +5,9 @@ that the task is tried again or fails with its story, and is not waited for.
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from jcpeer.application.task import BlobRef
 from jcpeer.ids import digest_of
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Failure, Outcome, Output, Report
 
 DIGEST_DIGITS = 64

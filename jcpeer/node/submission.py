@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 
 from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat, application_key
 from jcpeer.application.task import BlobRef
@@ -33,6 +33,7 @@ from jcpeer.node.parts import Parts
 from jcpeer.node.safety import inputs_stay
 from jcpeer.node.whereabouts import LOOK_UP_S, Whereabouts
 from jcpeer.rdv.placement import CANDIDATES_MAX, CANDIDATES_MIN, SET_SIZE, Candidate, choose, nobody_eligible, objection
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.messages import Signed
 from jcpeer.wire.requests import (

@@ -17,7 +17,7 @@ from contextlib import aclosing
 
 import structlog
 import trio
-from attrs import define, evolve, frozen
+from attrs import define, frozen
 
 from jcpeer.application.manifest import Placed
 from jcpeer.errors import MembershipError, RequestError, UnreachableError
@@ -28,6 +28,7 @@ from jcpeer.node.elsewhere import AboutApplication, Elsewhere
 from jcpeer.node.finder import Finder
 from jcpeer.node.parts import Parts
 from jcpeer.rdv.location import Location, open_location
+from jcpeer.values import evolve
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.messages import NodeRecord
 from jcpeer.wire.requests import (

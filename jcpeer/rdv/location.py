@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import zlib
 
-from attrs import frozen
-
 from jcpeer.application.manifest import Placed
 from jcpeer.errors import MembershipError, RemoteProtocolError
 from jcpeer.ids import AppId, Epoch, NodeId, app_key, short
@@ -20,6 +18,7 @@ from jcpeer.membership.certificates import Certificate
 from jcpeer.membership.signed import open_signed
 from jcpeer.rdv.mandate import open_mandate
 from jcpeer.rdv.placement import open_placed, usurpation
+from jcpeer.values import Number, Value
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Signed
@@ -32,8 +31,7 @@ MANDATE_BYTES_MAX = 256 * 1024
 """Inflated; what is longer does not fit into a record."""
 
 
-@frozen
-class Location:
+class Location(Value):
     """The application's coordinator and replica set. `sequence` orders what one coordinator says within an epoch.
 
     `replica_set`: those who keep its journal at present. `name` is what the coordinator is called, for the line that
@@ -46,7 +44,7 @@ class Location:
     name: str
     replica_set: tuple[NodeId, ...]
     placed: Signed
-    lifetime_s: float
+    lifetime_s: Number
     sequence: int
     mandate: bytes = b""
     """Of `deflated`; empty in epoch 1."""

@@ -175,7 +175,7 @@ def open_placed(signed: Signed, *, root: bytes, now_s: float | None) -> tuple[Pl
     if not grants(certificate, TO_SUBMIT):
         raise MembershipError(f"the nodes of {certificate.user!r:.80} have no right to submit applications")
     try:
-        key = application_key(placed.header, packed_field(signed.payload, "header"))
+        key = application_key(placed.header, packed_field(signed.payload, Placed, "header"))
     except RemoteProtocolError as error:
         raise MembershipError(f"a placement that cannot be read: {error}") from error
     if key != placed.app:

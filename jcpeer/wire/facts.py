@@ -6,46 +6,40 @@ without looking inside, but for the small results in `Finished`, which it keeps 
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from jcpeer.application.manifest import ReplicaSet
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.values import Number, Value
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Outcome, Signed
 
 
-@frozen
-class Submitted:
+class Submitted(Value, tag=True):
     """The application exists; `placed` is a signed `manifest.Placed`."""
 
     placed: Signed
 
 
-@frozen
-class TasksAdded:
+class TasksAdded(Value, tag=True):
     """A batch was accepted; `batch` is a signed `manifest.Batch` with this number."""
 
     number: int
     batch: Signed
 
 
-@frozen
-class Sealed:
+class Sealed(Value, tag=True):
     """No further batch; `seal` is a signed `manifest.Seal`."""
 
     seal: Signed
 
 
-@frozen
-class Finished:
+class Finished(Value, tag=True):
     """The task's first valid successful outcome."""
 
     node: NodeId
     outcome: Outcome
 
 
-@frozen
-class Failed:
+class Failed(Value, tag=True):
     """An attempt failed. `final`: the task has no retry left and is failed for good."""
 
     node: NodeId
@@ -53,8 +47,7 @@ class Failed:
     final: bool
 
 
-@frozen
-class AttemptLost:
+class AttemptLost(Value, tag=True):
     """A started attempt went with its participant. `final`: as often as the limit allows, to which this one `counts`
     unless another one of the same outage does."""
 
@@ -65,8 +58,7 @@ class AttemptLost:
     counts: bool = True
 
 
-@frozen
-class AttemptStarted:
+class AttemptStarted(Value, tag=True):
     """An attempt of a task marked `once` may start at this node as soon as this is committed, and not before. From here
     on its task has started, and no other attempt of it follows but after `NotStarted`."""
 
@@ -74,8 +66,7 @@ class AttemptStarted:
     attempt: AttemptName
 
 
-@frozen
-class NotStarted:
+class NotStarted(Value, tag=True):
     """It is certain that this attempt of a task marked `once` neither started nor will: its task may yet start."""
 
     node: NodeId
@@ -83,8 +74,7 @@ class NotStarted:
     reason: str
 
 
-@frozen
-class OutputLost:
+class OutputLost(Value, tag=True):
     """No reachable node holds an output of this finished task any more, and it is needed: it runs again. `final`: it is
     marked `once`, so it does not, and has failed for good."""
 
@@ -93,15 +83,13 @@ class OutputLost:
     final: bool = False
 
 
-@frozen
-class Cancelled:
+class Cancelled(Value, tag=True):
     """By the user: one task, or the application where `task` is None."""
 
     task: TaskId | None
 
 
-@frozen
-class TookOver:
+class TookOver(Value, tag=True):
     """A new reign; every later entry of the journal has its epoch. What was adopted counts as acknowledged once this is
     on `ack` journals.
 
@@ -112,13 +100,12 @@ class TookOver:
     epoch: Epoch
     mandate: Mandate | None = None
     predecessor: NodeId | None = None
-    after_s: float = 0.0
+    after_s: Number = 0.0
     unsure: bool = False
     """The machines of too many who voted had gone down: what was acknowledged last may be lost."""
 
 
-@frozen
-class ReplicasChanged:
+class ReplicasChanged(Value, tag=True):
     """The next replica set. It commits in the one before; later entries count in this one.
 
     `statement` is the coordinator's own signed `mandates.Seated`, `last` what proves the set before this one.
@@ -129,8 +116,7 @@ class ReplicasChanged:
     last: tuple[Signed, ...] = ()
 
 
-@frozen
-class Reconciled:
+class Reconciled(Value, tag=True):
     """Two nodes had coordinated without each other (`available`). Of what `node` had journalled meanwhile these ran
     twice, and of these another result had been shown."""
 
@@ -139,8 +125,7 @@ class Reconciled:
     changed: tuple[TaskId, ...]
 
 
-@frozen
-class Ended:
+class Ended(Value, tag=True):
     """The last entry. `status` is "ok", "failed" or "cancelled"."""
 
     status: str
@@ -164,18 +149,16 @@ Fact = (
 )
 
 
-@frozen
-class Entry:
+class Entry(Value):
     """A fact in its place; `at_s` is seconds since 1970 by the recorder's clock, for showing only."""
 
     epoch: Epoch
     index: int
-    at_s: float
+    at_s: Number
     fact: Fact
 
 
-@frozen
-class Brought:
+class Brought(Value):
     """A small blob, and the index of the entry with which it came: whoever has that entry has the blob."""
 
     index: int
@@ -183,8 +166,7 @@ class Brought:
     data: bytes
 
 
-@frozen
-class Tombstone:
+class Tombstone(Value):
     """What stays of an application that was forgotten: late votes and submissions are answered with it. Times are
     seconds since 1970."""
 
@@ -192,6 +174,6 @@ class Tombstone:
     name: str
     user: str
     status: str
-    ended_at_s: float
-    buried_at_s: float
+    ended_at_s: Number
+    buried_at_s: Number
     epoch: Epoch

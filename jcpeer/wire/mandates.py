@@ -7,15 +7,13 @@ it. So anybody can judge a new epoch who knows nothing but the submission. `ft.m
 
 from __future__ import annotations
 
-from attrs import frozen
-
 from jcpeer.application.manifest import ReplicaSet
 from jcpeer.ids import AppId, Epoch
+from jcpeer.values import Value
 from jcpeer.wire.messages import Signed
 
 
-@frozen
-class Vote:
+class Vote(Value):
     """The signer has promised, on its disk, that journal `journal` takes nothing of a lower epoch any more."""
 
     app: AppId
@@ -23,8 +21,7 @@ class Vote:
     journal: str
 
 
-@frozen
-class Seated:
+class Seated(Value):
     """The signer's journal has the entry by which this set follows on the one before it."""
 
     app: AppId
@@ -32,16 +29,14 @@ class Seated:
     journal: str
 
 
-@frozen
-class Link:
+class Link(Value):
     """A set, and signed `Seated` statements about it by seats of the set before it."""
 
     replica_set: ReplicaSet
     statements: tuple[Signed, ...]
 
 
-@frozen
-class Recovered:
+class Recovered(Value):
     """The user has the one seat of this set go on in this epoch, whatever the journals out of reach may hold: sets are
     counted from it on. Signed by a node of the application's user."""
 
@@ -50,8 +45,7 @@ class Recovered:
     replica_set: ReplicaSet
 
 
-@frozen
-class Mandate:
+class Mandate(Value):
     """For this epoch. `links` lead from the set that the submitter signed to the one of which `votes` are.
 
     `recovered` is a signed `Recovered`, where there was one: links lead from its set, and its own epoch needs neither

@@ -10,10 +10,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from attrs import field, frozen
+from msgspec import field
 
 from jcpeer.application.task import BlobRef, Needs, Task, Work
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.values import Number, Value
 
 VERSION_MAJOR = 1
 VERSION_MINOR = 0
@@ -21,8 +22,7 @@ VERSION_MINOR = 0
 NodeState = Literal["idle", "participant", "coordinator"]
 
 
-@frozen
-class Signed:
+class Signed(Value):
     """Packed bytes and who vouches for them: an Ed25519 signature by the node that `chain` certifies."""
 
     payload: bytes
@@ -33,8 +33,7 @@ class Signed:
 # --- the first frame of a connection, both ways
 
 
-@frozen
-class Hello:
+class Hello(Value):
     """Opens a connection: the dialler's first, the listener's in answer once the dialler's was found good.
 
     `chain` is the packed certificate chain from the grid's root to the node (`membership.certificates`), `addresses`
@@ -49,28 +48,24 @@ class Hello:
     addresses: tuple[str, ...] = ()
 
 
-@frozen
-class Turned:
+class Turned(Value):
     """The answer to a `Hello` that was found wanting: one line, and the connection closes. Tells nothing else."""
 
     reason: str
 
 
-@frozen
-class Heartbeat:
+class Heartbeat(Value):
     """I live; sent each `heartbeat_s` where nothing else was sent."""
 
 
-@frozen
-class Goodbye:
+class Goodbye(Value):
     """I close this connection on purpose: do not redial. `stays`: for want of use only, and I live on; otherwise I
     leave, and am to be forgotten at once."""
 
     stays: bool = False
 
 
-@frozen
-class Need:
+class Need(Value):
     """Whether I need this connection for more than what is being said. One that neither end needs, and over which
     nothing was said for a while, is closed."""
 
@@ -80,20 +75,18 @@ class Need:
 # --- the directory
 
 
-@frozen
-class Policy:
+class Policy(Value):
     """Whose work a node takes, and which. A label with the value "" stands for any value of it."""
 
     only_users: tuple[str, ...] = ()
     refuse_users: tuple[str, ...] = ()
-    only_labels: Mapping[str, str] = field(factory=dict)
-    refuse_labels: Mapping[str, str] = field(factory=dict)
+    only_labels: Mapping[str, str] = field(default_factory=dict)
+    refuse_labels: Mapping[str, str] = field(default_factory=dict)
     closed: str = ""
     """Why nothing new is taken at present, and until when, in words; empty where it is."""
 
 
-@frozen
-class NodeRecord:
+class NodeRecord(Value):
     """What a node offers and what it is doing. A higher (incarnation, version) replaces a lower one."""
 
     node: NodeId
@@ -107,16 +100,16 @@ class NodeRecord:
     slots_used: int
     cpus: int
     memory_bytes: int
-    load: float
+    load: Number
     python: str
-    labels: Mapping[str, str] = field(factory=dict)
+    labels: Mapping[str, str] = field(default_factory=dict)
     addresses: tuple[str, ...] = ()
     coordinates: bool = True
     trusts_grid: bool = False
     gpus: int = 0
     disk_bytes: int = 0
     """Free for tasks when the record was made."""
-    cost: float = 0.0
+    cost: Number = 0.0
     """What its owner charges for an hour of one slot, in whatever unit the grid has agreed upon."""
     dialable: bool = True
     """Others can connect to it; False once it was found that they cannot."""
@@ -125,8 +118,7 @@ class NodeRecord:
     """The name of the journal file in which it would keep copies for others."""
 
 
-@frozen
-class News:
+class News(Value):
     """A node's record as that node signed it, so that anybody can pass it on; named beside it is what must be known to
     see whether it is news at all."""
 
@@ -136,8 +128,7 @@ class News:
     record: Signed
 
 
-@frozen
-class Obituary:
+class Obituary(Value):
     """A node was lost by one that was connected to it, when its record had this (incarnation, version); a record of a
     higher one refutes it."""
 
@@ -147,16 +138,14 @@ class Obituary:
     proof: Literal["refused", "silent", "left"]
 
 
-@frozen
-class Gossip:
+class Gossip(Value):
     """Who is there, and who no longer is, as the sender has lately heard."""
 
     news: tuple[News, ...] = ()
     deaths: tuple[Obituary, ...] = ()
 
 
-@frozen
-class Contact:
+class Contact(Value):
     """A node and where it can be dialled. Its key follows from its id, and the handshake proves the id, so a contact is
     no more than a reason to ask there."""
 
@@ -164,51 +153,44 @@ class Contact:
     addresses: tuple[str, ...]
 
 
-@frozen
-class TryDial:
+class TryDial(Value):
     """Can you connect to me, at any of these? Answered by `TriedDial` of the same call."""
 
     call: int
     addresses: tuple[str, ...]
 
 
-@frozen
-class TriedDial:
+class TriedDial(Value):
     call: int
     reached: bool
 
 
-@frozen
-class CallBack:
+class CallBack(Value):
     """`target` cannot be dialled, so it is to dial `caller` itself; passed on by one that is connected to both."""
 
     target: NodeId
     caller: Contact
 
 
-@frozen
-class Compare:
+class Compare(Value):
     """A digest of all that the sender knows of nodes; who knows something else answers `Known`."""
 
     digest: str
 
 
-@frozen
-class KnownNode:
+class KnownNode(Value):
     node: NodeId
     incarnation: int
     version: int
 
 
-@frozen
-class Known:
+class Known(Value):
     """Of whom the sender knows how much. Answered by `Gossip` of what is newer here, and by `Wanted`."""
 
     nodes: tuple[KnownNode, ...]
 
 
-@frozen
-class Wanted:
+class Wanted(Value):
     """The sender lacks these; answered by `Gossip`."""
 
     nodes: tuple[NodeId, ...]
@@ -217,20 +199,17 @@ class Wanted:
 # --- finding by key (Kademlia); keys are 40 hexadecimal digits
 
 
-@frozen
-class Ping:
+class Ping(Value):
     """Answered by `Pong` of the same call."""
 
     call: int
 
 
-@frozen
-class Pong:
+class Pong(Value):
     call: int
 
 
-@frozen
-class FindNode:
+class FindNode(Value):
     """Whom do you know nearest to this key? Answered by `FoundNodes` of the same call.
 
     `record`: and the record that you keep under that very key. `introduce`: and your own news.
@@ -242,8 +221,7 @@ class FindNode:
     introduce: bool = False
 
 
-@frozen
-class FoundNodes:
+class FoundNodes(Value):
     """The nearest that the sender knows, itself left out, nearest first."""
 
     call: int
@@ -252,8 +230,7 @@ class FoundNodes:
     news: News | None = None
 
 
-@frozen
-class StoreRecord:
+class StoreRecord(Value):
     """Keep this under that key for as long as it says of itself. Answered by `RecordStored` of the same call."""
 
     call: int
@@ -261,8 +238,7 @@ class StoreRecord:
     record: Signed
 
 
-@frozen
-class RecordStored:
+class RecordStored(Value):
     """`refusal` is empty where it was kept; otherwise why not, in words."""
 
     call: int
@@ -272,8 +248,7 @@ class RecordStored:
 # --- orders of a coordinator
 
 
-@frozen
-class Recruit:
+class Recruit(Value):
     """Take part in this application: a claim on slots. `placed` is the submitter's signature over `manifest.Placed`."""
 
     app: AppId
@@ -287,8 +262,7 @@ class Recruit:
     """Who supervises beside me: keep a connection to it, too."""
 
 
-@frozen
-class OrderedInput:
+class OrderedInput(Value):
     """An input whose content is settled. `holders` have it beyond what the frame carries, best first."""
 
     name: str
@@ -297,8 +271,7 @@ class OrderedInput:
     executable: bool = False
 
 
-@frozen
-class Right:
+class Right(Value):
     """A task that may be started without asking, in the same epoch, once its only parent has succeeded here.
 
     The attempt that then begins has this number, which no other attempt of the task has; `shared` as in the order.
@@ -309,8 +282,7 @@ class Right:
     shared: tuple[TaskId, ...] = ()
 
 
-@frozen
-class AttemptOrder:
+class AttemptOrder(Value):
     """Run this task once. `rights` are for the tasks below it, parents before children, and `shared` are those that
     wait for it and for others: whoever has finished it may claim them."""
 
@@ -320,23 +292,21 @@ class AttemptOrder:
     inputs: tuple[OrderedInput, ...] = ()
     outputs: tuple[str, ...] = ()
     needs: Needs = Needs()
-    timeout_s: float | None = None
+    timeout_s: Number | None = None
     rights: tuple[Right, ...] = ()
     shared: tuple[TaskId, ...] = ()
 
 
-@frozen
-class Assign:
+class Assign(Value):
     """Run these; `blobs` holds the small inputs that the participant is not known to have."""
 
     app: AppId
     epoch: Epoch
     orders: tuple[AttemptOrder, ...]
-    blobs: Mapping[Digest, bytes] = field(factory=dict)
+    blobs: Mapping[Digest, bytes] = field(default_factory=dict)
 
 
-@frozen
-class Vouched:
+class Vouched(Value):
     """A batch of the application as its submitter signed it (`manifest.Batch`): orders of its tasks follow. For
     participants that obey nobody else."""
 
@@ -344,8 +314,7 @@ class Vouched:
     batch: Signed
 
 
-@frozen
-class Withdraw:
+class Withdraw(Value):
     """Give these back if they have not started; each is answered by `GivenBack` or in time by its outcome."""
 
     app: AppId
@@ -353,8 +322,7 @@ class Withdraw:
     attempts: tuple[AttemptName, ...]
 
 
-@frozen
-class CancelAttempts:
+class CancelAttempts(Value):
     """Stop these, started or not; answered by `GivenBack` once nothing of them runs."""
 
     app: AppId
@@ -362,8 +330,7 @@ class CancelAttempts:
     attempts: tuple[AttemptName, ...]
 
 
-@frozen
-class Acknowledge:
+class Acknowledge(Value):
     """The outcomes of these are journalled: forget them. `attempts` may have been ordered in an earlier epoch."""
 
     app: AppId
@@ -371,8 +338,7 @@ class Acknowledge:
     attempts: tuple[AttemptName, ...]
 
 
-@frozen
-class ClaimRefused:
+class ClaimRefused(Value):
     """These shared tasks that you claimed are not yours to start: why, task by task, in words."""
 
     app: AppId
@@ -381,26 +347,23 @@ class ClaimRefused:
     reasons: tuple[str, ...]
 
 
-@frozen
-class Offered:
+class Offered(Value):
     """A ready task that whoever has room may take."""
 
     task: TaskId
     needs: Needs = Needs()
 
 
-@frozen
-class Offer:
+class Offer(Value):
     """Who takes one of these first is given it. They stand for `lease_s`, or until `Gone`."""
 
     app: AppId
     epoch: Epoch
     tasks: tuple[Offered, ...]
-    lease_s: float
+    lease_s: Number
 
 
-@frozen
-class Gone:
+class Gone(Value):
     """These are no longer to be had: another was first, or they are over."""
 
     app: AppId
@@ -408,8 +371,7 @@ class Gone:
     tasks: tuple[TaskId, ...]
 
 
-@frozen
-class Yield:
+class Yield(Value):
     """Nothing more is to come for now: whoever wants them may have the slots beyond what runs and waits.
 
     As long as nobody does they stay granted, and orders may come. The next `Recruit` claims them again.
@@ -419,8 +381,7 @@ class Yield:
     epoch: Epoch
 
 
-@frozen
-class Stay:
+class Stay(Value):
     """You leave, and only you have these outputs, which are needed: stay while I fetch them, if you can. Those that are
     `fetched` keep you no longer; where nothing is needed, nothing is named."""
 
@@ -430,8 +391,7 @@ class Stay:
     fetched: tuple[Digest, ...] = ()
 
 
-@frozen
-class Supervised:
+class Supervised(Value):
     """This node supervises beside me from now on, in place of the one before; None: nobody does."""
 
     app: AppId
@@ -439,8 +399,7 @@ class Supervised:
     ftc: NodeId | None
 
 
-@frozen
-class Release:
+class Release(Value):
     """You are no longer needed: stop what runs, drop the application's blobs. `ended` where the application has."""
 
     app: AppId
@@ -451,8 +410,7 @@ class Release:
 # --- answers of a participant
 
 
-@frozen
-class Confirm:
+class Confirm(Value):
     """The application has so many of my slots from now on; these attempts of it I already run or keep an outcome of.
 
     It comes in answer to `Recruit`, and whenever the number changes. What runs goes on whatever the number.
@@ -464,18 +422,17 @@ class Confirm:
     known: tuple[AttemptName, ...] = ()
     why: str = ""
     """Why there are no more, in words for a person."""
-    retry_s: float | None = None
+    retry_s: Number | None = None
     """With no slots: when a claim may come again; None: in a while."""
 
 
-@frozen
-class Decline:
+class Decline(Value):
     """I do not take part, or no longer: why, in words for a person."""
 
     app: AppId
     epoch: Epoch
     reason: str
-    retry_s: float | None = None
+    retry_s: Number | None = None
     leaving: bool = False
     """I go, with outputs of it. Answered by `Stay`."""
     idle: bool = False
@@ -484,8 +441,7 @@ class Decline:
     """Orders that came, and are declined with this: they never started."""
 
 
-@frozen
-class Engaged:
+class Engaged(Value):
     """I take part with so many slots, by the word of another participant, who has handed me these attempts."""
 
     app: AppId
@@ -494,8 +450,7 @@ class Engaged:
     attempts: tuple[AttemptName, ...]
 
 
-@frozen
-class Take:
+class Take(Value):
     """Of what was offered, I have room for these."""
 
     app: AppId
@@ -503,16 +458,14 @@ class Take:
     tasks: tuple[TaskId, ...]
 
 
-@frozen
-class Started:
+class Started(Value):
     """These attempts now run."""
 
     app: AppId
     attempts: tuple[AttemptName, ...]
 
 
-@frozen
-class Output:
+class Output(Value):
     """What an attempt left under a name. `data` is there for a small blob in a report, and only there."""
 
     name: str
@@ -530,8 +483,7 @@ class Output:
 FailureKind = Literal["exit", "exception", "timeout", "missing_output", "missing_package", "setup", "killed"]
 
 
-@frozen
-class Failure:
+class Failure(Value):
     """Why an attempt did not succeed: `text` is one line or a traceback, `remedy` what the user can do, if known."""
 
     kind: FailureKind
@@ -539,8 +491,7 @@ class Failure:
     remedy: str = ""
 
 
-@frozen
-class Outcome:
+class Outcome(Value):
     """What an attempt ended in. It names the digests that it consumed, so that a result computed from a parent's
     result that did not survive is never taken.
 
@@ -554,10 +505,10 @@ class Outcome:
     outputs: tuple[Output, ...]
     consumed: tuple[Digest, ...]
     exit_status: int | None
-    started_s: float
-    waited_s: float
-    ran_s: float
-    cpu_s: float = 0.0
+    started_s: Number
+    waited_s: Number
+    ran_s: Number
+    cpu_s: Number = 0.0
     stdout: BlobRef | None = None
     stderr: BlobRef | None = None
     stdout_tail: str = ""
@@ -568,16 +519,14 @@ class Outcome:
         return AttemptName(self.task, self.epoch.counter, self.number)
 
 
-@frozen
-class InHand:
+class InHand(Value):
     """A successor that was started, or is about to be, by the right to do so: where. None: at the sender."""
 
     attempt: AttemptName
     node: NodeId | None = None
 
 
-@frozen
-class Report:
+class Report(Value):
     """Outcomes, parents first; each is kept by the participant until acknowledged.
 
     `ran_by` says, one for one, where they ran, if that is not the sender everywhere (None is the sender). Of their
@@ -593,8 +542,7 @@ class Report:
     claims: tuple[TaskId, ...] = ()
 
 
-@frozen
-class GivenBack:
+class GivenBack(Value):
     """These attempts will have no outcome here: withdrawn, refused, or cut short.
 
     `missing` names inputs that no holder gave; the coordinator then looks whether anybody still has them.
@@ -610,8 +558,7 @@ class GivenBack:
     """It is certain that none of them started here, nor will."""
 
 
-@frozen
-class Fetched:
+class Fetched(Value):
     """I now hold these blobs beside their other holders."""
 
     app: AppId
@@ -621,8 +568,7 @@ class Fetched:
 # --- from participant to participant
 
 
-@frozen
-class Probe:
+class Probe(Value):
     """Have you room for so many attempts with these needs, at once? `search` is the asker's name for what it looks
     for. Answered by `ProbeAnswer`."""
 
@@ -633,27 +579,24 @@ class Probe:
     needs: Needs = Needs()
 
 
-@frozen
-class ProbeAnswer:
+class ProbeAnswer(Value):
     """Room for so many is held for you for `lease_s`; if it is for none, why."""
 
     app: AppId
     search: int
     granted: int
-    lease_s: float = 0.0
+    lease_s: Number = 0.0
     reason: str = ""
 
 
-@frozen
-class NotNeeded:
+class NotNeeded(Value):
     """The room that you hold for this search."""
 
     app: AppId
     search: int
 
 
-@frozen
-class Passed:
+class Passed(Value):
     """An outcome that its coordinator may not have heard of yet, and who has its successors; None: the sender."""
 
     outcome: Outcome
@@ -661,8 +604,7 @@ class Passed:
     in_hand: tuple[InHand, ...] = ()
 
 
-@frozen
-class Hand:
+class Hand(Value):
     """Run these for that coordinator, in the room that you hold for me.
 
     `placed` is the submitter's signature over `manifest.Placed`, `ancestors` what came before, parents first, and
@@ -676,11 +618,10 @@ class Hand:
     placed: Signed
     orders: tuple[AttemptOrder, ...]
     ancestors: tuple[Passed, ...] = ()
-    blobs: Mapping[Digest, bytes] = field(factory=dict)
+    blobs: Mapping[Digest, bytes] = field(default_factory=dict)
 
 
-@frozen
-class Taken:
+class Taken(Value):
     """Of what you handed me I have these, and answer for them to the coordinator."""
 
     app: AppId
@@ -691,16 +632,14 @@ class Taken:
 # --- clients' requests carried between nodes (`wire.requests`)
 
 
-@frozen
-class Ask:
+class Ask(Value):
     """A client's packed request, passed on to a node that may know the answer."""
 
     call: int
     request: bytes
 
 
-@frozen
-class Answer:
+class Answer(Value):
     """One packed reply to `Ask`; `last` ends the call."""
 
     call: int

@@ -8,10 +8,9 @@ from __future__ import annotations
 
 from typing import Literal
 
-from attrs import frozen
-
 from jcpeer.application.task import BlobRef
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
+from jcpeer.values import Value
 from jcpeer.wire.facts import Brought, Entry
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import Outcome, Signed
@@ -19,8 +18,7 @@ from jcpeer.wire.messages import Outcome, Signed
 Proof = Literal["refused", "silent", "left", "parted"]
 
 
-@frozen
-class Reign:
+class Reign(Value):
     """I coordinate this application in this epoch: before all else of the epoch to each node that it concerns, and to a
     replica on each new connection.
 
@@ -35,8 +33,7 @@ class Reign:
     invited: bool = False
 
 
-@frozen
-class AppendEntries:
+class AppendEntries(Value):
     """Entries that follow the one at `after_index`, which has `after_epoch` (None at the beginning).
 
     `blobs` are small ones that came with them, or with the one before; everything up to `committed` is on `ack`
@@ -52,8 +49,7 @@ class AppendEntries:
     committed: int = 0
 
 
-@frozen
-class Kept:
+class Kept(Value):
     """My journal agrees with yours up to this index, and has it on the disk.
 
     `seated`: signed statements about sets that are younger than the one which your mandate proves.
@@ -68,8 +64,7 @@ class Kept:
     """The sender knows that it is to get a seat, and keeps its copy for that."""
 
 
-@frozen
-class Differs:
+class Differs(Value):
     """My journal does not have the entry that yours follow: try again after this index, at most."""
 
     app: AppId
@@ -78,8 +73,7 @@ class Differs:
     after_index: int
 
 
-@frozen
-class NoSeat:
+class NoSeat(Value):
     """I have no copy of that application, or not in the journal that you take for mine: my seat is empty. `journal` is
     the one that I have."""
 
@@ -88,8 +82,7 @@ class NoSeat:
     journal: str
 
 
-@frozen
-class AskVote:
+class AskVote(Value):
     """May I coordinate in this epoch? With `pre` nothing is promised. Answered by `VoteAnswer`."""
 
     app: AppId
@@ -104,8 +97,7 @@ class AskVote:
     """And that is committed, as the sender knows: what was promised since must stay."""
 
 
-@frozen
-class VoteAnswer:
+class VoteAnswer(Value):
     """Yes or no, why not, and how far the sender's journal goes. `vote` is a signed `mandates.Vote`, `seated` as in
     `Kept`; `highest` is the highest epoch that the sender has promised or seen."""
 
@@ -130,8 +122,7 @@ class VoteAnswer:
     """Both as in `AskVote`."""
 
 
-@frozen
-class WantEntries:
+class WantEntries(Value):
     """You voted for me in this epoch, and your journal goes further: send what follows this entry, if yours has it, up
     to `last_index`. Answered by `AppendEntries` of that epoch, one after another, or by `Differs`."""
 
@@ -142,8 +133,7 @@ class WantEntries:
     last_index: int
 
 
-@frozen
-class UnderwayAttempt:
+class UnderwayAttempt(Value):
     """Where an attempt was given to; so many `slots` the application had there then."""
 
     attempt: AttemptName
@@ -151,8 +141,7 @@ class UnderwayAttempt:
     slots: int = 0
 
 
-@frozen
-class Underway:
+class Underway(Value):
     """Attempts that were given to participants, and attempts that are so no longer: for whoever takes over. What gets
     lost of it is missing, no more."""
 
@@ -164,8 +153,7 @@ class Underway:
     """What was said before counts no more."""
 
 
-@frozen
-class AskAlive:
+class AskAlive(Value):
     """To the FTC: I miss this participant; do you? Answered by `Alive` or `Suspect`."""
 
     app: AppId
@@ -173,8 +161,7 @@ class AskAlive:
     node: NodeId
 
 
-@frozen
-class Alive:
+class Alive(Value):
     """I hear this participant; when I no longer do you will hear of it."""
 
     app: AppId
@@ -182,8 +169,7 @@ class Alive:
     node: NodeId
 
 
-@frozen
-class Suspect:
+class Suspect(Value):
     """I miss this participant, by such proof. That ends nothing: what follows is for the coordinator to say."""
 
     app: AppId
@@ -192,8 +178,7 @@ class Suspect:
     proof: Proof
 
 
-@frozen
-class Retired:
+class Retired(Value):
     """I no longer coordinate, and `successor` is to go on; the others are not to wait for me."""
 
     app: AppId
@@ -201,15 +186,13 @@ class Retired:
     successor: NodeId
 
 
-@frozen
-class GiveUpSeat:
+class GiveUpSeat(Value):
     """I am about to leave: find another in my place. Answered by a set without me, or not at all."""
 
     app: AppId
 
 
-@frozen
-class KeepBlobs:
+class KeepBlobs(Value):
     """Fetch these and keep them until the application needs them no more. Answered by `Fetched`, in parts, of what is
     here already at once, or by `CannotKeep`. It may come again."""
 
@@ -219,8 +202,7 @@ class KeepBlobs:
     holders: tuple[NodeId, ...]
 
 
-@frozen
-class CannotKeep:
+class CannotKeep(Value):
     """There is no room for these, or nobody gave them: why, in words for a person."""
 
     app: AppId
@@ -228,16 +210,14 @@ class CannotKeep:
     why: str
 
 
-@frozen
-class RanThere:
+class RanThere(Value):
     """An outcome that was journalled in another branch of the application's history, and where it ran."""
 
     outcome: Outcome
     node: NodeId
 
 
-@frozen
-class Diverged:
+class Diverged(Value):
     """What my journal has beyond the point where it agrees with yours, as far as it may still be of use: both of us
     coordinated, each without the other. Answered by `DivergedTaken`; then it is dropped here.
 
@@ -251,14 +231,12 @@ class Diverged:
     last: bool = True
 
 
-@frozen
-class DivergedTaken:
+class DivergedTaken(Value):
     app: AppId
     epoch: Epoch
 
 
-@frozen
-class Buried:
+class Buried(Value):
     """The application ended, and nothing is kept of it here but this: a packed `facts.Tombstone`."""
 
     app: AppId

@@ -11,11 +11,12 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Literal
 
-from attrs import field, frozen
+from msgspec import field
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.ids import AppId, Digest, NodeId, TaskId
+from jcpeer.values import Number, Value
 from jcpeer.wire.facts import Tombstone
 from jcpeer.wire.messages import NodeRecord, Output, Signed
 
@@ -27,35 +28,30 @@ SeatState = Literal["coordinator", "copy", "catching up", "missing", "unsure"]
 # --- requests
 
 
-@frozen
-class WhoAreYou:
+class WhoAreYou(Value, tag=True):
     """Answered by `Self`."""
 
 
-@frozen
-class ListNodes:
+class ListNodes(Value, tag=True):
     """Answered by `Nodes`; with `watch` again at each change."""
 
     watch: bool = False
 
 
-@frozen
-class Submit:
+class Submit(Value, tag=True):
     """Open an application. Answered by `Opened`; sent again, with the same id."""
 
     header: Header
 
 
-@frozen
-class MissingBlobs:
+class MissingBlobs(Value, tag=True):
     """Answered by `Missing`: which of these the application's home does not hold yet."""
 
     app: AppId
     digests: tuple[Digest, ...]
 
 
-@frozen
-class PutBlob:
+class PutBlob(Value, tag=True):
     """One piece of a blob, in order from offset 0; answered by `Done` at each piece, checked at the last."""
 
     app: AppId
@@ -64,39 +60,34 @@ class PutBlob:
     data: bytes
 
 
-@frozen
-class AddTasks:
+class AddTasks(Value, tag=True):
     """One batch. `data` holds small blobs, the large ones were put before. Answered by `Done` once journalled."""
 
     app: AppId
     number: int
     tasks: tuple[Task, ...]
     blobs: tuple[BlobRef, ...] = ()
-    data: Mapping[Digest, bytes] = field(factory=dict)
+    data: Mapping[Digest, bytes] = field(default_factory=dict)
 
 
-@frozen
-class SealApplication:
+class SealApplication(Value, tag=True):
     """No batch after these. Answered by `Accepted` once journalled with every blob in place."""
 
     app: AppId
     batches: int
 
 
-@frozen
-class ListApplications:
+class ListApplications(Value, tag=True):
     """Answered by `Applications`."""
 
 
-@frozen
-class GetStatus:
+class GetStatus(Value, tag=True):
     """Answered by `Status`."""
 
     app: str
 
 
-@frozen
-class Watch:
+class Watch(Value, tag=True):
     """Answered by `Happened` for each committed event after `after_index`, then as they come, until the end.
 
     `progress` adds `Progress` a few times a second; `values` adds small outputs to `Happened`. `after_epoch` is that of
@@ -110,16 +101,14 @@ class Watch:
     after_epoch: int = 0
 
 
-@frozen
-class GetTask:
+class GetTask(Value, tag=True):
     """Answered by `TaskDetail`."""
 
     app: str
     task: str
 
 
-@frozen
-class GetResults:
+class GetResults(Value, tag=True):
     """Answered by one or more `Results`, whose lists follow each other: outputs of one task, or of the application's
     last tasks where `task` is None."""
 
@@ -127,16 +116,14 @@ class GetResults:
     task: str | None = None
 
 
-@frozen
-class GetBlob:
+class GetBlob(Value, tag=True):
     """Answered by `Piece` after `Piece`; the node first fetches the blob if it does not hold it."""
 
     app: AppId
     blob: BlobRef
 
 
-@frozen
-class GetLog:
+class GetLog(Value, tag=True):
     """Answered by `Piece` after `Piece` of what the attempt printed; `follow` waits for more until it ends."""
 
     app: str
@@ -146,38 +133,33 @@ class GetLog:
     follow: bool = False
 
 
-@frozen
-class Cancel:
+class Cancel(Value, tag=True):
     """Answered by `Done` once journalled."""
 
     app: str
     task: str | None = None
 
 
-@frozen
-class Why:
+class Why(Value, tag=True):
     """Answered by `Reasons`."""
 
     app: str
     task: str
 
 
-@frozen
-class Forget:
+class Forget(Value, tag=True):
     """Drop an ended application's results and journal. Answered by `Done`."""
 
     app: str
 
 
-@frozen
-class JoinGrid:
+class JoinGrid(Value, tag=True):
     """Move this running node into the grid of the token. Answered by `Self`."""
 
     token: str
 
 
-@frozen
-class Recover:
+class Recover(Value, tag=True):
     """Have this node go on with an application of which too many replicas are lost, from its own copy and as a new
     replica set. Unless `confirmed` nothing is done, and the answer is a `RecoveryPlan`; else `Done` once it
     coordinates."""
@@ -186,59 +168,52 @@ class Recover:
     confirmed: bool = False
 
 
-@frozen
-class Drain:
+class Drain(Value, tag=True):
     """Take nothing new, and leave when what runs has ended. Answered by `Draining` at each change, until it leaves."""
 
 
 # --- requests of one node to another: the submitter's node to the application's home, and who looks for either
 
 
-@frozen
-class Host:
+class Host(Value, tag=True):
     """This application is to live with you. `placed` is a signed `manifest.Placed`. Answered by `Hosted` once
     journalled; sent again, with what it was opened with."""
 
     placed: Signed
 
 
-@frozen
-class GetPlacement:
+class GetPlacement(Value, tag=True):
     """Does this application live with you? Answered by `Hosted`."""
 
     app: AppId
 
 
-@frozen
-class TakeBlobs:
+class TakeBlobs(Value, tag=True):
     """Its tasks will read these: the small ones are in `data`, fetch the others from me. Answered by `Done` once they
     are there."""
 
     app: AppId
     blobs: tuple[BlobRef, ...] = ()
-    data: Mapping[Digest, bytes] = field(factory=dict)
+    data: Mapping[Digest, bytes] = field(default_factory=dict)
 
 
-@frozen
-class TakeBatch:
+class TakeBatch(Value, tag=True):
     """A signed `manifest.Batch`; `data` holds small blobs, what else is missing is fetched from the asker. Answered by
     `Done` once journalled."""
 
     app: AppId
     batch: Signed
-    data: Mapping[Digest, bytes] = field(factory=dict)
+    data: Mapping[Digest, bytes] = field(default_factory=dict)
 
 
-@frozen
-class TakeSeal:
+class TakeSeal(Value, tag=True):
     """A signed `manifest.Seal`. Answered by `Accepted` once journalled with every blob in place."""
 
     app: AppId
     seal: Signed
 
 
-@frozen
-class GetHolders:
+class GetHolders(Value, tag=True):
     """Who has this blob of the application? Answered by `Holders`."""
 
     app: AppId
@@ -248,21 +223,18 @@ class GetHolders:
 # --- replies
 
 
-@frozen
-class Refusal:
+class Refusal(Value, tag=True):
     """No, and why: one line with the remedy. `kind` is "unknown", "ambiguous", "invalid" or "unreachable"."""
 
     kind: str
     text: str
 
 
-@frozen
-class Done:
+class Done(Value, tag=True):
     """Yes."""
 
 
-@frozen
-class Self:
+class Self(Value, tag=True):
     """The node that answers."""
 
     record: NodeRecord
@@ -271,37 +243,32 @@ class Self:
     listens: tuple[str, ...]
 
 
-@frozen
-class SeenNode:
+class SeenNode(Value, tag=True):
     """A node in the directory; `age_s` since it last spoke, 0 for the node that answers; of one that is not `connected`
     to that node, since its record was heard from others, who would tell of its death."""
 
     record: NodeRecord
-    age_s: float
+    age_s: Number
     address: str
     myself: bool = False
     connected: bool = True
 
 
-@frozen
-class Nodes:
+class Nodes(Value, tag=True):
     nodes: tuple[SeenNode, ...]
     notices: tuple[str, ...] = ()
     """Lines for a person, such as another grid seen on the LAN and how to join it."""
 
 
-@frozen
-class Opened:
+class Opened(Value, tag=True):
     app: AppId
 
 
-@frozen
-class Missing:
+class Missing(Value, tag=True):
     digests: tuple[Digest, ...]
 
 
-@frozen
-class Accepted:
+class Accepted(Value, tag=True):
     """`copies` journals hold it; `caveat` is the line that says what is not promised with so few."""
 
     app: AppId
@@ -309,21 +276,18 @@ class Accepted:
     caveat: str = ""
 
 
-@frozen
-class NodeName:
+class NodeName(Value, tag=True):
     id: NodeId
     name: str
 
 
-@frozen
-class Hosted:
+class Hosted(Value, tag=True):
     """The application lives here; `placed` is what it was opened with."""
 
     placed: Signed
 
 
-@frozen
-class Moved:
+class Moved(Value, tag=True):
     """I have a copy of this application's journal, and do not coordinate it. `coordinator`: who does, as far as I know;
     None while there is none, `missing` then being the replicas for which a takeover waits. `replicas` may know more."""
 
@@ -334,61 +298,54 @@ class Moved:
     missing: tuple[NodeName, ...] = ()
 
 
-@frozen
-class Forgotten:
+class Forgotten(Value, tag=True):
     """The application ended and was forgotten."""
 
     tombstone: Tombstone
 
 
-@frozen
-class Holders:
+class Holders(Value, tag=True):
     """Best first."""
 
     nodes: tuple[NodeId, ...]
 
 
-@frozen
-class ApplicationSummary:
+class ApplicationSummary(Value, tag=True):
     """Counts are tasks by state. `missing`: the replicas for which a stalled application waits."""
 
     app: AppId
     name: str
     user: str
     state: ApplicationStateName
-    submitted_s: float
+    submitted_s: Number
     tasks: Mapping[str, int]
     coordinator: NodeName
     missing: tuple[NodeName, ...] = ()
 
 
-@frozen
-class Applications:
+class Applications(Value, tag=True):
     applications: tuple[ApplicationSummary, ...]
 
 
-@frozen
-class Share:
+class Share(Value, tag=True):
     """What one node did for an application: attempts that succeeded, failed or were lost, and busy seconds."""
 
     node: NodeName
     finished: int
     failed: int
     lost: int
-    busy_s: float
+    busy_s: Number
 
 
-@frozen
-class ReplicaView:
+class ReplicaView(Value, tag=True):
     """A node that keeps the journal, or is to. `missing_s`: how long it has not answered."""
 
     node: NodeName
     state: SeatState
-    missing_s: float = 0.0
+    missing_s: Number = 0.0
 
 
-@frozen
-class ReconciledView:
+class ReconciledView(Value, tag=True):
     """Two nodes had coordinated without each other. Of what `node` had done meanwhile `twice` ran on both sides, and of
     `changed` another result had been shown."""
 
@@ -397,8 +354,7 @@ class ReconciledView:
     changed: tuple[TaskId, ...]
 
 
-@frozen
-class Status:
+class Status(Value, tag=True):
     """`promise` says in one line what may be lost without loss; see `node.safety`."""
 
     summary: ApplicationSummary
@@ -408,7 +364,7 @@ class Status:
     participants: tuple[NodeName, ...]
     attempts: int
     takeovers: int
-    seconds: float
+    seconds: Number
     sealed: bool
     shares: tuple[Share, ...] = ()
     failures: tuple[str, ...] = ()
@@ -437,17 +393,16 @@ EventKind = Literal[
 ]
 
 
-@frozen
-class Happened:
+class Happened(Value, tag=True):
     """A committed event. `index` is that of its journal entry; a client resumes after the last one that it saw."""
 
     index: int
-    at_s: float
+    at_s: Number
     kind: EventKind
     task: TaskId | None = None
     attempt: int | None = None
     node: NodeName | None = None
-    ran_s: float = 0.0
+    ran_s: Number = 0.0
     text: str = ""
     final: bool = False
     """No later event changes this task's state, barring `output_lost`."""
@@ -456,83 +411,74 @@ class Happened:
     """The counter of its entry's epoch; 0 where that is not told."""
 
 
-@frozen
-class Progress:
+class Progress(Value, tag=True):
     """How it stands: tasks by state; busy attempts by node; tasks finished a second of late; seconds left, if known.
     `missing`: the replicas for which it waits, where it is stalled. `copies`: who else could go on with it. Without
     tasks where nobody coordinates it, so that nobody counts."""
 
     tasks: Mapping[str, int]
     running: Mapping[str, int]
-    rate: float
-    left_s: float | None
+    rate: Number
+    left_s: Number | None
     missing: tuple[NodeName, ...] = ()
     copies: tuple[NodeName, ...] = ()
 
 
-@frozen
-class AttemptView:
+class AttemptView(Value, tag=True):
     number: int
     epoch: int
     node: NodeName
     state: str
-    started_s: float | None = None
-    waited_s: float | None = None
-    ran_s: float | None = None
+    started_s: Number | None = None
+    waited_s: Number | None = None
+    ran_s: Number | None = None
     exit_status: int | None = None
     text: str = ""
     stdout_tail: str = ""
     stderr_tail: str = ""
 
 
-@frozen
-class TaskDetail:
+class TaskDetail(Value, tag=True):
     app: AppId
     task: TaskId
     state: TaskStateName
     attempts: tuple[AttemptView, ...]
     outputs: tuple[Output, ...] = ()
-    holders: Mapping[Digest, tuple[NodeName, ...]] = field(factory=dict)
+    holders: Mapping[Digest, tuple[NodeName, ...]] = field(default_factory=dict)
 
 
-@frozen
-class TaskResult:
+class TaskResult(Value, tag=True):
     task: TaskId
     outputs: tuple[Output, ...]
 
 
-@frozen
-class Results:
+class Results(Value, tag=True):
     app: AppId
     state: ApplicationStateName
     results: tuple[TaskResult, ...]
 
 
-@frozen
-class Piece:
+class Piece(Value, tag=True):
     """The next bytes; an empty piece is the end of an empty blob."""
 
     data: bytes
 
 
-@frozen
-class Reasons:
+class Reasons(Value, tag=True):
     """What a task waits for, most important first, each one line with names in it."""
 
     state: TaskStateName
     reasons: tuple[str, ...]
 
 
-@frozen
-class LastWord:
+class LastWord(Value, tag=True):
     """A replica, and how long ago it was heard of last; None: not since this node began."""
 
     node: NodeName
-    ago_s: float | None
+    ago_s: Number | None
 
 
-@frozen
-class RecoveryPlan:
+class RecoveryPlan(Value, tag=True):
     """What a recovery would go on with, and what it may lose.
 
     `entries` are in this node's copy of the journal, `committed` of them are known to be acknowledged; what the
@@ -549,8 +495,7 @@ class RecoveryPlan:
     others: tuple[LastWord, ...]
 
 
-@frozen
-class Draining:
+class Draining(Value, tag=True):
     """Attempts that still run here, and the applications that this node coordinates and will hand over."""
 
     running: int
@@ -607,21 +552,18 @@ ReplyBody = (
 )
 
 
-@frozen
-class Request:
+class Request(Value, tag=True):
     call: int
     body: RequestBody
 
 
-@frozen
-class Reply:
+class Reply(Value, tag=True):
     call: int
     body: ReplyBody
     last: bool = True
 
 
-@frozen
-class Abandon:
+class Abandon(Value, tag=True):
     """The client no longer wants replies of this call."""
 
     call: int

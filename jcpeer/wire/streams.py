@@ -9,24 +9,21 @@ from __future__ import annotations
 import typing
 from typing import Literal
 
-from attrs import frozen
-
 from jcpeer.ids import AppId, Digest, TaskId
+from jcpeer.values import Value
 
 FIRST_FRAME_BYTES_MAX = 4096
 """A first frame names things and carries none; whoever sends a longer one does not speak this protocol."""
 
 
-@frozen
-class GetBlob:
+class GetBlob(Value):
     """Send this blob from this offset on."""
 
     digest: Digest
     offset: int = 0
 
 
-@frozen
-class ReadLog:
+class ReadLog(Value):
     """Send what the attempt with this number printed, from this offset on; `follow` waits for more until it ends."""
 
     app: AppId
@@ -37,15 +34,13 @@ class ReadLog:
     follow: bool = False
 
 
-@frozen
-class Here:
+class Here(Value):
     """The bytes follow. `size` is that of the whole blob; a log, which may still grow, has none."""
 
     size: int | None = None
 
 
-@frozen
-class NotHere:
+class NotHere(Value):
     """Nothing follows, and why."""
 
     reason: str

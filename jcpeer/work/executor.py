@@ -19,10 +19,10 @@ from pathlib import Path
 from typing import assert_never
 
 import trio
-from attrs import evolve
 
 from jcpeer.application.task import INLINE_BYTES_MAX, MODULES, Call, Command, Timed
 from jcpeer.ids import Digest
+from jcpeer.values import evolve
 from jcpeer.wire.messages import AttemptOrder
 from jcpeer.work.call_runner import CallRunner, fits_line
 from jcpeer.work.endings import command_failure, missing, not_run, printed, timed_out

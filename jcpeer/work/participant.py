@@ -15,12 +15,11 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from typing import assert_never
 
-from attrs import evolve
-
 from jcpeer.application.task import Command, Task
 from jcpeer.coordinator.matching import refusal
 from jcpeer.coordinator.roster import mean_run_s, prefetch_slots
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import (
     Acknowledge,
     AttemptOrder,

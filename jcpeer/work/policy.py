@@ -6,10 +6,11 @@ that coordinators need not call it up in vain. Here is what becomes of the setti
 
 from __future__ import annotations
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.config import Config
 from jcpeer.hours import Hours, clock_text, parse_hours, second_of_week
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Policy
 
 

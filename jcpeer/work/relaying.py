@@ -16,11 +16,10 @@ from __future__ import annotations
 from collections.abc import Collection
 from typing import Protocol
 
-from attrs import evolve
-
 from jcpeer.application.task import Task
 from jcpeer.coordinator.matching import NeedsKey, needs_key
 from jcpeer.ids import AppId, AttemptName, NodeId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import AttemptOrder, Hand, InHand, Outcome, Passed, ProbeAnswer, Taken
 from jcpeer.work.engagement import Attempt, Engagement, name_of, slots_of
 from jcpeer.work.events import AttemptKey, Effect, SendHand

@@ -8,7 +8,6 @@ import sys
 
 import pytest
 import structlog
-from attrs import evolve
 
 from jcpeer.cli import logs
 from jcpeer.cli.following import Idle, Stalled
@@ -17,6 +16,7 @@ from jcpeer.cli.nodes import node_lines
 from jcpeer.cli.screens import PlainScreen, bar, live_screen, progress_text, screen_for, trouble, upload_text
 from jcpeer.client.session import Upload
 from jcpeer.ids import NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Policy
 from jcpeer.wire.requests import EventKind, Happened, NodeName, Nodes, Progress, SeenNode
 from tests.coordinator.little_world import record_of

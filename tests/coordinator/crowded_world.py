@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from functools import partial
 
-from attrs import evolve
-
 from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat
 from jcpeer.application.task import Needs, Task, Timed
 from jcpeer.coordinator import events as coordinator_events
@@ -18,6 +16,7 @@ from jcpeer.coordinator.events import BatchAdded, Collected, Committed, Heard, N
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AppId, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Submitted
 from jcpeer.wire.messages import Assign, Outcome, Recruit
 from jcpeer.wire.peer import PeerMessage

@@ -10,8 +10,6 @@ import random
 from collections import deque
 from collections.abc import Callable, Collection, Sequence
 
-from attrs import evolve
-
 from jcpeer.application.manifest import Batch, Dispatch, Header, OnFailure, Placed, Seal, Seat
 from jcpeer.application.task import BlobRef, Task
 from jcpeer.coordinator import events as coordinator_events
@@ -20,6 +18,7 @@ from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.coordinator.underway import UnderwayMemory
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId, digest_of
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Entry, Finished, Submitted
 from jcpeer.wire.messages import (

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve
-
 from jcpeer.application.manifest import Batch, Header, Placed, ReplicaSet, Seal, Seat
 from jcpeer.application.task import BlobRef, Command, Input, Task
 from jcpeer.coordinator.copies import GIVEN_UP_AFTER_S, PATIENCE_S, REFUSED_FOR_S
@@ -29,6 +27,7 @@ from jcpeer.coordinator.events import (
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import Digest, Epoch, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Ended, ReplicasChanged, Submitted
 from jcpeer.wire.messages import Fetched, Report
 from jcpeer.wire.replication import CannotKeep, KeepBlobs

@@ -9,7 +9,6 @@ from types import FrameType
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat
 from jcpeer.application.task import Needs, Task, Timed
@@ -17,6 +16,7 @@ from jcpeer.coordinator.events import BatchAdded, Effect, Event, Heard, NodeSeen
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AppId, AttemptName, Epoch, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Submitted
 from jcpeer.wire.messages import Confirm, Decline, Outcome, Report
 from tests.coordinator.little_world import record_of, unsigned

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 
-from attrs import evolve
-
 from jcpeer.application.manifest import Batch, Header, Placed, Seal, Seat
 from jcpeer.application.task import BlobRef, Command, Input, OutputOf, Task
 from jcpeer.coordinator.events import (
@@ -23,6 +21,7 @@ from jcpeer.coordinator.events import (
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.ids import AttemptName, Digest, Epoch, NodeId, TaskId, digest_of
+from jcpeer.values import evolve
 from jcpeer.wire.facts import AttemptLost, Fact, Failed, Finished, OutputLost, Submitted
 from jcpeer.wire.messages import Confirm, Failure, GivenBack, Outcome, Output, Report
 from tests.coordinator.little_world import APP, ME, record_of, unsigned

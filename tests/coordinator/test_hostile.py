@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import Dispatch, Header
 from jcpeer.coordinator.events import (
@@ -26,6 +25,7 @@ from jcpeer.coordinator.events import (
 from jcpeer.coordinator.inherited import SETTLE_S
 from jcpeer.ids import AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.node.soundness import sound_report
+from jcpeer.values import evolve
 from jcpeer.wire.codec import encode, pack
 from jcpeer.wire.facts import Failed
 from jcpeer.wire.messages import (

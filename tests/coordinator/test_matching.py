@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.task import Call, Command, Needs, Task
 from jcpeer.coordinator.matching import REASONS_MAX, Prospect, explain, needs_key, unmet_need
 from jcpeer.ids import NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import NodeRecord
 from tests.coordinator.little_world import record_of
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import random
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import POLICIES, Dispatch, Header
 from jcpeer.application.task import BlobRef, Task
@@ -26,6 +25,7 @@ from jcpeer.coordinator.losses import NOT_AGAIN
 from jcpeer.coordinator.once import AWAITED_S
 from jcpeer.coordinator.results import Results
 from jcpeer.ids import AttemptName, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.facts import AttemptLost, AttemptStarted, Failed, Finished, NotStarted, OutputLost
 from jcpeer.wire.messages import CancelAttempts, Confirm, Decline, GivenBack, Offer, Recruit, Report, Withdraw
 from tests.coordinator.little_world import APP, LittleWorld, record_of

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import Committed, Effect, Heard, Send
 from jcpeer.coordinator.history import happened
 from jcpeer.ids import Epoch, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Cancelled, Entry, Finished, Reconciled, TookOver
 from jcpeer.wire.messages import Failure, Outcome, Output
 from jcpeer.wire.replication import Diverged, DivergedTaken, RanThere

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import CancelRequested, Effect, Heard, NodeLost, NodeSeen, Quiet, Send, SendOrders
 from jcpeer.coordinator.relaying import RIGHTS_MAX
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Finished
 from jcpeer.wire.messages import (
     AttemptOrder,

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from functools import lru_cache
 
-from attrs import evolve
-
 from jcpeer.discovery.sighting import Sighting
 from jcpeer.errors import MembershipError
 from jcpeer.ids import NodeId
 from jcpeer.membership.certificates import Certificate
 from jcpeer.net.events import PeerUp
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.messages import Hello, News, NodeRecord, Signed
 

@@ -10,13 +10,13 @@ from typing import Any
 import pytest
 import trio
 import trio.testing
-from attrs import evolve
 
 from jcpeer.discovery.bootstrap import POLL_S, bootstrap_sightings, open_machine_rendezvous
 from jcpeer.discovery.runtime_dir import LocalNode, local_nodes, write_local_node
 from jcpeer.discovery.sighting import Farewell, Sighting
 from jcpeer.errors import ConfigError
 from jcpeer.ids import NodeId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import NodeRecord
 
 BEYOND_ALL_PIDS = 2**22 + 1

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -33,6 +32,7 @@ from jcpeer.discovery.members import MEMBERS_MAX, REMEMBERED_MAX
 from jcpeer.discovery.outbox import GOSSIP_MAX
 from jcpeer.ids import NodeId
 from jcpeer.net.events import PeerDown, Received
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Compare, Gossip, Known, KnownNode, News, NodeRecord, Obituary, Wanted
 from tests.discovery.people import checked, forged, news, node, record, record_of, signed, up, up_of
 

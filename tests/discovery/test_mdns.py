@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import evolve
 
 from jcpeer.discovery import mdns
 from jcpeer.discovery.mdns import open_mdns, usable_interfaces
 from jcpeer.discovery.sighting import Farewell, Sighting
 from jcpeer.ids import NodeId
+from jcpeer.values import evolve
 from jcpeer.wire.messages import NodeRecord
 from tests.discovery.people import record_of
 

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from attrs import evolve
 from hypothesis import given
 from hypothesis import strategies as st
 
 from jcpeer.discovery.members import Members
 from jcpeer.ids import NodeId, closest_set
+from jcpeer.values import evolve
 from jcpeer.wire.messages import News, Signed
 from tests.discovery.people import record
 

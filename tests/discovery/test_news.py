@@ -5,11 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from jcpeer.discovery.news import news_of, read_news
 from jcpeer.errors import MembershipError
 from jcpeer.membership.member import MemoryGrid
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.messages import News, NodeRecord
 from tests.discovery.people import record_of

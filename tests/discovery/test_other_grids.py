@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from jcpeer.discovery.other_grids import OTHER_GRIDS_MAX, OtherGrids
 from jcpeer.discovery.sighting import Sighting
 from jcpeer.ids import NodeId
+from jcpeer.values import evolve
 from tests.discovery.people import GRID, node, seen
 
 

@@ -20,7 +20,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from itertools import count
 
-from attrs import define, evolve, field, frozen
+from attrs import define, field, frozen
 
 from jcpeer.application.manifest import Header, Placed, ReplicaSet, Seat, Takeover
 from jcpeer.ft import events as ft
@@ -28,6 +28,7 @@ from jcpeer.ft.events import Heard, LogShape, Run, SetChange
 from jcpeer.ft.replica import Replica
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId
 from jcpeer.net.events import Proof
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Cancelled, Ended, Entry, Fact, ReplicasChanged, TookOver
 from jcpeer.wire.messages import Signed

@@ -10,7 +10,7 @@ from tempfile import TemporaryDirectory
 
 import pytest
 import trio
-from attrs import define, evolve, field
+from attrs import define, field
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from trio.testing import MockClock, wait_all_tasks_blocked
@@ -22,6 +22,7 @@ from jcpeer.ft.journal import Journal, Written, open_journal
 from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.ft.sqlite_disk import SqliteDisk
 from jcpeer.ids import AppId, Epoch, NodeId, TaskId, digest_of
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Brought, Ended, Entry, Fact, Finished, OutputLost
 from jcpeer.wire.messages import Outcome, Output
 

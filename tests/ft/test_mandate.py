@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from jcpeer.application.manifest import ReplicaSet
 from jcpeer.ft.mandate import Lacking, Proofs
 from jcpeer.ids import Epoch
 from jcpeer.rdv.mandate import open_mandate
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.facts import ReplicasChanged, Submitted, TookOver
 from jcpeer.wire.mandates import Mandate

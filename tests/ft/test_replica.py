@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import Header, Placed, ReplicaSet, Seat, Takeover
 from jcpeer.errors import LocalProtocolError
@@ -11,6 +10,7 @@ from jcpeer.ft import events as ft
 from jcpeer.ft.events import Heard, LogShape, Run, SetChange
 from jcpeer.ft.replica import Replica
 from jcpeer.ids import Epoch, NodeId, TaskId
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import Cancelled, Entry, ReplicasChanged
 from jcpeer.wire.messages import Signed

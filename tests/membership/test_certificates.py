@@ -4,7 +4,6 @@ import math
 from typing import Any
 
 import pytest
-from attrs import evolve
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -13,6 +12,7 @@ from jcpeer.ids import NodeId
 from jcpeer.membership.certificates import CLOCK_TOLERANCE_S, Certificate, certify, verify_chain
 from jcpeer.membership.identity import Identity, KeyPair
 from jcpeer.membership.member import Admission, MemoryGrid
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 
 GRID = MemoryGrid("a grid", name="lab")
@@ -86,8 +86,8 @@ def test_a_certificate_shown_by_another_node_is_refused() -> None:
         ({"rights": ("*",)}, "rights that its invitation does not grant"),
         ({"expires_s": None}, "outlive its invitation"),
         ({"expires_s": 8 * DAY_S}, "outlive its invitation"),
-        ({"expires_s": math.nan}, "expected a number, got NaN"),
-        ({"issued_s": -math.inf}, "a time is not a number"),
+        ({"expires_s": math.nan}, "malformed"),
+        ({"issued_s": -math.inf}, "malformed"),
         ({"issued_s": -DAY_S}, "dated 1 d 0 h before its invitation"),
         ({"invitation": "alice"}, "under another invitation"),
         ({"grid": "a" * 16}, "under another invitation"),

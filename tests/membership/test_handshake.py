@@ -3,11 +3,11 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from jcpeer.errors import LocalProtocolError, MembershipError
 from jcpeer.membership.handshake import judge_hello, make_hello
 from jcpeer.membership.member import MemoryGrid
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.messages import VERSION_MAJOR, VERSION_MINOR, Hello
 

@@ -1,13 +1,13 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import Header, Placed, Seal, Seat
 from jcpeer.errors import MembershipError
 from jcpeer.ids import AppId
 from jcpeer.membership.member import MemoryGrid
 from jcpeer.membership.signed import open_signed, sign
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Signed
 
 GRID = MemoryGrid("a grid")

@@ -521,8 +521,8 @@ MUTANTS = (
     Mutant(
         "the first promise is kept without the first entry",
         "jcpeer/node/applications.py",
-        "self._start(host, [each for each in effects if not isinstance(each, Record)])",
-        "self._start(host, [])",
+        "self._start(host, _recorded(copy, effects))",
+        "self._start(host, effects)",
         ("tests/node/test_takeover.py",),
     ),
 )

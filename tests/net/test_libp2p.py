@@ -18,7 +18,6 @@ from typing import Any
 import pytest
 import structlog
 import trio
-from attrs import evolve
 from trio.testing import MockClock
 
 from jcpeer.config import Config
@@ -34,6 +33,7 @@ from jcpeer.net.libp2p.link import Frames
 from jcpeer.net.libp2p.secured import BULK, MESSAGES, Keys, Stream, Streams, Wire
 from jcpeer.net.libp2p.sparing import LINES_AT_ONCE_MAX
 from jcpeer.net.network import ByteStream, DialFailed, Network, PeerDown, PeerUp, Received
+from jcpeer.values import evolve
 from jcpeer.wire.codec import PEER_KINDS, decode, encode
 from jcpeer.wire.messages import Heartbeat, Hello, Turned
 from tests.net.contract import PATIENCE_S, NetworkContract, assert_connected, connect, expect, is_heartbeat

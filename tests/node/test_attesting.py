@@ -5,10 +5,9 @@ from __future__ import annotations
 from types import SimpleNamespace
 from typing import cast
 
-from attrs import evolve
-
 from jcpeer.node.attesting import Attesting
 from jcpeer.node.parts import Parts
+from jcpeer.values import evolve
 from jcpeer.wire.replication import VoteAnswer
 from tests.rdv.mandates import epoch, placed_on, seat, vote
 from tests.rdv.members import GRID

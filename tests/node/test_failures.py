@@ -6,10 +6,10 @@ import signal
 import threading
 
 import pytest
-from attrs import evolve
 
 import jcpeer
 from jcpeer.errors import ApplicationFailedError, RequestError
+from jcpeer.values import evolve
 from jcpeer.wire.requests import Happened, Status
 from tests.real_grid import Gate, RealGrid, RealNode, eventually
 

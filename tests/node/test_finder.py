@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from attrs import evolve, frozen
+from attrs import frozen
 from trio.testing import MockClock
 
 from jcpeer.discovery.news import news_of
 from jcpeer.ids import NodeId
 from jcpeer.node.finder import FoundNode, NetworkFinder, candidate_of
 from jcpeer.rdv.placement import Candidate
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Contact, News, Signed
 from tests.rdv.members import GRID, record, signed_by
 

@@ -7,12 +7,12 @@ import os
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
 import jcpeer
 from jcpeer.application.manifest import Header, application_key
 from jcpeer.client.header import new_header
 from jcpeer.ids import NodeId, app_key, closest_set
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from tests.real_grid import RealGrid, RealNode, acquainted, eventually
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import trio
-from attrs import evolve
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.task import Input, Needs, OutputOf, Task, Timed
 from jcpeer.ids import TaskId
 from jcpeer.net.memory import MemoryWorld
+from jcpeer.values import evolve
 from simulations.grid import Place, open_grid
 
 LARGE_BYTES = 1_000_000

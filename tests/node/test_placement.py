@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import define, evolve
+from attrs import define
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
@@ -21,6 +21,7 @@ from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import AppId, NodeId, TaskId, app_key, closest_set, digest_of, node_key
 from jcpeer.membership.signed import sign
 from jcpeer.net.memory import MemoryWorld
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.requests import Host
 from simulations.grid import Place, SimulatedGrid, SimulatedNode, open_grid

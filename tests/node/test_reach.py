@@ -6,7 +6,6 @@ from typing import Any, cast
 
 import pytest
 import trio
-from attrs import evolve
 from trio.testing import MockClock
 
 from jcpeer.discovery.connections import IDLE_S, WAITING_S
@@ -15,6 +14,7 @@ from jcpeer.ids import NodeId
 from jcpeer.net.events import DialFailed, Received
 from jcpeer.net.network import Network
 from jcpeer.node.reach import STREAM_S, Reach
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Compare, Heartbeat, Need
 from jcpeer.wire.peer import PeerMessage
 from tests.discovery.people import address, node, record, up

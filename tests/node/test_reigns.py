@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import Placed
 from jcpeer.errors import MembershipError
 from jcpeer.ids import Epoch
 from jcpeer.node import reigns as module
 from jcpeer.node.reigns import Reigns, Shown
+from jcpeer.values import evolve
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.replication import Reign
 from tests.rdv.mandates import epoch, link, placed_on, sets, voted

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from attrs import evolve
-
 from jcpeer.application.task import BlobRef
 from jcpeer.ids import AppId, Digest, Epoch, NodeId, TaskId, digest_of
 from jcpeer.node.soundness import sound_report
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Outcome, Output, Report
 
 DATA = b"forty-two"

@@ -87,10 +87,9 @@ async def running(
 
 def away_from(grid: SimulatedGrid, replicas: int) -> tuple[SimulatedNode, Header]:
     """A node, and a header that places the application on others."""
-    from attrs import evolve
-
     from jcpeer.application.manifest import application_key
     from jcpeer.ids import app_key, closest_set
+    from jcpeer.values import evolve
     from jcpeer.wire.codec import pack
 
     ids = {each.id: each for each in grid.nodes.values()}
@@ -206,7 +205,7 @@ async def test_a_coordinator_that_leaves_hands_over_at_once() -> None:
 
 
 async def test_a_participant_that_was_cut_off_learns_from_a_replica_that_all_is_over() -> None:
-    async with running(nodes=6) as (run, injector):
+    async with running(nodes=8) as (run, injector):
         await run.until(finished=20)
         host = run.host_at(run.home)
         assert host is not None

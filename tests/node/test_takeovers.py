@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from attrs import evolve
 
 import jcpeer
 from jcpeer.application.manifest import Header, application_key
@@ -15,6 +14,7 @@ from jcpeer.application.references import TaskRef
 from jcpeer.client import Handle
 from jcpeer.client.header import new_header
 from jcpeer.ids import NodeId, app_key, closest_set
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.requests import Happened, Progress
 from tests.real_grid import Gate, RealGrid, RealNode, eventually

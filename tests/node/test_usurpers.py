@@ -7,7 +7,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 import trio
-from attrs import define, evolve
+from attrs import define
 from trio.testing import MockClock
 
 from jcpeer.application.loaded import LoadedApplication
@@ -17,6 +17,7 @@ from jcpeer.ids import AppId, Epoch, NodeId, TaskId, app_key, digest_of
 from jcpeer.membership.signed import sign
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.rdv.location import Location
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
 from jcpeer.wire.mandates import Mandate, Vote
 from jcpeer.wire.messages import (

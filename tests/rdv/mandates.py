@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from attrs import evolve
-
 from jcpeer.application.manifest import Placed, ReplicaSet, Seat, Takeover, application_key
 from jcpeer.ids import Epoch
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.mandates import Link, Mandate, Recovered, Seated, Vote
 from jcpeer.wire.messages import Signed

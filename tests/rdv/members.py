@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from typing import Any
 
-from attrs import evolve
-
 from jcpeer.application.manifest import Header, Placed, Seat, application_key
 from jcpeer.ids import NodeId
 from jcpeer.membership.certificates import EVERY_RIGHT
 from jcpeer.membership.member import MemoryGrid
 from jcpeer.membership.signed import sign
 from jcpeer.rdv.placement import Candidate
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.messages import NodeRecord, Signed
 

@@ -6,12 +6,12 @@ import zlib
 from typing import Any
 
 import pytest
-from attrs import evolve
 
 from jcpeer.dht.records import RECORD_BYTES_MAX, size_of
 from jcpeer.errors import MembershipError
 from jcpeer.ids import Epoch, app_key
 from jcpeer.rdv.location import MANDATE_BYTES_MAX, Location, deflated, open_location
+from jcpeer.values import evolve
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.messages import Signed
 from tests.rdv.mandates import epoch, link, placed_on, sets, voted

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import pytest
-from attrs import evolve
 
 from jcpeer.application.manifest import Placed, ReplicaSet
 from jcpeer.errors import MembershipError
 from jcpeer.membership.member import MemoryGrid
 from jcpeer.membership.signed import sign
 from jcpeer.rdv.mandate import LINKS_MAX, open_mandate
+from jcpeer.values import evolve
 from jcpeer.wire.mandates import Link, Mandate, Vote
 from jcpeer.wire.messages import Signed
 from tests.rdv.mandates import epoch, followed_by, link, placed_on, recovered, seat, seated, seats, sets, vote, voted

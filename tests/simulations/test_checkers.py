@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 import trio
-from attrs import evolve
 
 from jcpeer.ids import AppId
 from jcpeer.net.memory import MemoryWorld
+from jcpeer.values import evolve
 from jcpeer.wire.facts import Ended, Entry, Finished, OutputLost, TookOver
 from simulations.checkers import (
     application_problems,

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 
 import trio
-from attrs import evolve
 from trio.testing import MockClock
 
+from jcpeer.values import evolve
 from jcpeer.wire.messages import Failure
 from jcpeer.work.files import filler
 from jcpeer.work.simulated import SimulatedExecutor

@@ -6,11 +6,12 @@ import re
 from collections.abc import Mapping
 from itertools import takewhile
 
-from attrs import evolve, frozen
+from attrs import frozen
 
 from jcpeer.application.roles import Role, Roles
 from jcpeer.application.task import Task
 from jcpeer.ids import TaskId
+from jcpeer.values import evolve
 
 _PREFIX_MIN = 8
 
