@@ -385,8 +385,19 @@ class _Play:
 
     async def _come_to_rest(self) -> None:
         since_s = trio.current_time()
-        while (rest_problems(self.grid) or directory_problems(self.grid)) and trio.current_time() < since_s + REST_S:
+        while trio.current_time() < since_s + REST_S:
+            if not (self._goes_on() or rest_problems(self.grid) or directory_problems(self.grid)):
+                return
             await trio.sleep(5 * AGAIN_S)
+
+    def _goes_on(self) -> bool:
+        """Both clients may have been told the end by one side of a split, when the one that stands is still at it."""
+        hosts = [host for each in self.grid.running for host in each.running.applications]
+        return any(
+            record.accepted and not record.excused and host.app == app and not host.machine.over
+            for app, record in self.watch.records.items()
+            for host in hosts
+        )
 
     def _check_coordinators(self) -> None:
         for app, record in self.watch.records.items():
