@@ -122,14 +122,25 @@ class Belief:
             return -inf if state.seated and not self.alive else inf
         if state.log.latest.quorum or self.alive:
             return self.stand_s
-        return max(self.stand_s, *[self._silent_until_s(node) for node in state.others])
+        silent_s = [self._silent_until_s(node, self._began_s) for node in state.others]
+        if (stranger := self.stranger) is not None:
+            silent_s.append(self._silent_until_s(stranger, self._began_s if self.missed_s is None else self.missed_s))
+        return max(self.stand_s, *silent_s)
 
-    def _silent_until_s(self, node: NodeId) -> float:
+    @property
+    def stranger(self) -> NodeId | None:
+        """Who coordinates, if it has no seat in the set of this copy's own journal: a side of a split that stands may
+        be heard of before anything of its journal is here."""
+        known = self.coordinator in (None, self._state.me.node, *self._state.others)
+        return None if known else self.coordinator
+
+    def _silent_until_s(self, node: NodeId, since_s: float) -> float:
+        """`since_s`: since when it could have been heard, if it never was."""
         if node in self._state.reach.up:
             return -inf  # it is asked, and answers
         lost = self._state.reach.lost(node)
         if lost is None:
-            return self._began_s + SILENCE_S
+            return since_s + SILENCE_S
         return -inf if lost.proven else lost.since_s + SILENCE_S
 
     def _die(self, *, now_s: float) -> None:

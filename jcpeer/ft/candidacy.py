@@ -48,8 +48,12 @@ Phase = Literal["asking", "promising", "electing", "adopting", "settling", "won"
 class Candidacy:
     """Feed it every event, then do what `effects` says; it ends as "won" or "failed"."""
 
-    def __init__(self, state: CopyState, epoch: Epoch, *, wait_s: float, now_s: float) -> None:
+    def __init__(
+        self, state: CopyState, epoch: Epoch, *, wait_s: float, now_s: float, stranger: NodeId | None = None
+    ) -> None:
+        """`stranger`: who coordinates, as this copy last heard, without a seat in its set; it is asked, too."""
         self._state = state
+        self._stranger = stranger
         self.epoch = epoch
         self.phase: Phase = "asking"
         self.until_s = now_s + wait_s
@@ -93,7 +97,7 @@ class Candidacy:
     def up(self, node: NodeId) -> list[Effect]:
         """What was asked of it before got lost."""
         asking = self.phase in ("asking", "electing")
-        return [self._question(node)] if asking and node in self._state.others else []
+        return [self._question(node)] if asking and node in self._to_ask else []
 
     def down(self, node: NodeId, *, now_s: float) -> list[Effect]:
         if node == self._source_node and self.phase == "adopting":
@@ -238,10 +242,15 @@ class Candidacy:
 
     def _ask_all(self) -> list[Effect]:
         found: list[Effect] = []
-        for node in self._state.others:
+        for node in self._to_ask:
             if node not in self._asked and self._state.reach.lost(node) is None:
                 found.append(self._question(node))
         return found
+
+    @property
+    def _to_ask(self) -> tuple[NodeId, ...]:
+        others = self._state.others
+        return others if self._stranger is None or self._state.log.latest.quorum else (*others, self._stranger)
 
     def _question(self, node: NodeId) -> Effect:
         self._asked.add(node)
@@ -287,7 +296,7 @@ class Candidacy:
         """Where one's own vote suffices, the others are heard first, as far as they are in reach: theirs may be the
         better journal."""
         up = self._state.reach.up
-        return self._quorum or all(node in self._answers for node in self._state.others if node in up)
+        return self._quorum or all(node in self._answers for node in self._to_ask if node in up)
 
     def _somebody_hears(self) -> bool:
         return not self._quorum and any(

@@ -205,8 +205,10 @@ class Replica:
 
     @property
     def rivals(self) -> frozenset[NodeId]:
-        """Who may coordinate as well, unknown to this node, which does."""
-        return self._leading.rivals if self._leading is not None else frozenset()
+        """Who may coordinate as well, unknown to this node, which does; or who does so without a seat in its set."""
+        if self._leading is not None:
+            return self._leading.rivals
+        return frozenset() if self._belief.stranger is None else frozenset({self._belief.stranger})
 
     @property
     def shown(self) -> bool:
@@ -464,7 +466,7 @@ class Replica:
         rank = state.rank_after(self._belief.coordinator)
         wait_s = min(BACKOFF_S * (1 + rank) * 2**self._tries, BACKOFF_S_MAX * (1 + rank / 4))
         self._tries = min(self._tries + 1, 8)
-        self._candidacy = Candidacy(state, epoch, wait_s=wait_s, now_s=now_s)
+        self._candidacy = Candidacy(state, epoch, wait_s=wait_s, now_s=now_s, stranger=self._belief.stranger)
         return self._candidacy.begin(now_s=now_s)
 
     def _begin_reign(

@@ -52,7 +52,7 @@ from jcpeer.wire.facts import Brought, Entry, Fact
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 SCHEMA = f"""
 CREATE TABLE journal (id TEXT NOT NULL, file TEXT NOT NULL, unsynced_boot TEXT);

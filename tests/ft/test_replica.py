@@ -592,6 +592,22 @@ def test_who_is_deposed_passes_that_on_to_those_who_followed_it() -> None:
     assert asked.message.pre
 
 
+def test_a_coordinator_of_whom_nothing_is_in_the_own_journal_is_waited_for_and_asked() -> None:
+    """Alone this copy would win, in a still higher epoch, and take back what the other side of a split has shown."""
+    two = ReplicaSet(0, (SEAT[A], SEAT[C]), quorum=False)
+    copy = copy_of(C, THREE_OF_EPOCH_1, first_set=two)
+    copy.start(now_s=0.0)
+    copy.handle(ft.Up(A), now_s=0.0)
+    copy.handle(ft.ReignHeard(B, E2, two, invited=False, passed_on=True), now_s=20.0)
+    assert copy.rivals == {B}  # to whom a connection is wanted
+    assert 34.0 < copy.wake_s() <= 35.0
+    copy.handle(ft.Up(B), now_s=21.0)
+    asked = [each.node for each in copy.handle(ft.Tick(), now_s=23.0) if isinstance(each, ft.Send)]
+    assert asked == [A, B]
+    effects = copy.handle(Heard(A, VoteAnswer(APP, Epoch(3, C), True, True, SEAT[A].journal)), now_s=23.0)
+    assert effects == []  # the vote of its set would do, but who may coordinate has not answered yet
+
+
 def test_votes_of_a_set_that_has_been_outlived_do_not_depose_anybody() -> None:
     before = ReplicaSet(0, (SEAT[A], SEAT[B]), quorum=False)
     after = ReplicaSet(1, (SEAT[A], SEAT[C], SEAT[D]), quorum=True)

@@ -23,7 +23,8 @@ async def test_what_runs_ends_what_waits_goes_elsewhere_and_then_the_node_is_don
         worker = await grid.start("worker", hardware=Hardware(cpus=2))
         await trio.sleep(3)
         session = home.client.session
-        app = (await session.submit(LoadedApplication("app", TASKS), Header("app", world.wall_s, b"n" * 16, placement="local"))).app
+        header = Header("app", world.wall_s, b"n" * 16, placement="local")
+        app = (await session.submit(LoadedApplication("app", TASKS), header)).app
         await trio.sleep(2)
         assert worker.running.participation.machine.slots_used == 2
         before_s = trio.current_time()
