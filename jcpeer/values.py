@@ -22,8 +22,11 @@ Number = Annotated[float, msgspec.Meta(gt=-sys.float_info.max)]
 
 
 @dataclass_transform(frozen_default=True, field_specifiers=(msgspec.field,))
-class Value(msgspec.Struct, frozen=True, array_like=True):
-    """A class of values. One that shares a field with others is given a `tag`, which goes before its fields."""
+class Value(msgspec.Struct, frozen=True, array_like=True, gc=False):
+    """A class of values. One that shares a field with others is given a `tag`, which goes before its fields.
+
+    Nothing in a value can lead back to it, so the collector of cycles need not look at any of them.
+    """
 
 
 def evolve(value: T, **changes: Any) -> T:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import signal
 import sys
@@ -19,6 +20,9 @@ from jcpeer.cli.words import address, counted, joined, label_texts, plain, size
 if TYPE_CHECKING:
     from jcpeer.cli.logs import Level
     from jcpeer.node.opening import NodeReady
+
+COLLECT_AFTER = (20_000, 20, 20)
+"""As `gc.set_threshold` takes them."""
 
 
 def node(
@@ -178,6 +182,9 @@ def node(
     async def run() -> None:
         await run_node(loaded, on_ready=tell, passing=until_eof)
 
+    # What was loaded stays; and what a burst of tasks makes is mostly gone before anybody need look for cycles in it.
+    gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     trio.run(run)
     if not quiet:
         say(f"Node {name_told} has left." if name_told else "Ended before the node listened.")
