@@ -133,6 +133,7 @@ def _environment(python: str, home: str) -> dict[str, str]:
         # Nobody is told of it, and nothing is left in the user's home.
         "HOME": home,
         "RAY_USAGE_STATS_ENABLED": "0",
+        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # it keeps to the loopback interface then
         "RAY_AUTH_TOKEN": uuid.uuid4().hex,
         "RAY_TMPDIR": home,
         "DASK_TEMPORARY_DIRECTORY": home,
