@@ -28,7 +28,6 @@ from benchmarks.workloads import WORKLOADS
 
 def main(arguments: list[str] | None = None) -> int:
     chosen = _parser().parse_args(arguments)
-    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left running
     names = chosen.workloads or list(WORKLOADS)
     python = chosen.python or peers_python()
     there = installed(chosen.against, python)
@@ -113,4 +112,5 @@ def _machine(replicas: int) -> dict[str, object]:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))  # so that nothing is left running
     raise SystemExit(main())

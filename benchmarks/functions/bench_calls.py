@@ -29,8 +29,9 @@ def nap(seconds: float) -> int:
 
 
 def make(size: int) -> bytes:
-    """So many bytes, which cannot be made smaller on the way."""
-    return os.urandom(2**20) * (size // 2**20)
+    """So many bytes."""
+    piece = os.urandom(min(size, 2**20))
+    return piece * (size // len(piece))
 
 
 def measure(data: bytes) -> int:

@@ -1,0 +1,63 @@
+"""The suite with real processes: that it measures and tells, not how fast."""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import sys
+from pathlib import Path
+
+import pytest
+
+from benchmarks.__main__ import main
+from benchmarks.contender import MARK, marked_processes
+from benchmarks.suite import installed, lines_of, peers_python
+
+
+def test_who_is_not_installed_is_known(monkeypatch: pytest.MonkeyPatch) -> None:
+    assert installed(["processpool", "parsl"], sys.executable) == {"processpool"}
+    monkeypatch.setenv("JCPEER_BENCH_PYTHON", "/opt/other/python")
+    assert peers_python() == "/opt/other/python"
+
+
+@pytest.mark.parametrize("arguments", [["noop"], ["--against", "slurm"], ["--chart", "chart.png"]])
+def test_what_there_is_not_is_named(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as ended:
+        main(arguments)
+    assert ended.value.code == 2
+    assert "benchmarks: error" in capsys.readouterr().err
+
+
+@pytest.mark.real
+def test_a_contender_that_dies_leaves_a_note_and_no_process(tmp_path: Path) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\nsleep 60 & echo \'{"version": "1"}\'; exit 1\n')
+    python.chmod(0o700)
+    with open(tmp_path / "log", "wb") as log:
+        lines = list(lines_of("dask", str(python), {"noops": 1, "chain": 2}, replicas=3, log=log))
+    assert lines == [
+        {"version": "1"},
+        {"workload": "noops", "note": "the program ends, all lost"},
+        {"workload": "chain", "note": "the program ends, all lost"},
+    ]
+    assert os.environ.get(MARK) is None
+    assert not [line for _, line in marked_processes("") if "sleep 60" in line]
+
+
+@pytest.mark.real
+def test_a_small_run_measures_jcpeer_beside_a_process_pool(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "stderr", io.StringIO())
+    told, chart = tmp_path / "told.json", tmp_path / "chart.svg"
+    names = ["noops", "single", "layers", "chain", "commands", "naps", "bulk", "kill_worker", "kill_scheduler"]
+    arguments = ["--small", "--repeats=1", "--against=processpool", f"--json={told}", f"--chart={chart}"]
+    assert main([*names, *arguments]) == 0
+    workloads = json.loads(told.read_text())["workloads"]
+    assert list(workloads) == names
+    assert [name for name in names if "median" not in workloads[name]["contenders"]["jcpeer"]] == []
+    assert "median" in workloads["chain"]["contenders"]["jcpeer-relay"]
+    assert workloads["kill_worker"]["contenders"]["processpool"] == {"note": "breaks, all lost"}
+    assert "ProcessPoolExecutor" in chart.read_text()
+    assert "tasks/s, more is better" in capsys.readouterr().out
