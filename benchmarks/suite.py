@@ -77,12 +77,15 @@ def installed(names: Iterable[str], python: str) -> set[str]:
 def run(plan: Plan, told: Callable[[str], None], *, log: IO[bytes]) -> Results:
     """All of the plan; `told` hears of each part that begins, `log` gets what the contenders print."""
     results = Results()
-    for repeat in range(plan.repeats):
-        for name, python in plan.pythons.items():
-            for work in portions(plan.sizes, ENTRIES[name].only):
-                told(f"{repeat + 1}/{plan.repeats} {ENTRIES[name].title}: {', '.join(work)}")
-                for line in lines_of(name, python, work, replicas=plan.replicas, log=log):
-                    results.add(name, line)
+    try:
+        for repeat in range(plan.repeats):
+            for name, python in plan.pythons.items():
+                for work in portions(plan.sizes, ENTRIES[name].only):
+                    told(f"{repeat + 1}/{plan.repeats} {ENTRIES[name].title}: {', '.join(work)}")
+                    for line in lines_of(name, python, work, replicas=plan.replicas, log=log):
+                        results.add(name, line)
+    except KeyboardInterrupt:
+        told("interrupted; this is what was found so far")
     return results
 
 
