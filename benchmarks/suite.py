@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 LINE_S_MAX = 300.0
 """Who takes longer than this for one workload does not end."""
+LOOK_S = 0.2
 DIED = "the program ends, all lost"
 
 
@@ -148,22 +149,26 @@ def _lines_in_time(process: subprocess.Popen[str]) -> Iterator[dict[str, Any] | 
     lines: queue.SimpleQueue[str] = queue.SimpleQueue()
     assert process.stdout is not None
     threading.Thread(target=_read, args=(process.stdout, lines), daemon=True).start()
-    while True:
+    until_s = time.monotonic() + LINE_S_MAX
+    while time.monotonic() < until_s:
+        ended = process.poll() is not None  # what it left behind may keep its end of the pipe open
         try:
-            line = lines.get(timeout=LINE_S_MAX)
+            line = lines.get(timeout=LOOK_S)
         except queue.Empty:
-            yield None
-            return
-        if not line:
-            return
-        if (said := json.loads(line)).get("ended"):
+            if ended:
+                return
+            continue
+        if not line or (said := json.loads(line)).get("ended"):
             return
         yield said
+        until_s = time.monotonic() + LINE_S_MAX
+    yield None
 
 
 def _read(stdout: IO[str], lines: queue.SimpleQueue[str]) -> None:
-    for line in stdout:
-        lines.put(line)
+    with stdout:
+        for line in stdout:
+            lines.put(line)
     lines.put("")
 
 
