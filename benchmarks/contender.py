@@ -193,7 +193,6 @@ def main() -> None:
             print(json.dumps(measure(contender, name, size)), file=told)
     finally:
         contender.stop()
-    print(json.dumps({"ended": True}), file=told)
 
 
 if __name__ == "__main__":

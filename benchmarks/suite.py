@@ -29,6 +29,7 @@ ROOT = Path(__file__).parents[1]
 PEERS_PYTHON = ROOT / ".venv-bench" / "bin" / "python"
 LINE_S_MAX = 300.0
 """Who takes longer than this for one workload does not end."""
+STOP_S_MAX = 15.0
 LOOK_S = 0.2
 DIED = "the program ends, all lost"
 
@@ -123,6 +124,8 @@ def lines_of(
                     break
                 said.add(line.get("workload", ""))
                 yield line
+                if said.issuperset(work):
+                    break  # Parsl, for one, does not stop once its scheduler is dead
         finally:
             _end(process, mark)
         yield from ({"workload": each, "note": missing} for each in work if each not in said)
@@ -158,9 +161,9 @@ def _lines_in_time(process: subprocess.Popen[str]) -> Iterator[dict[str, Any] | 
             if ended:
                 return
             continue
-        if not line or (said := json.loads(line)).get("ended"):
+        if not line:
             return
-        yield said
+        yield json.loads(line)
         until_s = time.monotonic() + LINE_S_MAX
     yield None
 
@@ -174,7 +177,7 @@ def _read(stdout: IO[str], lines: queue.SimpleQueue[str]) -> None:
 
 def _end(process: subprocess.Popen[str], mark: str) -> None:
     """It, and whatever it started and left behind."""
-    until_s = time.monotonic() + 5
+    until_s = time.monotonic() + STOP_S_MAX
     while process.poll() is None and time.monotonic() < until_s:
         time.sleep(0.05)
     while left := [pid for pid, _ in marked_processes(mark) if not _is_dead(pid)]:
