@@ -2,14 +2,14 @@
 # make drill    twenty nodes lose their coordinators in every way, for six minutes; nothing acknowledged is lost
 # make test     everything that is tested
 # make check    the fast part, before each commit
-# make bench    tasks a second, beside concurrent.futures in the same run; and what copies of the journal cost
+# make bench    what a task costs, beside Dask, Ray and others in the same run, as far as `make bench-peers` got them
 # make mutants  deliberate mistakes in the safety code, each of which a test must notice
 
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo drill test check bench mutants clean
+.PHONY: demo drill test check bench bench-peers mutants clean
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
 	@./.ci/setup $(PYTHON) $(VENV)
@@ -32,10 +32,17 @@ check: $(VENV)/ready
 
 bench: $(VENV)/ready
 	@$(BIN)/python -m benchmarks
-	@$(BIN)/python -m benchmarks.replication
+
+# Apart from everything else, so that nothing of theirs gets in the way of what jcpeer is pinned to.
+bench-peers: .venv-bench/ready
+
+.venv-bench/ready: benchmarks/requirements.txt
+	@$(PYTHON) -m venv .venv-bench
+	@.venv-bench/bin/python -m pip install --quiet --disable-pip-version-check --requirement $<
+	@touch $@
 
 mutants: $(VENV)/ready
 	@$(BIN)/python -m tests.mutants
 
 clean:
-	rm -rf $(VENV) build *.egg-info
+	rm -rf $(VENV) .venv-bench build *.egg-info

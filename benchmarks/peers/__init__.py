@@ -1,0 +1,1 @@
+"""The schedulers that are measured, a file each; `contender(name, settings)` makes one."""
