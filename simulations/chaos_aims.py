@@ -24,13 +24,30 @@ LONG_TASK_S = (1.0, 3.0)
 
 def drawn_plot(seed: int) -> Plot:
     """The plot of this seed."""
-    plot, draw = chance_plot(seed), random.Random(f"aims {seed}")
+    chance, draw = chance_plot(seed), random.Random(f"aims {seed}")
     aims: tuple[Aim | None, ...] = (
         *(_takeovers_in_a_row, _takeovers_in_a_row, _takeover_in_a_change, _takeover_in_a_change),
         *(_split, _split, _leaving, _restored, _recovery, None),
     )
     aim = draw.choice(aims)
-    return _some_once(random.Random(f"once {seed}"), plot if aim is None else aim(draw, plot))
+    plot = _some_brief(random.Random(f"brief {seed}"), chance) if aim is None else aim(draw, chance)
+    return _some_once(random.Random(f"once {seed}"), plot)
+
+
+def _some_brief(draw: random.Random, plot: Plot) -> Plot:
+    """Some applications have tasks that are over at once, but for one here and there, and more of them."""
+    wishes = []
+    for wish in plot.wishes:
+        tasks = wish.tasks
+        if draw.random() < 0.5 and wish.shape == "a bag":
+            tasks = tuple(_brief(draw, number, tasks[0]) for number in range(draw.randint(20, 200)))
+        wishes.append(evolve(wish, tasks=tasks))
+    return evolve(plot, wishes=tuple(wishes))
+
+
+def _brief(draw: random.Random, number: int, like: Task) -> Task:
+    seconds = draw.choice([0.0, 0.0005, 0.001] * 20 + [0.06, 2.0])
+    return evolve(like, id=TaskId(f"t{number}"), work=Timed(seconds, output_bytes={"out": 10}))
 
 
 def _some_once(draw: random.Random, plot: Plot) -> Plot:

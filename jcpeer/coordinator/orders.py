@@ -75,6 +75,7 @@ class Orders:
             task.timeout_s,
             rights,
             shared,
+            task.once,
         )
 
     def right(self, task: Task, *, shared: tuple[TaskId, ...]) -> Right:

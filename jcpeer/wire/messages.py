@@ -295,6 +295,8 @@ class AttemptOrder(Value):
     timeout_s: Number | None = None
     rights: tuple[Right, ...] = ()
     shared: tuple[TaskId, ...] = ()
+    once: bool = False
+    """It must not start twice, not even where that is the simplest way to go on."""
 
 
 class Assign(Value):

@@ -18,7 +18,7 @@ from jcpeer.ids import Digest
 from jcpeer.wire.messages import AttemptOrder, Failure, FailureKind
 from jcpeer.work.calling import VALUE_FILE, CallReply, CallRequest
 from jcpeer.work.endings import crash, missing, not_run, printed, timed_out
-from jcpeer.work.execution import LINE_PATIENCE_S, Content, EachEnded, Execution, InLine, Lasts
+from jcpeer.work.execution import LINE_PATIENCE_S, START_PATIENCE_S, Content, EachEnded, Execution, InLine, Lasts
 from jcpeer.work.files import InputFile, collect_outputs, place_inputs, unusable
 from jcpeer.work.pool import Worker, WorkerPool
 from jcpeer.work.surroundings import bad_names, files_of, seconds_of, task_variables, visible
@@ -82,7 +82,7 @@ class CallRunner:
                 if worker.has_answer:
                     reply = await worker.receive()
                 else:
-                    with trio.move_on_after(LINE_PATIENCE_S) as patience:
+                    with trio.move_on_after(LINE_PATIENCE_S if worker.warm else START_PATIENCE_S) as patience:
                         reply = await worker.receive()
                     lasted = patience.cancelled_caught
                 if lasted:

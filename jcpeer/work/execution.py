@@ -51,6 +51,8 @@ Lasts = Callable[[], None]
 
 LINE_PATIENCE_S = 0.05
 """Attempts that are over at once are waited for so long; then those behind them go elsewhere."""
+START_PATIENCE_S = 2.0
+"""The same where a worker has to start first: an interpreter, and what the user's modules import."""
 
 
 class Executor(Protocol):

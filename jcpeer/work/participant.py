@@ -840,7 +840,7 @@ def _may_line_up(attempt: Attempt) -> bool:
     """Others may wait behind it, and it behind others: it takes a slot and no more, and has no time of its own."""
     order = attempt.order
     plain = order.timeout_s is None and order.needs.gpus == 0 and slots_of(order) == 1
-    return plain and not isinstance(order.work, Command)
+    return plain and not order.once and not isinstance(order.work, Command)
 
 
 def _without_rights(order: AttemptOrder) -> AttemptOrder:

@@ -51,6 +51,8 @@ class Worker:
         self.stdout = scratch / "stdout"
         self.stderr = scratch / "stderr"
         self.idle_since_s = 0.0
+        self.warm = False
+        """It has started, and answered a call."""
         self._node = node
         self._functions: set[str] = set()
         self._received = bytearray()
@@ -92,9 +94,11 @@ class Worker:
         """The next answer; None where the worker ended instead, or answered nonsense, and can only be discarded."""
         body = await self._next_frame()
         try:
-            return read_reply(body) if body is not None else None
+            reply = read_reply(body) if body is not None else None
         except ValueError:
             return None
+        self.warm = True
+        return reply
 
     @property
     def has_answer(self) -> bool:
