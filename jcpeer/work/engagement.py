@@ -33,6 +33,8 @@ class Attempt:
     """With which others it runs in one slot, one after another; the first of them is the one that takes the room."""
     behind: bool = False
     """It is not the first of its line."""
+    wanted_back: bool = False
+    """The coordinator would have it run elsewhere, should it not have begun."""
 
     @property
     def takes_room(self) -> bool:

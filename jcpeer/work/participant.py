@@ -396,6 +396,8 @@ class ParticipantMachine:
             if attempt is None and (dropped := self._relaying.withdraw(message.app, name, now_s=now_s)) is not None:
                 effects += dropped
             elif attempt is None or attempt.state in ("running", "stopping"):
+                if attempt is not None:
+                    attempt.wanted_back = True  # it may be in a line and not have begun
                 continue  # its outcome is the answer, or the word of whom it was handed to
             else:
                 effects += self._abandon(engagement, message.app, name, now_s=now_s)
@@ -667,7 +669,8 @@ class ParticipantMachine:
         behind: Sequence[tuple[AttemptName, Attempt]] = (),
     ) -> Start:
         key = AttemptKey(app, name)
-        self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
+        if not attempt.behind:
+            self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
         others = []
         for other, each in behind:
             each.state, each.started_s, each.behind = "running", now_s, True
@@ -715,7 +718,7 @@ class ParticipantMachine:
         attempt = engagement.remove(key.name) if engagement else None
         if engagement is None or attempt is None:
             return None
-        passed_on = self._leave_line(engagement, key.name, attempt)
+        passed_on = self._leave_line(engagement, key, attempt, now_s=now_s)
         if attempt.takes_room and not passed_on:
             self._claims.ended(key.app, slots_of(attempt.order), now_s=now_s)
             self._room.vacate(attempt)
@@ -726,15 +729,17 @@ class ParticipantMachine:
             del self._engagements[key.app]
         return engagement, attempt
 
-    def _leave_line(self, engagement: Engagement, name: AttemptName, attempt: Attempt) -> bool:
+    def _leave_line(self, engagement: Engagement, key: AttemptKey, attempt: Attempt, *, now_s: float) -> bool:
         """Whether another has taken over the room that it took."""
         line, attempt.line = attempt.line, None
         if line is None:
             return False
-        line.remove(name)
+        line.remove(key.name)
         if attempt.behind or not line:
             return False
-        engagement.attempts[line[0]].behind = False
+        following = engagement.attempts[line[0]]
+        following.behind, following.started_s = False, now_s
+        self._to_tell.append((now_s + TELL_STARTED_AFTER_S, AttemptKey(key.app, line[0])))
         return True
 
     def _queue_again(self, key: AttemptKey, *, now_s: float) -> list[Effect]:
@@ -745,12 +750,14 @@ class ParticipantMachine:
             return []
         if attempt.state == "stopping":
             return self._stopped(key, now_s=now_s)
-        passed_on = self._leave_line(engagement, key.name, attempt)
+        passed_on = self._leave_line(engagement, key, attempt, now_s=now_s)
         if attempt.takes_room and not passed_on:
             self._claims.put_back(key.app, slots_of(attempt.order), now_s=now_s)
             self._room.vacate(attempt)
         attempt.behind = False
         self._queue(key, engagement, attempt, first=True)
+        if attempt.wanted_back:
+            return self._withdraw(engagement, Withdraw(key.app, engagement.epoch, (key.name,)), now_s=now_s)
         return []
 
     def _keep(self, event: Ran, *, now_s: float) -> list[Effect]:

@@ -116,7 +116,8 @@ class Worker:
             if took_s >= LASTING_S or len(replies) >= REPLIES_BYTES:
                 self._send(replies)
             if took_s >= LASTING_S:
-                inbox.drop_what_was_taken_back()
+                for body in inbox.taken_back():
+                    self._keep_function(read_request(body))  # the node counts on it all the same
             if reply.spent:
                 self._send(replies)
                 inbox.drop_all()
@@ -199,11 +200,14 @@ class Worker:
             raise failed from None
         return function, args, kwargs
 
-    def _function(self, request: CallRequest) -> Any:
+    def _keep_function(self, request: CallRequest) -> None:
         if request.function is not None:
             if len(self._functions) >= FUNCTIONS_MAX:
                 self._functions.clear()  # as the node does on its side of the count
             self._functions[request.function_digest] = request.function
+
+    def _function(self, request: CallRequest) -> Any:
+        self._keep_function(request)
         function = self._functions[request.function_digest]
         if isinstance(function, (bytes, str)):
             # Only a function that could be loaded takes the place of its bytes: the node counts on the digest.
@@ -263,17 +267,23 @@ class Inbox:
         start, self._at = self._at + HEADER_BYTES, self._end()
         return self._buffer[start : self._at]
 
-    def drop_what_was_taken_back(self) -> None:
-        """Look, without waiting, whether the node wants some of what is here no more; `DROP` is what is taken next
-        then."""
+    def taken_back(self) -> list[bytes]:
+        """Look, without waiting, whether the node wants some of what is here no more. These frames come out here; what
+        `take` gives next is the `DROP` then."""
         with suppress(BlockingIOError):
             while piece := self._node.recv(RECEIVE_BYTES, socket.MSG_DONTWAIT):
                 self._add(piece)
-        at, last = self._at, None
+        start, passed, dropped = self._at, list[bytes](), list[bytes]()
         while self.has_frame():
-            last = self._at if self._buffer[self._at : self._end()] == DROP else last
-            self._at = self._end()
-        self._at = at if last is None else last
+            at, self._at = self._at, self._end()
+            frame = self._buffer[at : self._at]
+            if frame == DROP:
+                start, dropped = at, [*dropped, *passed]
+                passed = []
+            else:
+                passed.append(frame[HEADER_BYTES:])
+        self._at = start
+        return dropped
 
     def drop_all(self) -> None:
         self._buffer, self._at = b"", 0

@@ -16,7 +16,7 @@ from attrs import define, field
 from jcpeer.application.task import VALUE, Call, Needs
 from jcpeer.ids import TaskId
 from jcpeer.values import evolve
-from jcpeer.wire.messages import AttemptOrder, CancelAttempts, GivenBack, Outcome, Report
+from jcpeer.wire.messages import AttemptOrder, CancelAttempts, GivenBack, Outcome, Report, Started, Withdraw
 from jcpeer.work import events as work
 from jcpeer.work.execution import Execution, InLine
 from jcpeer.work.executor import ProcessExecutor, open_executor
@@ -107,6 +107,26 @@ def test_what_was_not_begun_starts_anew_in_its_turn() -> None:
     assert {each.task for report in reports for each in report.outcomes} >= {"b"}
 
 
+def test_what_was_wanted_back_and_was_not_begun_goes_back() -> None:
+    driver = used_to_brief_ones()
+    driver.settle(assigned(*map(brief, "abc")))
+    wanted = work.Ordered(COORDINATOR, Withdraw(APP, FIRST, (name("b"), name("c"))))
+    assert messages(driver.settle(wanted)) == [], "they may have begun"
+    effects = driver.settle(work.Unstarted(key("c")), ran("b"))
+    assert GivenBack(APP, (name("c"),), "withdrawn", unstarted=True) in messages(effects)
+    assert started(driver.settle(ran("a"))) == []
+
+
+def test_only_the_first_of_a_line_is_told_as_started() -> None:
+    driver = used_to_brief_ones()
+    driver.settle(assigned(*map(brief, "ab")))
+    driver.now_s += 1
+    assert messages(driver.settle(work.Tick())) == [Started(APP, (name("a"),))]
+    driver.settle(ran("a"))
+    driver.now_s += 1
+    assert Started(APP, (name("b"),)) in messages(driver.settle(work.Tick()))
+
+
 def test_one_of_a_line_can_be_cancelled_and_the_others_go_on() -> None:
     driver = used_to_brief_ones()
     driver.settle(assigned(*map(brief, "abc")))
@@ -153,6 +173,10 @@ def line_of(directory: Path, *calls: tuple[Any, ...]) -> list[InLine]:
 
 def add(one: int, other: int) -> int:
     return one + other
+
+
+def multiply(one: int, other: int) -> int:
+    return one * other
 
 
 @pytest.mark.real
@@ -210,7 +234,7 @@ async def test_those_behind_a_call_that_lasts_are_free_at_once_and_the_worker_se
         free.set()
 
     async with trio.open_nursery() as nursery:
-        line = line_of(tmp_path, (add, 1, 1), (waits, str(gate)), (add, 2, 2), (add, 3, 3))
+        line = line_of(tmp_path, (add, 1, 1), (waits, str(gate)), (multiply, 2, 2), (add, 3, 3))
         nursery.start_soon(executor.run_line, line, heard.ended, lasts)
         with trio.fail_after(20):
             await free.wait()
@@ -218,8 +242,8 @@ async def test_those_behind_a_call_that_lasts_are_free_at_once_and_the_worker_se
         gate.touch()
     assert (heard.values, heard.lasted) == ([2, "it lasted"], 1)
     again = Heard()
-    await executor.run_line(line_of(tmp_path, (add, 2, 2), (add, 3, 3)), again.ended, again.lasts)
-    assert again.values == [4, 6], "what was taken back says nothing any more"
+    await executor.run_line(line_of(tmp_path, (multiply, 2, 2), (multiply, 3, 3)), again.ended, again.lasts)
+    assert again.values == [4, 9], "what was taken back says nothing any more, but that function came with it"
 
 
 @pytest.mark.real
