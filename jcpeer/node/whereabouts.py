@@ -22,7 +22,7 @@ from attrs import define, frozen
 from jcpeer.application.manifest import Placed
 from jcpeer.errors import MembershipError, RequestError, UnreachableError
 from jcpeer.ids import KEY_BITS, AppId, NodeId, app_key, short
-from jcpeer.node.aside import NOT_HERE, ElsewhereError, forgotten, weight
+from jcpeer.node.aside import NOT_HERE, Aside, ElsewhereError, forgotten, weight
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import AboutApplication, Elsewhere
 from jcpeer.node.finder import Finder
@@ -229,15 +229,15 @@ class Whereabouts:
             nodes += await source(app)
             while nodes := [each for each in dict.fromkeys(nodes) if each not in asked]:
                 asked.update(nodes)
-                hint: NodeName | None = None
+                hints: list[NodeId] = []
                 try:
                     return await self._who_has(app, nodes)
                 except ElsewhereError as error:
                     said = error.said if said is None or weight(error.said) > weight(said) else said
-                    hint = error.said.coordinator if isinstance(error.said, Moved) else None
+                    hints = _named_by(error.said)
                 except (RequestError, UnreachableError):
                     pass
-                nodes = [] if hint is None else [hint.id]
+                nodes = hints
             if isinstance(said, Moved):
                 break
         if said is not None:
@@ -269,8 +269,7 @@ class Whereabouts:
         if app in self._remembered:
             found += [self._remembered[app].node, *self._remembered[app].copies]
         said = self._elsewhere.known_of(app, self._user)
-        if isinstance(said, Moved):
-            found += said.replicas
+        found += _named_by(said)
         signed = self._decisions.signed(app)
         return found + ([] if signed is None else list(unpack(signed.payload, Placed).replica_set))
 
@@ -491,6 +490,13 @@ def _nobody_coordinates(said: Moved) -> str:
         f"nobody coordinates application {said.app[:12]} at present: it goes on by itself with {names}, or by "
         f"`jcpeer recover {said.app[:8]}`"
     )
+
+
+def _named_by(said: Aside | None) -> list[NodeId]:
+    """Who may coordinate it by what was said, the likeliest first."""
+    if not isinstance(said, Moved):
+        return []
+    return [*([] if said.coordinator is None else [said.coordinator.id]), *said.replicas]
 
 
 def _is_id(text: str) -> bool:
