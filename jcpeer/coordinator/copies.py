@@ -63,6 +63,7 @@ class Copies:
         self._away: set[NodeId] = set()
         self._refusals: dict[NodeId, Refusal] = {}
         self._look_s = math.inf
+        self._looked_s = -math.inf
         self._inputs_told = True
 
     # --- what is wanted
@@ -140,6 +141,7 @@ class Copies:
 
     def look(self, *, now_s: float) -> list[Effect]:
         """Ask whoever is to be asked, many blobs at a time."""
+        self._looked_s = now_s
         if now_s >= self._look_s:
             self._look_s = math.inf
             self._to_consider.update(dict.fromkeys(self._asked))
@@ -171,8 +173,11 @@ class Copies:
         return effects
 
     def wake_s(self) -> float:
-        """When `look` may have something to do."""
-        return self._look_s if self._asked else math.inf
+        """When `look` may have something to do, or the results count as kept though nothing happened."""
+        if not self._asked:
+            return math.inf
+        given_up_s = self._given_up_s
+        return min(self._look_s, given_up_s if given_up_s > self._looked_s else math.inf)
 
     def _is_enough(self, digest: Digest) -> bool:
         seats = self._state.replica_set
@@ -213,12 +218,15 @@ class Copies:
 
     def results_kept(self, *, now_s: float) -> bool:
         """They are, or all who could keep more of them have refused for long."""
-        return not self._short["result"] or self._is_hopeless(now_s=now_s)
+        return not self._short["result"] or now_s >= self._given_up_s
 
-    def _is_hopeless(self, *, now_s: float) -> bool:
+    @property
+    def _given_up_s(self) -> float:
+        """When nobody can be expected to keep more of them any longer."""
         others = [node for node in self._state.replica_set.nodes if node != self._me]
-        refusals = [self._refusals.get(node) for node in others]
-        return all(each is not None and now_s >= each.since_s + GIVEN_UP_AFTER_S for each in refusals)
+        if not all(node in self._refusals for node in others):
+            return math.inf
+        return max((self._refusals[node].since_s for node in others), default=-math.inf) + GIVEN_UP_AFTER_S
 
     def shortage(self) -> tuple[int, dict[NodeId, str]]:
         """How many blobs are on fewer nodes than promised, and which nodes cannot keep them, and why."""
