@@ -143,7 +143,7 @@ def test_where_nobody_can_keep_a_result_the_application_ends_after_a_while_with_
         wake_s = kept.coordinator.wake_s()
         assert wake_s < kept.now_s + PATIENCE_S + 0.1
         for node, _ in asked(kept.hear(Tick(), now_s=wake_s)):
-            kept.hear(refused(node, "only"))
+            kept.hear(refused(node, "only"), now_s=kept.now_s + 0.7)
     assert kept.now_s == refused_s + GIVEN_UP_AFTER_S, "no later than that"
     assert kept.coordinator.shortage()[0] == 1
 
