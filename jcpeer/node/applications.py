@@ -28,13 +28,14 @@ from jcpeer.coordinator.events import (
 )
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState, TaskRecord
-from jcpeer.errors import JcpeerError, MembershipError, RequestError
+from jcpeer.errors import JcpeerError, MembershipError, RequestError, UnreachableError
 from jcpeer.ft.events import BeginReign, Diverging
 from jcpeer.ids import AppId, Digest, NodeId, short
 from jcpeer.net.events import Proof
 from jcpeer.node.aside import ElsewhereError
 from jcpeer.node.copies import Copies
 from jcpeer.node.copy import Copy
+from jcpeer.node.handing_on import HandingOn
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import ambiguous
 from jcpeer.node.parts import Parts
@@ -42,7 +43,7 @@ from jcpeer.node.soundness import sound_report
 from jcpeer.rdv.placement import open_placed
 from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
-from jcpeer.wire.facts import Cancelled, Finished, ReplicasChanged, Submitted, Tombstone
+from jcpeer.wire.facts import Cancelled, Finished, ReplicasChanged, Sealed, Submitted, TasksAdded, Tombstone
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import (
     Confirm,
@@ -70,6 +71,7 @@ DIVERGED_BYTES_MAX = 2**20
 """Of what is told in one frame, about."""
 OUTCOME_BYTES = 500
 """Of an outcome, beside the data of small outputs."""
+HAND_ON_AGAIN_S = 1.0
 LOOK_S = 0.5
 """Between looks at the clock while applications run here."""
 PAUSE_S = LOOK_S + 1.0
@@ -90,8 +92,10 @@ class Applications:
         changed: Callable[[], None],
         appeared: Callable[[ApplicationHost], None] = lambda host: None,
         forgotten: Callable[[ApplicationHost], None] = lambda host: None,
+        handing_on: Callable[[], HandingOn],
     ) -> None:
-        """`appeared`: an application lives here, since now or again; `forgotten`: nothing is kept of it any more."""
+        """`appeared`: an application lives here, since now or again; `forgotten`: nothing is kept of it any more;
+        `handing_on`: by which another coordinator is given what only this one had."""
         self._parts = parts
         self._transfer = transfer
         self._nursery = nursery
@@ -101,6 +105,7 @@ class Applications:
         self._changed = changed
         self._appeared = appeared
         self._forgotten = forgotten
+        self._handing_on = handing_on
         self._hosts: dict[AppId, ApplicationHost] = {}
         self._of_other_grids: set[AppId] = set()
         """This node was in another grid when it kept them: they concern nobody in this one but its own clients."""
@@ -296,8 +301,27 @@ class Applications:
             self._hosts[copy.app].stall(missing)
 
     def diverging(self, copy: Copy, effect: Diverging) -> None:
-        """What this node journalled beyond the point of agreement is told to who coordinates, with the data of small
-        outputs: whoever takes an outcome answers for what it left."""
+        """What this node journalled beyond the point of agreement is told to who coordinates: batches and the seal as a
+        submitter would, then the rest."""
+        beyond = self._parts.journal.read(copy.app, after_index=effect.after_index)
+        if any(isinstance(entry.fact, TasksAdded | Sealed) for entry in beyond):
+            self._nursery.start_soon(self._hand_on, copy, effect)
+        else:
+            self._tell_diverged(copy, effect)
+
+    async def _hand_on(self, copy: Copy, effect: Diverging) -> None:
+        while self._copies.get(copy.app) is copy and copy.machine.epoch == effect.epoch:
+            try:
+                await self._handing_on().hand_on(copy.app, after_index=effect.after_index, to=effect.coordinator)
+            except UnreachableError as error:
+                log.info("not handed on yet", app=copy.app, node=short(effect.coordinator), why=str(error))
+                await trio.sleep(HAND_ON_AGAIN_S)
+                continue
+            self._tell_diverged(copy, effect)
+            return
+
+    def _tell_diverged(self, copy: Copy, effect: Diverging) -> None:
+        """Outcomes go with the data of small outputs: whoever takes one answers for what it left."""
         part: list[RanThere] = []
         cancelled, size = [], 0
         for entry in self._parts.journal.read(copy.app, after_index=effect.after_index, with_data=True):

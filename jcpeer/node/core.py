@@ -34,6 +34,7 @@ from jcpeer.node.draining import Drain
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.finder import Finder, NetworkFinder, candidate_of, judge_of
 from jcpeer.node.finding import Finding
+from jcpeer.node.handing_on import HandingOn
 from jcpeer.node.helpers import Helpers
 from jcpeer.node.home import Home
 from jcpeer.node.offer import offered_gpus
@@ -217,6 +218,7 @@ class Node:
             changed=self._show_state,
             appeared=self._publishing.show,
             forgotten=self._publishing.hide,
+            handing_on=lambda: HandingOn(parts, self.elsewhere.request),
         )
         self.drain = Drain(self.participation, self._own, nursery, coordinated=self._coordinated, drained=drained)
         home = Home(parts, self.applications, self.transfer, me=self._candidate, name_of=self.sight.name_of)

@@ -28,6 +28,7 @@ from jcpeer.node.aside import NOT_HERE, ElsewhereError, forgotten
 from jcpeer.node.decisions import Decisions
 from jcpeer.node.elsewhere import Elsewhere
 from jcpeer.node.finder import Finder, Nearest
+from jcpeer.node.handing_on import in_frames
 from jcpeer.node.home import NOT_TAKEN, Home, check_header, check_named
 from jcpeer.node.parts import Parts
 from jcpeer.node.safety import inputs_stay
@@ -65,7 +66,6 @@ HAND_OVER_S = 10.0
 """A home that does not answer is tried again for so long: it may be starting anew."""
 RETRY_S = 1.0
 MOVED_S = 0.05
-SMALL_BYTES_AT_ONCE = 1024 * 1024
 
 
 @define
@@ -294,23 +294,17 @@ class Submissions:
         for digest, each in request.data.items():
             if digest_of(each) != digest:
                 raise RequestError(f"blob {digest[:12]} is not what its name says")
-        for data in self._small_staged(batch, besides=request.data):
+        for data in in_frames(self._small_staged(batch, besides=request.data)):
             await self._to_home(home, request.app, TakeBlobs(request.app, data=data), Done)
         await self._to_home(home, request.app, TakeBatch(request.app, self._signed(batch), request.data), Done)
 
-    def _small_staged(self, batch: Batch, *, besides: Iterable[Digest]) -> Iterator[dict[Digest, bytes]]:
-        """The small blobs that were put here ahead of the batch, cut into frames."""
-        riding, data, size = set(besides), dict[Digest, bytes](), 0
+    def _small_staged(self, batch: Batch, *, besides: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
+        """The small blobs that were put here ahead of the batch."""
+        riding = set(besides)
         for blob in batch.blobs:
             content = self._parts.store.content(blob.digest) if blob.small and blob.digest not in riding else None
             if isinstance(content, bytes):
-                data[blob.digest] = content
-                size += len(content)
-            if size > SMALL_BYTES_AT_ONCE:
-                yield data
-                data, size = {}, 0
-        if data:
-            yield data
+                yield blob.digest, content
 
     async def seal(self, app: AppId, batches: int) -> Accepted:
         """No more batches; returns once that is journalled.
