@@ -77,7 +77,7 @@ def follow(session: Session, app: str, screen: Screen, *, from_now: bool = False
     Raises:
         NoNodeError: the local node went away for good; the text says how to come back.
     """
-    me = run_blocking(session.who()).record.node
+    me = run_blocking(session.who(for_app=app)).record.node
     seen, idle, stalled = Seen(), Idle(), Stalled()
     past = from_now
     last = Progress({}, {}, 0.0, None)

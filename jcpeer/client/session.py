@@ -212,9 +212,9 @@ class Session:
             async for reply in replies:
                 yield expect(reply, requests.Nodes)
 
-    async def who(self) -> requests.Self:
-        """The node that answers."""
-        return await self._once(requests.WhoAreYou(), requests.Self)
+    async def who(self, *, for_app: str = "") -> requests.Self:
+        """The node that answers. `for_app`: where it is gone for good, the error says how to come back to that one."""
+        return await self._once(requests.WhoAreYou(), requests.Self, for_app)
 
     async def task(self, app: str, task: str) -> TaskDetail:
         return await self._once(requests.GetTask(app, task), TaskDetail, app)

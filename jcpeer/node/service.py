@@ -325,8 +325,10 @@ class Service:
         return tuple(filled)
 
     async def _watch(self, body: Watch, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
-        index = self._resumed(body, host)
+        index, state = self._resumed(body, host), host.machine.state
         while True:
+            if state.ended is not None:  # whoever has seen more than there is, elsewhere, is to know that it ended
+                index = min(index, state.last_index - 1)
             for entry in host.entries_after(index):
                 index = entry.index
                 event = happened(entry, self._name_of)
@@ -353,9 +355,6 @@ class Service:
         if body.after_epoch:
             runs = self._parts.journal.shape(host.app)
             later = [first for first, epoch in runs if epoch.counter > body.after_epoch]
-        state = host.machine.state
-        if state.ended is not None:
-            later.append(state.last_index)  # whoever has seen more than there is, elsewhere, is to know that it ended
         return min([body.after_index, *(first - 1 for first in later)])
 
     async def _pause_between_views(self, host: ApplicationHost, index: int) -> None:
