@@ -81,9 +81,10 @@ def test_a_seed_with_an_aim_that_found_something_holds(seed: int) -> None:
     """65: who followed the losing side of a split was told of the other by its own node, and asked nobody there. 601:
     the side that gave way alone had been given the tasks. 641: a recovered reign was heard of, and its node fell before
     its disk knew. 668: a newcomer that had got many entries at once handed the small output of one of them on with the
-    first. 837: who had seen more events than there were in the end waited for it for ever. 1289: an end that an obsolete coordinator told released a participant from the next one. 2045: who followed
-    the losing side of a split heard of no other. 2164: a later seat stood for the first epoch. 2607: the first seat was
-    gone, and nobody else was handed the application."""
+    first. 837: who had seen more events than there were in the end waited for it for ever. 1289: an end that an
+    obsolete coordinator told released a participant from the next one. 2045: who followed the losing side of a split
+    heard of no other. 2164: a later seat stood for the first epoch. 2607: the first seat was gone, and nobody else was
+    handed the application."""
     assert play(drawn_plot(seed)).problems == ()
 
 
