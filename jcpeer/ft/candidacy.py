@@ -167,9 +167,8 @@ class Candidacy:
 
     @property
     def votes(self) -> tuple[Signed, ...]:
-        """Those of others that count, signed."""
-        voters = self._voters()
-        return tuple([answer.vote for node, answer in self._answers.items() if node in voters and answer.vote])
+        """Those of others, signed: where the latest set cannot be proven, those of the set before may be enough."""
+        return tuple([answer.vote for answer in self._answers.values() if answer.granted and answer.vote])
 
     @property
     def unsure(self) -> bool:
@@ -250,7 +249,18 @@ class Candidacy:
     @property
     def _to_ask(self) -> tuple[NodeId, ...]:
         others = self._state.others
-        return others if self._stranger is None or self._state.log.latest.quorum else (*others, self._stranger)
+        if self._quorum:
+            return (*others, *self._leaving)
+        return others if self._stranger is None else (*others, self._stranger)
+
+    @property
+    def _leaving(self) -> tuple[NodeId, ...]:
+        """Who has no seat in the latest set, and has one in the set before. The change may have come to too few
+        journals to be proven; then this copy may coordinate by votes of the set before, of which these are some."""
+        before = self._state.log.before_latest
+        return (
+            () if before is None else tuple([node for node in before.nodes if node not in self._state.log.latest.nodes])
+        )
 
     def _question(self, node: NodeId) -> Effect:
         self._asked.add(node)
@@ -294,9 +304,9 @@ class Candidacy:
 
     def _all_heard(self) -> bool:
         """Where one's own vote suffices, the others are heard first, as far as they are in reach: theirs may be the
-        better journal."""
-        up = self._state.reach.up
-        return self._quorum or all(node in self._answers for node in self._to_ask if node in up)
+        better journal. Where a quorum does, those are whose votes may be needed to prove it."""
+        up, awaited = self._state.reach.up, self._leaving if self._quorum else self._to_ask
+        return all(node in self._answers for node in awaited if node in up)
 
     def _somebody_hears(self) -> bool:
         return not self._quorum and any(
