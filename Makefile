@@ -9,6 +9,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
+# Tests within one process take their time from each other without harm; those with real ones would not.
+AT_ONCE := --numprocesses logical --dist worksteal
+ALONE := real or root or model
+
 .PHONY: demo drill test check bench bench-peers mutants clean
 
 $(VENV)/ready: requirements.txt setup.cfg pyproject.toml
@@ -24,11 +28,12 @@ drill: $(VENV)/ready
 test: $(VENV)/ready
 	@./.ci/system-packages
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(AT_ONCE) -m "not ($(ALONE))"
+	@$(BIN)/python -m pytest -m "$(ALONE)"
 
 check: $(VENV)/ready
 	@$(BIN)/ruff check . && $(BIN)/ruff format --check . && $(BIN)/mypy
-	@$(BIN)/python -m pytest -q -m "not real and not root and not model"
+	@$(BIN)/python -m pytest -q $(AT_ONCE) -m "not ($(ALONE) or long)"
 
 bench: $(VENV)/ready
 	@$(BIN)/python -m benchmarks

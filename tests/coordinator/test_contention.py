@@ -10,6 +10,8 @@ from jcpeer.application.task import Task, Timed
 from jcpeer.ids import TaskId
 from tests.coordinator.crowded_world import CrowdedWorld, of_seconds
 
+pytestmark = pytest.mark.long
+
 
 def test_fifty_coordinators_that_compete_for_twenty_nodes_all_end() -> None:
     draw = random.Random(0)

@@ -11,6 +11,8 @@ from simulations.key_network import open_key_network
 from simulations.key_world import KeyWorld, record_of
 from simulations.lookups import Exactness, divide_and_heal, flash_join, grow, kill, look_up
 
+pytestmark = pytest.mark.long
+
 
 async def exactness(world: KeyWorld, lookups: int = 200) -> Exactness:
     return await look_up(world, lookups)

@@ -10,6 +10,8 @@ from jcpeer.discovery.neighbours import EVERYBODY_MAX
 from jcpeer.ids import NodeId
 from tests.discovery.little_world import World, restless
 
+pytestmark = pytest.mark.long
+
 NODES = [NodeId(f"n{number:03}" * 3) for number in range(40)]
 ADDRESSES = {node: f"/ip4/192.0.2.1/tcp/{number + 1}" for number, node in enumerate(NODES)}
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import pytest
+
 from tests.ft.storm import Storm
 
 SEEDS = range(200)
@@ -34,6 +36,7 @@ MUST_OCCUR = (
 )
 
 
+@pytest.mark.long
 def test_no_random_faults_lose_what_was_committed_or_stop_it_for_good() -> None:
     seen: Counter[str] = Counter()
     for seed in SEEDS:

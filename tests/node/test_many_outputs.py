@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
 import trio
 import trio.testing
 from trio.testing import MockClock
@@ -15,6 +16,8 @@ from jcpeer.config import Config
 from jcpeer.ids import TaskId, digest_of
 from jcpeer.net.memory import MemoryWorld
 from simulations.grid import Hardware, SimulatedGrid, open_grid
+
+pytestmark = pytest.mark.long
 
 MANY = 300
 SMALL_BYTES = 60_000

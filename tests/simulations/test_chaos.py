@@ -76,6 +76,7 @@ def test_a_seed_that_found_something_holds(seed: int) -> None:
     assert play(chance_plot(seed)).problems == ()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("seed", [65, 601, 641, 668, 837, 1289, 2045, 2164, 2607, 2949])
 def test_a_seed_with_an_aim_that_found_something_holds(seed: int) -> None:
     """65: who followed the losing side of a split was told of the other by its own node, and asked nobody there. 601:

@@ -8,6 +8,8 @@ from jcpeer.ids import AppId
 from simulations.contention import ContentionOptions, Run, simulate, slot_seconds_in_contention
 from simulations.scenario import run
 
+pytestmark = pytest.mark.long
+
 SMALL = ContentionOptions(nodes=6, applications=12, users=3, within_s=60, seconds_max=20, tasks_max=16)
 
 

@@ -7,6 +7,8 @@ import pytest
 from simulations.detector import DetectorOptions, simulate
 from simulations.scenario import run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(("stalled", "every_s"), [(10, "60,600"), (100, "50,50")])
 def test_who_stands_still_for_five_seconds_is_suspected_but_never_given_up(stalled: int, every_s: str) -> None:

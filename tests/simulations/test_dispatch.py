@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import pytest
+
 from simulations.dispatch import DispatchOptions, simulate
 from simulations.scenario import run
+
+pytestmark = pytest.mark.long
 
 
 def test_a_chain_does_not_wait_for_a_coordinator_far_away_where_whoever_finishes_starts_the_next() -> None:

@@ -27,6 +27,8 @@ from simulations.grid import Place, SimulatedGrid, open_grid
 from simulations.virtual_time import run_seeded
 from simulations.workloads import layered
 
+pytestmark = pytest.mark.long
+
 NAMES = ("a", "b", "c", "d", "e")
 
 

@@ -7,6 +7,8 @@ import pytest
 from simulations.join import JoinOptions, simulate
 from simulations.scenario import run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(
     "options",

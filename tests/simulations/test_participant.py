@@ -7,6 +7,8 @@ import pytest
 from simulations.participant import ParticipantOptions, simulate
 from simulations.scenario import run
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize("seed", range(5))
 def test_an_application_survives_the_crash_of_a_participant(seed: int) -> None:

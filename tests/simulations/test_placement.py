@@ -8,6 +8,8 @@ from jcpeer.ids import KEY_BITS, AppId, NodeId, app_key, closest_set, node_key
 from simulations.placement import Home, PlacementOptions, home_problems, load_max, simulate, zones
 from simulations.scenario import run
 
+pytestmark = pytest.mark.long
+
 MEMBERS = [NodeId(f"node {number}") for number in range(9)]
 
 

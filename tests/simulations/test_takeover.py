@@ -7,6 +7,8 @@ import pytest
 from simulations.takeover import found, objections
 from simulations.takeover_play import Ending, Kind, play
 
+pytestmark = pytest.mark.long
+
 
 @pytest.mark.parametrize(("kind", "within_s"), [("kill", 2.0), ("cut", 8.0), ("leave", 2.0)])
 def test_a_successor_goes_on_soon_and_nothing_is_lost(kind: Kind, within_s: float) -> None:
