@@ -52,15 +52,7 @@ class Parsl:
         self._stack.callback(parsl.clear)
         self._stack.callback(kernel.cleanup)
         self._identity, self._step, self._true, self._nap, self._make, self._measure = (
-            parsl.python_app(each)
-            for each in (
-                bench_calls.identity,
-                bench_calls.step,
-                bench_calls.true,
-                bench_calls.nap,
-                bench_calls.make,
-                bench_calls.measure,
-            )
+            parsl.python_app(each) for each in bench_calls.MEASURED
         )
 
     def stop(self) -> None:

@@ -44,15 +44,7 @@ class Ray:
             )
         self._stack.callback(ray.shutdown)
         self._identity, self._step, self._true, self._nap, self._make, self._measure = (
-            ray.remote(each)
-            for each in (
-                bench_calls.identity,
-                bench_calls.step,
-                bench_calls.true,
-                bench_calls.nap,
-                bench_calls.make,
-                bench_calls.measure,
-            )
+            ray.remote(each) for each in bench_calls.MEASURED
         )
 
     def stop(self) -> None:

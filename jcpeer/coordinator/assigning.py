@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 from jcpeer.application.task import Task
 from jcpeer.coordinator.attempts import Attempts
@@ -178,7 +179,7 @@ class Assigning:
             for owner_id, owner in self._roster.overfull.items():
                 if room <= 0:
                     break
-                for task in queued_last_first(owner)[: min(room, -owner.slots_free)]:
+                for task in [*islice(queued_last_first(owner), min(room, -owner.slots_free))]:
                     effects += self._withdraw(owner_id, owner, task, helper, now_s=now_s)
                     room -= 1
         return effects

@@ -402,8 +402,7 @@ def beyond_room(participant: Participant, mean_run_s: float | None) -> list[Atte
     return names
 
 
-def queued_last_first(participant: Participant) -> list[TaskId]:
+def queued_last_first(participant: Participant) -> Iterator[TaskId]:
     """The attempts that wait behind others, in the order in which they are best taken back."""
-    assigned = participant.assigned.values()
-    waiting = [each.name.task for each in assigned if each.state == "assigned" and not each.once]
-    return waiting[::-1]
+    last_first = reversed(participant.assigned.values())
+    return (each.name.task for each in last_first if each.state == "assigned" and not each.once)

@@ -63,7 +63,7 @@ class Yielding:
         """Attempts wait behind others: they may yet be brought to where slots are spare."""
         if self._state.runnable > self._roster.slots:
             return True
-        return any(each.slots and queued_last_first(each) for each in self._roster.overfull.values())
+        return any(each.slots and any(queued_last_first(each)) for each in self._roster.overfull.values())
 
     def wake_s(self) -> float:
         return self._spare_since_s + YIELD_AFTER_S

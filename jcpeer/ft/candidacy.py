@@ -257,10 +257,8 @@ class Candidacy:
     def _leaving(self) -> tuple[NodeId, ...]:
         """Who has no seat in the latest set, and has one in the set before. The change may have come to too few
         journals to be proven; then this copy may coordinate by votes of the set before, of which these are some."""
-        before = self._state.log.before_latest
-        return (
-            () if before is None else tuple([node for node in before.nodes if node not in self._state.log.latest.nodes])
-        )
+        before, latest = self._state.log.before_latest, self._state.log.latest
+        return () if before is None else tuple([each for each in before.nodes if each not in latest.nodes])
 
     def _question(self, node: NodeId) -> Effect:
         self._asked.add(node)

@@ -43,7 +43,7 @@ from jcpeer.node.soundness import sound_report
 from jcpeer.rdv.placement import open_placed
 from jcpeer.values import evolve
 from jcpeer.wire.codec import pack, unpack
-from jcpeer.wire.facts import Cancelled, Finished, ReplicasChanged, Sealed, Submitted, TasksAdded, Tombstone
+from jcpeer.wire.facts import Cancelled, Finished, ReplicasChanged, Submitted, Tombstone
 from jcpeer.wire.mandates import Mandate
 from jcpeer.wire.messages import (
     Confirm,
@@ -303,22 +303,23 @@ class Applications:
     def diverging(self, copy: Copy, effect: Diverging) -> None:
         """What this node journalled beyond the point of agreement is told to who coordinates: batches and the seal as a
         submitter would, then the rest."""
-        beyond = self._parts.journal.read(copy.app, after_index=effect.after_index)
-        if any(isinstance(entry.fact, TasksAdded | Sealed) for entry in beyond):
+        if self._handing_on().given(copy.app, after_index=effect.after_index):
             self._nursery.start_soon(self._hand_on, copy, effect)
         else:
             self._tell_diverged(copy, effect)
 
     async def _hand_on(self, copy: Copy, effect: Diverging) -> None:
+        handed_on = False
         while self._copies.get(copy.app) is copy and copy.machine.epoch == effect.epoch:
+            if handed_on:
+                self._tell_diverged(copy, effect)
+                return
             try:
                 await self._handing_on().hand_on(copy.app, after_index=effect.after_index, to=effect.coordinator)
+                handed_on = True
             except UnreachableError as error:
                 log.info("not handed on yet", app=copy.app, node=short(effect.coordinator), why=str(error))
                 await trio.sleep(HAND_ON_AGAIN_S)
-                continue
-            self._tell_diverged(copy, effect)
-            return
 
     def _tell_diverged(self, copy: Copy, effect: Diverging) -> None:
         """Outcomes go with the data of small outputs: whoever takes one answers for what it left."""

@@ -40,19 +40,21 @@ class HandingOn:
         Raises:
             UnreachableError: that node does not answer; it may have got some of it.
         """
-        for entry in list(self._parts.journal.read(app, after_index=after_index)):
+        for fact in self.given(app, after_index=after_index):
             try:
-                match entry.fact:
-                    case TasksAdded(batch=signed):
-                        for data in in_frames(self._small(app, unpack(signed.payload, Batch).blobs)):
-                            await self._request(to, TakeBlobs(app, data=data))
-                        await self._request(to, TakeBatch(app, signed))
-                    case Sealed(seal=seal):
-                        await self._request(to, TakeSeal(app, seal))
-                    case _:
-                        pass
+                if isinstance(fact, Sealed):
+                    await self._request(to, TakeSeal(app, fact.seal))
+                    continue
+                for data in in_frames(self._small(app, unpack(fact.batch.payload, Batch).blobs)):
+                    await self._request(to, TakeBlobs(app, data=data))
+                await self._request(to, TakeBatch(app, fact.batch))
             except RequestError as error:  # what came there instead stands
-                log.info("not handed on", app=app, index=entry.index, node=short(to), why=str(error))
+                log.info("not handed on", app=app, node=short(to), why=str(error))
+
+    def given(self, app: AppId, *, after_index: int) -> list[TasksAdded | Sealed]:
+        """What the submitter handed over after this index of the journal."""
+        facts = (entry.fact for entry in self._parts.journal.read(app, after_index=after_index))
+        return [each for each in facts if isinstance(each, TasksAdded | Sealed)]
 
     def _small(self, app: AppId, blobs: Iterable[BlobRef]) -> Iterator[tuple[Digest, bytes]]:
         """The small ones that are here: those of the journal, and those that came with another batch."""

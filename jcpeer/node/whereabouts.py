@@ -229,15 +229,13 @@ class Whereabouts:
             nodes += await source(app)
             while nodes := [each for each in dict.fromkeys(nodes) if each not in asked]:
                 asked.update(nodes)
-                hints: list[NodeId] = []
                 try:
                     return await self._who_has(app, nodes)
                 except ElsewhereError as error:
                     said = error.said if said is None or weight(error.said) > weight(said) else said
-                    hints = _named_by(error.said)
+                    nodes = _named_by(error.said)
                 except (RequestError, UnreachableError):
-                    pass
-                nodes = hints
+                    nodes = []
             if isinstance(said, Moved):
                 break
         if said is not None:

@@ -30,7 +30,7 @@ from jcpeer.wire.facts import AttemptLost, AttemptStarted, Failed, Finished, Not
 from jcpeer.wire.messages import CancelAttempts, Confirm, Decline, GivenBack, Offer, Recruit, Report, Withdraw
 from tests.coordinator.little_world import APP, LittleWorld, record_of
 from tests.coordinator.test_disorder import EXIT, FIRST, LARGE, STOP, Application, digest, outcome, task
-from tests.coordinator.test_storm import FAULT_EVERY, Storm, branching, tangled
+from tests.coordinator.test_storm import Storm, branching, tangled
 from tests.coordinator.test_takeover import SECOND, Successor, at
 
 ADA, BEN, EVE = NodeId("ada"), NodeId("ben"), NodeId("eve")
@@ -416,13 +416,7 @@ def endure(seed: int, dispatch: Dispatch) -> None:
     world = Storm(tasks, seed=seed, restarts=draw.random() < 0.6, cancels=draw.random() < 0.2, dispatch=dispatch)
     world.refusals = 0.1
     world.failing = {each.id: draw.randint(1, 3) for each in tasks if draw.random() < 0.1}
-    for _ in range(draw.choice([100, 400, 900])):
-        world.step()
-        if world.over is None and world.random.randrange(FAULT_EVERY) == 0:
-            world.fault()
-    if world.over is None:
-        world.join(NodeId("steady"), slots=4)
-    world.run(steps_max=8000)
+    world.endure(draw.choice([100, 400, 900]))
     world.check_journal(tasks)
     for each in tasks:
         assert not each.once or world.executions.get(each.id, 0) <= 1, each.id

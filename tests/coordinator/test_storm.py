@@ -131,6 +131,16 @@ class Storm(LittleWorld):
             case _:
                 pass
 
+    def endure(self, steps: int) -> None:
+        """So many steps with faults, then calm to the end."""
+        for _ in range(steps):
+            self.step()
+            if self.over is None and self.random.randrange(FAULT_EVERY) == 0:
+                self.fault()
+        if self.over is None:
+            self.join(NodeId("steady"), slots=4)
+        self.run(steps_max=8000)
+
     def check_journal(self, tasks: Sequence[Task]) -> None:
         """What was recorded is possible, and each attempt counts once."""
         retries = {each.id: each.retries for each in tasks}
@@ -183,12 +193,6 @@ def endure(seed: int, dispatch: Dispatch) -> None:
     )
     world.refusals = 0.1
     world.failing = {each.id: draw.randint(1, 3) for each in tasks if draw.random() < 0.15}
-    for _ in range(draw.choice([100, 400, 900])):
-        world.step()
-        if world.over is None and world.random.randrange(FAULT_EVERY) == 0:
-            world.fault()
-    if world.over is None:
-        world.join(NodeId("steady"), slots=4)
-    world.run(steps_max=8000)
+    world.endure(draw.choice([100, 400, 900]))
     world.check_journal(tasks)
     assert world.told == world.journal[: len(world.told)] or world.restarts
