@@ -855,13 +855,15 @@ class Coordinator:
     # --- what another coordinated meanwhile
 
     def _reconcile(self, node: NodeId, message: Diverged, *, now_s: float) -> list[Effect]:
-        """Take what fits of what was journalled elsewhere; once all of it is recorded here it may be dropped there."""
+        """Take what fits of what was journalled elsewhere. Once all of it is recorded here it may go there, before it
+        is committed: that may have to wait for this very copy, which drops what it has in exchange for our journal and
+        what we took in it."""
         if message.epoch != self.epoch:
             return []
         effects: list[Effect] = []
         taken = Send(node, DivergedTaken(self.app, self.epoch))
         if self.over:
-            return self._recorder.promise(taken) if message.last else []
+            return [taken] if message.last else []
         for each in self._reconciling.compare(node, message):
             effects += self._take_outcome(each.node, each.node, each.outcome, now_s=now_s)
             if each.outcome.failure is None and self.state.tasks[each.outcome.task].result is None:
@@ -871,7 +873,7 @@ class Coordinator:
         if message.last:
             fact = self._reconciling.conclude(node)
             effects += self._recorder.record(fact, now_s=now_s) if fact is not None else []
-            effects += self._recorder.promise(taken)
+            effects.append(taken)
         return effects
 
     # --- the end

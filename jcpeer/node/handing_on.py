@@ -43,11 +43,11 @@ class HandingOn:
         for fact in self.given(app, after_index=after_index):
             try:
                 if isinstance(fact, Sealed):
-                    await self._request(to, TakeSeal(app, fact.seal))
+                    await self._request(to, TakeSeal(app, fact.seal, handed_on=True))
                     continue
                 for data in in_frames(self._small(app, unpack(fact.batch.payload, Batch).blobs)):
                     await self._request(to, TakeBlobs(app, data=data))
-                await self._request(to, TakeBatch(app, fact.batch))
+                await self._request(to, TakeBatch(app, fact.batch, handed_on=True))
             except RequestError as error:  # what came there instead stands
                 log.info("not handed on", app=app, node=short(to), why=str(error))
 

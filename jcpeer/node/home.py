@@ -116,11 +116,18 @@ class Home:
                 return Done()
             case TakeBatch():
                 batch = self._opened(request.batch, Batch, hosted)
-                await self.take_batch(hosted, batch, request.data, vouched=lambda: request.batch, holder=asker)
+                await self.take_batch(
+                    hosted,
+                    batch,
+                    request.data,
+                    vouched=lambda: request.batch,
+                    holder=asker,
+                    handed_on=request.handed_on,
+                )
                 return Done()
             case TakeSeal():
                 seal = self._opened(request.seal, Seal, hosted)
-                return await self.take_seal(hosted, seal, vouched=lambda: request.seal)
+                return await self.take_seal(hosted, seal, vouched=lambda: request.seal, handed_on=request.handed_on)
             case GetHolders():
                 return Holders(self.holders(hosted, request.digest))
 
@@ -194,8 +201,9 @@ class Home:
         *,
         vouched: Callable[[], Signed],
         holder: NodeId | None = None,
+        handed_on: bool = False,
     ) -> None:
-        """Add a batch; returns once it is journalled.
+        """Add a batch; returns once it is committed, or where it is `handed_on`, recorded.
 
         Args:
             data: Small blobs that it reads.
@@ -216,15 +224,18 @@ class Home:
             small = dict(data) | self._small(host, batch.blobs, besides=data)
             self._check_here(host, batch, wanted)
             host.add_batch(batch, vouched(), small)
-        await host.settled()
+        await host.settled(committed=not handed_on)
         if batch.number not in state.batches:
             # Another client, or a seal, was quicker by a moment; what was checked no longer held.
             raise RequestError(
                 f"{state.header.name} took no batch {batch.number}: it was sealed, or has one of these tasks"
             )
 
-    async def take_seal(self, host: ApplicationHost, seal: Seal, *, vouched: Callable[[], Signed]) -> Accepted:
-        """No more batches; returns once that is journalled.
+    async def take_seal(
+        self, host: ApplicationHost, seal: Seal, *, vouched: Callable[[], Signed], handed_on: bool = False
+    ) -> Accepted:
+        """No more batches; returns once that is committed and all inputs are in place, or where it is `handed_on`,
+        recorded.
 
         Raises:
             RequestError: batches are missing.
@@ -235,8 +246,9 @@ class Home:
             if missing:
                 raise RequestError(f"batches {', '.join(missing[:5])} have not come; submit again")
             host.post(SealReceived(vouched()))
-        await host.settled()
-        await host.inputs_kept()
+        await host.settled(committed=not handed_on)
+        if not handed_on:
+            await host.inputs_kept()
         replica_set = state.replica_set
         names = [self._name_of(each) for each in replica_set.nodes]
         return Accepted(host.app, len(names), caveat(names, quorum=replica_set.quorum, wanted=state.header.replicas))

@@ -60,8 +60,9 @@ ATTACHED_BYTES_MAX = 1024 * 1024
 
 @define(eq=False)
 class _Mark:
-    """Somebody waits until the journal is as long, and committed, as it is when this is met among the events."""
+    """Somebody waits until this is met among the events, and what the journal had by then is committed."""
 
+    committed: bool = True
     index: int = 0
     reached: trio.Event = field(factory=trio.Event)
 
@@ -174,6 +175,9 @@ class ApplicationHost:
 
     def _handle(self, event: Event | _Mark) -> list[Effect]:
         if isinstance(event, _Mark):
+            if not event.committed:
+                event.reached.set()
+                return []
             event.index = self.machine.state.last_index
             self._marks.append(event)
             self._settle()
@@ -324,14 +328,14 @@ class ApplicationHost:
         self._news.set()
         self._news = trio.Event()
 
-    async def settled(self) -> None:
-        """Return once everything posted before has been handled and what came of it is committed.
+    async def settled(self, *, committed: bool = True) -> None:
+        """Return once everything posted before has been handled, and what came of it is committed if it has to be.
 
         Raises:
             RequestError: the application is stalled.
             ElsewhereError: another node took over, and what was posted may not be in its journal.
         """
-        mark = _Mark()
+        mark = _Mark(committed)
         try:
             self._posts.send_nowait(mark)
             await mark.reached.wait()

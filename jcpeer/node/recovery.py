@@ -63,6 +63,10 @@ class Recovery:
         if not copy.machine.stalled and copy.machine.coordinator is not None:
             name = self._name_of(copy.machine.coordinator)
             raise RequestError(f"{copy.header.name} goes on, on node {name}: there is nothing to recover")
+        if not copy.machine.last_index:  # it was about to get a copy, or has lost it
+            raise RequestError(
+                f"node {self._parts.name} has nothing of {copy.header.name} yet; `jcpeer status` shows who has a copy"
+            )
         return copy
 
     async def _plan(self, copy: Copy) -> RecoveryPlan:

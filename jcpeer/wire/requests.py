@@ -199,18 +199,25 @@ class TakeBlobs(Value, tag=True):
 
 class TakeBatch(Value, tag=True):
     """A signed `manifest.Batch`; `data` holds small blobs, what else is missing is fetched from the asker. Answered by
-    `Done` once journalled."""
+    `Done` once journalled.
+
+    `handed_on`: by a node that coordinated as well. It is answered before that is committed, which may have to wait for
+    this very node; it drops what it has in exchange for the journal in which this is.
+    """
 
     app: AppId
     batch: Signed
     data: Mapping[Digest, bytes] = field(default_factory=dict)
+    handed_on: bool = False
 
 
 class TakeSeal(Value, tag=True):
-    """A signed `manifest.Seal`. Answered by `Accepted` once journalled with every blob in place."""
+    """A signed `manifest.Seal`. Answered by `Accepted` once journalled with every blob in place; before, where it is
+    `handed_on` (see `TakeBatch`)."""
 
     app: AppId
     seal: Signed
+    handed_on: bool = False
 
 
 class GetHolders(Value, tag=True):
