@@ -293,6 +293,29 @@ def test_where_the_adopted_journal_has_a_newer_set_the_votes_are_counted_in_it()
     assert effects[0] == ft.BeginReign(E2, (VOTE, VOTE), A, 1.0)
 
 
+def test_whom_an_uncommitted_change_took_out_is_asked_too_since_only_its_vote_may_prove_the_reign() -> None:
+    after = ReplicaSet(1, (SEAT[B], SEAT[C], SEAT[D]), quorum=True)
+    copy = follower_of(B, E2, shape=LogShape((Run(1, E1),), 3, 2, (SetChange(3, after),), promised=E1))
+    copy.handle(ft.Up(D), now_s=0.0)
+    asked = copy.handle(ft.Down(B, "refused"), now_s=1.0)
+    assert {each.node for each in asked if isinstance(each, ft.Send)} == {A, D}
+    assert copy.handle(Heard(D, granted(E3, pre=True, journal=SEAT[D].journal)), now_s=1.0) == []
+    assert copy.handle(Heard(A, granted(E3, pre=True, journal=SEAT[A].journal)), now_s=1.0) == [ft.Promise(E3)]
+    copy.handle(ft.Promised(E3), now_s=1.0)
+    assert copy.handle(Heard(D, granted(E3, pre=False, journal=SEAT[D].journal)), now_s=1.0) == []
+    effects = copy.handle(Heard(A, granted(E3, pre=False, journal=SEAT[A].journal)), now_s=1.0)
+    assert effects[0] == ft.BeginReign(E3, (VOTE, VOTE), B, 1.0)
+
+
+def test_whom_an_uncommitted_change_took_out_is_not_waited_for_where_it_is_out_of_reach() -> None:
+    after = ReplicaSet(1, (SEAT[B], SEAT[C], SEAT[D]), quorum=True)
+    copy = follower_of(B, E2, shape=LogShape((Run(1, E1),), 3, 2, (SetChange(3, after),), promised=E1))
+    copy.handle(ft.Up(D), now_s=0.0)
+    copy.handle(ft.Down(A, "refused"), now_s=0.5)
+    copy.handle(ft.Down(B, "refused"), now_s=1.0)
+    assert copy.handle(Heard(D, granted(E3, pre=True, journal=SEAT[D].journal)), now_s=1.0) == [ft.Promise(E3)]
+
+
 def unsure_candidate() -> Replica:
     """The second seat, after its machine went down."""
     copy = copy_of(B, evolve(THREE_OF_EPOCH_1, unsure=True))
