@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 
 import trio
@@ -18,6 +18,7 @@ from jcpeer.wire.messages import Failure, Outcome, Output
 from jcpeer.wire.streams import ReadLog
 from jcpeer.work.events import AttemptKey, Event, Killed, Ran, Start, Unstarted
 from jcpeer.work.execution import Content, Execution, InLine
+from jcpeer.work.files import make_directory
 
 CARRIED_BYTES_MAX = 1024 * 1024
 """Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
@@ -46,6 +47,7 @@ class Executing:
         self._left = left
         self._running: dict[AttemptKey, _Running] = {}
         self._started = 0
+        self._removing = _Removing()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -73,9 +75,9 @@ class Executing:
             with running.scope:
                 outcome = await self._attempt(effect, running)
         finally:
-            await self._remove_directory(running)
             self._running.pop(effect.key, None)
             self._tell(Ran(effect.key, outcome) if outcome else Killed(effect.key))
+            await self._remove_directory(running)
 
     async def _run_line(self, line: tuple[Start, ...], scope: trio.CancelScope) -> None:
         """As many of these, one after another, as are over at once; the others are for the next free slot."""
@@ -88,10 +90,10 @@ class Executing:
                 outcome = await self._outcome(effect, execution)
             except StorageError as error:
                 outcome = _could_not_run(effect, self._parts.clock_s(), str(error))
-            if execution.left_files:
-                await self._remove_directory(running)
             del self._running[effect.key]
             self._tell(Ran(effect.key, outcome))
+            if execution.left_files:
+                await self._remove_directory(running)
 
         def lasts() -> None:
             while len(left) > 1:
@@ -158,12 +160,12 @@ class Executing:
         directory = (self._parts.attempts_dir or Path("simulated")) / str(self._started)
         running.directory = directory
         if self._parts.attempts_dir is not None and not isinstance(effect.order.work, Call):
-            _make_directory(directory)  # for a call the executor makes it, if a file is used at all
+            make_directory(directory)  # for a call the executor makes it, if a file is used at all
         return directory
 
     async def _remove_directory(self, running: _Running) -> None:
-        if running.directory is not None and self._parts.attempts_dir is not None:
-            await _remove_tree(running.directory)
+        if running.directory is not None and self._parts.attempts_dir is not None and running.directory.exists():
+            await self._removing.remove(running.directory)
 
     # --- what came of it
 
@@ -280,15 +282,28 @@ def _file_tail(path: Path) -> tuple[bytes, int]:
         return b"", 0
 
 
-def _make_directory(directory: Path) -> None:
-    try:
-        directory.mkdir(mode=0o700, parents=True)
-    except OSError as error:
-        raise StorageError(f"no directory for an attempt: {error}") from error
+class _Removing:
+    """Removes directories in a thread, all at one go that have come meanwhile: a hop to a thread costs more than it."""
+
+    def __init__(self) -> None:
+        self._doomed: list[Path] = []
+        self._at_it = False
+
+    async def remove(self, directory: Path) -> None:
+        """Returns once it is removed, or will be by another who is at it."""
+        self._doomed.append(directory)
+        if self._at_it:
+            return
+        self._at_it = True
+        try:
+            with trio.CancelScope(shield=True):
+                while self._doomed:
+                    doomed, self._doomed = self._doomed, []
+                    await trio.to_thread.run_sync(_remove_all, doomed)
+        finally:
+            self._at_it = False
 
 
-async def _remove_tree(directory: Path) -> None:
-    if not directory.exists():
-        return
-    with trio.CancelScope(shield=True):
-        await trio.to_thread.run_sync(lambda: shutil.rmtree(directory, ignore_errors=True))
+def _remove_all(directories: Iterable[Path]) -> None:
+    for each in directories:
+        shutil.rmtree(each, ignore_errors=True)

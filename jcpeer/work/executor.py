@@ -27,7 +27,7 @@ from jcpeer.wire.messages import AttemptOrder
 from jcpeer.work.call_runner import CallRunner, fits_line
 from jcpeer.work.endings import command_failure, missing, not_run, printed, timed_out
 from jcpeer.work.execution import Content, EachEnded, Execution, Executor, InLine, Lasts, run_one_by_one
-from jcpeer.work.files import collect_outputs, filler, place_inputs, unusable, write_filler
+from jcpeer.work.files import collect_outputs, filler, make_directory, place_inputs, unusable, write_filler
 from jcpeer.work.pool import WorkerPool
 from jcpeer.work.spawning import Spawner, open_spawner
 from jcpeer.work.surroundings import bad_names, environment, files_of, seconds_of, task_variables, visible
@@ -112,15 +112,16 @@ class ProcessExecutor:
         if (failure := bad_names(order)) is not None:
             return not_run(failure)
         work, temporary = directory / "work", directory / "tmp"
-        await _in_thread(place_inputs, temporary, ())
-        files = files_of(order, inputs)
-        await _in_thread(partial(place_inputs, interrupt=trio.from_thread.check_cancelled), work, files)
+        for each in (temporary, work):
+            make_directory(each)
+        if files := files_of(order, inputs):
+            await _in_thread(partial(place_inputs, interrupt=trio.from_thread.check_cancelled), work, files)
         argv = ("/bin/sh", "-c", *command.argv) if command.shell else command.argv
         env = {**environment(), "TMPDIR": str(temporary), **task_variables(order), **command.env, **visible(gpus)}
         execution = await self._run_process(order, argv, env, directory)
-        if execution.failure is not None:
+        if execution.failure is not None or not order.outputs:
             return execution
-        collected = await trio.to_thread.run_sync(collect_outputs, work, order.outputs)
+        collected = await _in_thread(collect_outputs, work, order.outputs)
         return evolve(execution, failure=missing(collected.missing), outputs=collected.outputs)
 
     async def _run_process(
@@ -153,7 +154,7 @@ class ProcessExecutor:
 
     async def _run_timed(self, order: AttemptOrder, timed: Timed, directory: Path) -> Execution:
         if timed.burn:
-            await _in_thread(place_inputs, directory / "work", ())
+            make_directory(directory / "work")
             argv = (sys.executable, "-I", "-S", "-c", _BURN, repr(timed.seconds))
             execution = await self._run_process(order, argv, environment(), directory)
         else:

@@ -5,12 +5,13 @@
 It is run by path with `python -I -S`, imports a handful of modules and nothing of jcpeer, and so starts in 20 ms and
 forks in one, however large the node has grown. The node asks for a process by sending one end of a fresh socket over
 `control`; the spawner forks a *keeper* for it, which reads the request from that socket, starts the *leader* in a
-session of its own, and ends with one message: what became of it. No names and no tables: the socket is the attempt.
+session of its own, and answers with one line: what became of it. Then it waits a while for another request, which saves
+half of the work for a short command. No names and no tables: the socket is the attempt, from request to answer.
 
 Invariants, which the kernel keeps for us:
 - A keeper is a subreaper: whatever the leader starts, daemons in sessions of their own included, is below the keeper,
   and an orphan becomes its child. It kills its children, and those whom that orphans, until there are none; only then
-  does it report. So the end of the attempt's socket means that nothing of the attempt runs.
+  does it report. So the answer, or the end of the socket, means that nothing of the attempt runs.
 - A keeper acts when its leader ends, when the node closes its end of the socket (a wish, or the death of the node), or
   when the spawner dies (`lifeline`). The spawner ends with the node.
 - A leader dies with its keeper, and what else is left of a keeper that was killed falls to the spawner, a subreaper
@@ -33,6 +34,8 @@ from collections.abc import Mapping
 PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
+IDLE_S = 10.0
+"""A keeper that is asked for nothing more ends after so long."""
 END_S_MAX = 2.0
 """How long the spawner waits at its end for keepers; only a process stuck in the kernel can take so long."""
 
@@ -130,12 +133,27 @@ class Alarm:
 
 
 def keep(node: socket.socket, lifeline: int, extra: list[int]) -> None:
-    """Start what the node asks for, wait for its end or for the wish to end it, leave nothing, and say what it was."""
+    """Do what the node asks for, one request after another; what it gets `extra` descriptors for is the only one."""
     alarm = Alarm()
     _prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    request = read_request(node)
-    if request is None:
-        return
+    while asked(node, lifeline) and (request := read_request(node)) is not None:
+        keep_one(request, node, lifeline, alarm, extra)
+        if extra:
+            return
+
+
+def asked(node: socket.socket, lifeline: int) -> bool:
+    """Wait for a request, which may turn out to be the end of the node; False where it is not waited for any more."""
+    poll = select.poll()
+    poll.register(node, select.POLLIN)
+    poll.register(lifeline, select.POLLIN)
+    ready = {descriptor for descriptor, _ in poll.poll(IDLE_S * 1000)}
+    return node.fileno() in ready and lifeline not in ready
+
+
+def keep_one(request: Request, node: socket.socket, lifeline: int, alarm: Alarm, extra: list[int]) -> None:
+    """Start it, wait for its end or for the wish to end it, leave nothing, and say what it was."""
+    before_s = children_cpu_s()
     try:
         leader = start(request, extra)
     except OSError as error:
@@ -154,14 +172,13 @@ def keep(node: socket.socket, lifeline: int, extra: list[int]) -> None:
         if leader_ended(leader):
             break
     status = end_all(leader)
+    report(node, {"status": status, "cpu_s": children_cpu_s() - before_s, "lost": lifeline in ready})
+
+
+def children_cpu_s() -> float:
+    """What children that have ended, and theirs, have used."""
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
-    ended = {
-        "status": status,
-        "cpu_s": used.ru_utime + used.ru_stime,
-        "rss_bytes_max": used.ru_maxrss * 1024,
-        "lost": lifeline in ready,
-    }
-    report(node, ended)
+    return used.ru_utime + used.ru_stime
 
 
 class Request:
@@ -185,7 +202,7 @@ def read_request(node: socket.socket) -> Request | None:
 
 def report(node: socket.socket, message: Mapping[str, object]) -> None:
     with contextlib.suppress(OSError):  # the node may be gone
-        node.sendall(json.dumps(message).encode())
+        node.sendall(json.dumps(message).encode() + b"\n")
 
 
 def start(request: Request, extra: list[int]) -> int:

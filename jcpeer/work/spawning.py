@@ -1,7 +1,8 @@
 """A node's side of `spawner`: processes that die with the node, and leave nothing behind when they end.
 
-`Process` is one socket to one keeper (see `spawner` for the picture): closing our side of it kills, its end means that
-nothing of the process or of whatever it started runs. The spawner is started at the first need and again after it died.
+`Process` is one socket to one keeper (see `spawner` for the picture): closing our side of it kills, its answer or its
+end means that nothing of the process or of whatever it started runs; then the keeper may be asked for another. The
+spawner is started at the first need and again after it died.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
 
@@ -27,6 +28,8 @@ KILL_S_MAX = 5.0
 LEAVE_S_MAX = 0.9
 """How long the spawner is given at the end."""
 MESSAGE_BYTES_MAX = 4096
+ASK_AGAIN_S = spawner_program.IDLE_S / 2
+"""A keeper that has been idle for longer is not asked for another process: it might be about to end."""
 
 
 @frozen
@@ -38,16 +41,28 @@ class Ended:
     errno: int = 0
     path: str = ""
     cpu_s: float = 0.0
-    rss_bytes_max: int = 0
     lost: bool = False
+
+
+@frozen
+class Keeper:
+    """The socket to one that does nothing at present, and since when. `control`: of the spawner that started it."""
+
+    node: socket.socket
+    control: socket.socket
+    idle_since_s: float
 
 
 class Process:
     """One process with all that it starts. One child waits for it at a time."""
 
-    def __init__(self, keeper: socket.socket, control: socket.socket) -> None:
+    def __init__(
+        self, keeper: socket.socket, control: socket.socket, *, give_back: Callable[[Keeper], None] | None
+    ) -> None:
+        """`give_back` takes the keeper when the process has ended; where there is none, the keeper ends with it."""
         self._keeper = keeper
         self._control = control
+        self._give_back = give_back
         self._message = b""
         self._ended: Ended | None = None
 
@@ -67,9 +82,13 @@ class Process:
             except ConnectionError:
                 piece = b""
             self._message += piece
-            if not piece:
+            answered = self._message.endswith(b"\n")
+            if answered or not piece:
                 self._ended = _read_message(self._message)
-                self._keeper.close()
+                if answered and not self._ended.lost and self._give_back is not None:
+                    self._give_back(Keeper(self._keeper, self._control, trio.current_time()))
+                else:
+                    self._keeper.close()
         return self._ended
 
     async def kill(self) -> Ended:
@@ -82,6 +101,7 @@ class Process:
 
     def kill_soon(self) -> None:
         """Have it killed; `wait` says when it is done."""
+        self._give_back = None
         with suppress(OSError):  # it may have ended already
             self._keeper.shutdown(socket.SHUT_WR)
 
@@ -99,6 +119,7 @@ class Spawner:
         self._control: socket.socket | None = None
         self._process: trio.Process | None = None
         self._lock = trio.Lock()
+        self._idle: list[Keeper] = []
 
     @property
     def pid(self) -> int | None:
@@ -124,24 +145,45 @@ class Spawner:
         Raises:
             StorageError: this machine is out of processes or open files.
         """
+        keeper, control = self._idle_keeper() if extra is None else None, self._control
+        if keeper is None or control is None:
+            keeper, control = await self._new_keeper(extra)
+        request = {
+            "argv": list(argv),
+            "env": dict(env),
+            "cwd": str(cwd),
+            "stdout": str(stdout),
+            "stderr": str(stderr),
+        }
+        body = json.dumps(request).encode()
+        try:
+            await send_all(keeper, len(body).to_bytes(4, "big") + body)
+        except BaseException:
+            keeper.close()  # which ends whatever has come of it
+            raise
+        return Process(keeper, control, give_back=self._idle.append if extra is None else None)
+
+    def _idle_keeper(self) -> socket.socket | None:
+        """One that may be asked for another process."""
+        while self._idle:
+            keeper = self._idle.pop()
+            fresh = trio.current_time() < keeper.idle_since_s + ASK_AGAIN_S
+            kept = keeper.control is self._control and is_open(keeper.control)
+            if fresh and kept and is_open(keeper.node):
+                return keeper.node
+            keeper.node.close()
+        return None
+
+    async def _new_keeper(self, extra: socket.socket | None) -> tuple[socket.socket, socket.socket]:
+        """Our end of the socket to it, and the control socket of the spawner that starts it."""
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 ours.setblocking(False)
-                control = await self._send_descriptors([theirs.fileno(), *([extra.fileno()] if extra else [])])
-                request = {
-                    "argv": list(argv),
-                    "env": dict(env),
-                    "cwd": str(cwd),
-                    "stdout": str(stdout),
-                    "stderr": str(stderr),
-                }
-                body = json.dumps(request).encode()
-                await send_all(ours, len(body).to_bytes(4, "big") + body)
+                return ours, await self._send_descriptors([theirs.fileno(), *([extra.fileno()] if extra else [])])
             except BaseException:
-                ours.close()  # which ends whatever has come of it
+                ours.close()
                 raise
-        return Process(ours, control)
 
     async def _send_descriptors(self, descriptors: list[int]) -> socket.socket:
         async with self._lock:
@@ -180,6 +222,8 @@ class Spawner:
         """Close the control socket, upon which the spawner kills everything and ends."""
         control, process = self._control, self._process
         self._control = self._process = None
+        while self._idle:
+            self._idle.pop().node.close()
         if control is not None:
             control.close()
         if process is not None:

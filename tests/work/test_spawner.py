@@ -38,9 +38,36 @@ async def test_the_end_of_a_process_is_told_with_what_it_used(spawner: Spawner, 
     ended = await (await start(spawner, told, "echo out; echo err >&2; exit 3")).wait()
     assert ended.status == 3
     assert 0 < ended.cpu_s < 1
-    assert ended.rss_bytes_max > 0
     assert (told.path.parent / "stdout").read_text() == "out\n"
     assert (told.path.parent / "stderr").read_text() == "err\n"
+
+
+async def test_a_keeper_is_asked_again_and_tells_each_process_apart(spawner: Spawner, told: Told) -> None:
+    """Nothing is left of the one before, and what that one used is not counted again."""
+    busy = "echo $PPID > {told}; i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"
+    first = await (await start(spawner, told, busy + "; " + DAEMON)).wait()
+    keeper, daemon = await told.number(), await told.number()
+    assert not alive(daemon)
+    second = await (await start(spawner, told, "echo $PPID > {told}; exit 7")).wait()
+    assert (await told.number(), second.status) == (keeper, 7)
+    assert second.cpu_s < first.cpu_s / 2
+
+
+async def test_a_keeper_whose_process_was_killed_is_not_asked_again(spawner: Spawner, told: Told) -> None:
+    process = await start(spawner, told, "echo $PPID > {told}; sleep 600")
+    keeper = await told.number()
+    await process.kill()
+    await gone(keeper)
+    await (await start(spawner, told, "echo $PPID > {told}")).wait()
+    assert await told.number() != keeper
+
+
+async def test_a_keeper_that_is_gone_meanwhile_is_not_asked_again(spawner: Spawner, told: Told) -> None:
+    await (await start(spawner, told, "echo $PPID > {told}")).wait()
+    keeper = await told.number()
+    os.kill(keeper, signal.SIGKILL)
+    await gone(keeper)
+    assert (await (await start(spawner, told, "exit 3")).wait()).status == 3
 
 
 async def test_a_daemon_that_an_ended_process_left_behind_is_killed_before_the_end_is_told(
