@@ -173,8 +173,9 @@ class Worker:
         if not request.wants_value:
             return b""
         try:
-            # The same bytes of what is plain, many times faster.
-            pickled: bytes = (pickle if type(result) in PLAIN else cloudpickle).dumps(result, PICKLE_PROTOCOL)
+            return pickled(result, request.directory)
+        except CallFailed:
+            raise
         except BaseException as error:
             kind = type(result)
             text = (
@@ -183,14 +184,13 @@ class Worker:
             raise CallFailed(
                 "exception", text, "return plain data, or write a file and declare it as an output"
             ) from None
-        return _hand_over(pickled, request.directory)
 
     def _load(self, request: CallRequest) -> tuple[Callable[..., Any], tuple[Any, ...], dict[str, Any]]:
         what = "the function"
         try:
             function = self._function(request)
             what = "an argument"
-            args, kwargs = pickle.loads(_content(request.arguments))
+            args, kwargs = unpickled(request.arguments)
             if request.values or request.files:
                 args, kwargs = fill((args, kwargs), request)
         except BaseException as error:
@@ -211,7 +211,7 @@ class Worker:
         function = self._functions[request.function_digest]
         if isinstance(function, (bytes, str)):
             # Only a function that could be loaded takes the place of its bytes: the node counts on the digest.
-            function = self._functions[request.function_digest] = pickle.loads(_content(function))
+            function = self._functions[request.function_digest] = unpickled(function)
         return function
 
 
@@ -227,7 +227,7 @@ def fill(thing: Any, request: CallRequest) -> Any:
         match thing:
             case Slot(name):
                 if name not in loaded:
-                    loaded[name] = pickle.loads(_content(request.values[name]))
+                    loaded[name] = unpickled(request.values[name])
                 return loaded[name]
             case list() | tuple():
                 items = [filled(each) for each in thing]
@@ -367,23 +367,60 @@ class WorkDirectory:
         os.utime(self._own, ns=(UNTOUCHED_NS, UNTOUCHED_NS))  # which whatever is put into it changes
 
 
-def _content(content: bytes | str) -> bytes:
+def unpickled(content: bytes | str) -> Any:
+    """What these bytes, or those of the file of this name, stand for. A file is read straight into its place."""
     if isinstance(content, bytes):
-        return content
+        return pickle.loads(content)
     with open(content, "rb") as file:
-        return file.read()
+        return pickle.load(file)
 
 
-def _hand_over(pickled: bytes, directory: str) -> bytes | bool:
-    if len(pickled) <= INLINE_BYTES_MAX:
-        return pickled
-    try:
-        os.makedirs(directory, exist_ok=True)
-        with open(os.path.join(directory, VALUE_FILE), "wb") as file:
-            file.write(pickled)
-    except OSError as error:
-        raise CallFailed("setup", f"the result cannot be written: {error}") from None
-    return True
+def pickled(result: Any, directory: str) -> bytes | bool:
+    """A result as bytes; True where they are so many that they now lie in a file in this directory."""
+    dump = pickle.dump if type(result) in PLAIN else cloudpickle.dump  # the same bytes of what is plain, much faster
+    with Parcel(directory) as parcel:
+        dump(result, parcel, PICKLE_PROTOCOL)
+        return parcel.content()
+
+
+class Parcel:
+    """Takes what is written to it; what does not stay small goes straight to a file, so that there is no copy of it."""
+
+    def __init__(self, directory: str) -> None:
+        self._directory = directory
+        self._data = bytearray()
+        self._file: int | None = None
+
+    def __enter__(self) -> Parcel:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._file is not None:
+            os.close(self._file)
+
+    def write(self, piece: bytes | memoryview) -> int:
+        size = memoryview(piece).nbytes
+        if self._file is None and len(self._data) + size <= INLINE_BYTES_MAX:
+            self._data += piece
+            return size
+        try:
+            if self._file is None:
+                os.makedirs(self._directory, exist_ok=True)
+                self._file = os.open(os.path.join(self._directory, VALUE_FILE), os.O_WRONLY | os.O_CREAT, 0o600)
+                _write_all(self._file, self._data)
+            _write_all(self._file, piece)
+        except OSError as error:
+            raise CallFailed("setup", f"the result cannot be written: {error}") from None
+        return size
+
+    def content(self) -> bytes | bool:
+        return bytes(self._data) if self._file is None else True
+
+
+def _write_all(descriptor: int, piece: bytes | bytearray | memoryview) -> None:
+    rest = memoryview(piece).cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
 
 
 def _cpu_s() -> float:
