@@ -30,7 +30,7 @@ from simulations.checkers import directory_problems, journal_problems, machine_p
 from simulations.faults import Crash, Cut, Empty, Haste, Heal, Injector, Lossless, Lossy, Reset, Resume, Start
 from simulations.grid import SimulatedNode, open_grid
 from simulations.scenario import leaves
-from simulations.virtual_time import run_seeded
+from simulations.virtual_time import cpu_limit, run_seeded
 
 SETTLE_S = 1.0
 MOMENTS_UNTIL_S = 60.0
@@ -43,6 +43,8 @@ REST_S = 90.0
 AGAIN_S = 0.5
 MEETING_S = 5.0
 """So long two sides of a split need to find each other, once it has healed."""
+CPU_S_MAX = 60.0
+"""The longest takes two seconds."""
 RECOVERY_TRIES = 6
 RECOVERY_S = 15.0
 
@@ -64,7 +66,8 @@ def play(plot: Plot) -> Ending:
     """The same plot has the same ending. A node that fell, or a mistake of this very program, is one, too."""
     played = _Play(plot)
     try:
-        return run_seeded(played.run, seed=plot.seed)
+        with cpu_limit(CPU_S_MAX):
+            return run_seeded(played.run, seed=plot.seed)
     except Exception as error:
         first = next(leaves(error)) if isinstance(error, ExceptionGroup) else error
         where = traceback.extract_tb(first.__traceback__)[-1]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import signal
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, TypeVar
@@ -36,6 +37,27 @@ def deterministic_scheduling(seed: int) -> Iterator[None]:
     finally:
         run._ALLOW_DETERMINISTIC_SCHEDULING = before
         run._r.setstate(state)
+
+
+class HangsError(Exception):
+    """Somebody never let anybody else have a turn, or nobody ever waited."""
+
+
+@contextmanager
+def cpu_limit(seconds: float) -> Iterator[None]:
+    """Within the block, in the main thread, whoever is at work when so much of the processor is used gets a
+    `HangsError`: virtual time does not pass while somebody is busy, so that nothing else would end it."""
+
+    def hangs(*_: object) -> None:
+        raise HangsError(f"it is still busy after {seconds:g} s of CPU")
+
+    before = signal.signal(signal.SIGVTALRM, hangs)
+    signal.setitimer(signal.ITIMER_VIRTUAL, seconds)
+    try:
+        yield
+    finally:
+        signal.setitimer(signal.ITIMER_VIRTUAL, 0.0)
+        signal.signal(signal.SIGVTALRM, before)
 
 
 @contextmanager

@@ -273,7 +273,7 @@ class Applications:
     async def _keep_ended(self, copy: Copy) -> None:
         """It ended while another node coordinated: what it left is kept here as well."""
         state = await self.state_of(copy)
-        if copy.app not in self._hosts and copy.over:
+        if self._copies.get(copy.app) is copy and copy.app not in self._hosts and copy.over:
             self._keep(copy, state)
             self._drop_intermediate(copy.app, state)
 

@@ -329,6 +329,7 @@ class Service:
         while True:
             if state.ended is not None:  # whoever has seen more than there is, elsewhere, is to know that it ended
                 index = min(index, state.last_index - 1)
+            before = index
             for entry in host.entries_after(index):
                 index = entry.index
                 event = happened(entry, self._name_of)
@@ -342,7 +343,7 @@ class Service:
             if self._applications.get(host.app) is not host:
                 raise ElsewhereError(self._whereabouts.said_of(host.app) or Moved(host.app, host.machine.epoch.counter))
             with trio.move_on_after(PROGRESS_S if body.progress else float("inf")):
-                if index >= host.told_index:
+                if index == before:
                     await host.news()
             if body.progress:
                 yield self._views(host).progress()
