@@ -516,7 +516,7 @@ MUTANTS = (
         "jcpeer/node/applications.py",
         "if copy is not None or not self._parts.journal.untouched(app):",
         "if copy is not None:",
-        ("tests/simulations/test_chaos.py",),
+        ("tests/node/test_takeover.py",),
     ),
     Mutant(
         "the first promise is kept without the first entry",
@@ -524,5 +524,41 @@ MUTANTS = (
         "self._start(host, _recorded(copy, effects))",
         "self._start(host, effects)",
         ("tests/node/test_takeover.py",),
+    ),
+    # --- two that coordinated, each without the other
+    Mutant(
+        "what differs is dropped only when what came of it is committed",
+        COORDINATOR,
+        "            effects.append(taken)\n",
+        "            effects += self._recorder.promise(taken)\n",
+        ("tests/coordinator/test_reconciling.py",),
+    ),
+    Mutant(
+        "what is handed on is answered only when it is committed",
+        "jcpeer/node/handing_on.py",
+        "TakeSeal(app, fact.seal, handed_on=True)",
+        "TakeSeal(app, fact.seal)",
+        ("tests/node/test_handing_on.py",),
+    ),
+    Mutant(
+        "whom an uncommitted change took out is not asked",
+        "jcpeer/ft/candidacy.py",
+        "return (*others, *self._leaving)",
+        "return others",
+        ("tests/ft/test_replica.py",),
+    ),
+    Mutant(
+        "a copy with nothing is recovered",
+        "jcpeer/node/recovery.py",
+        "if not copy.machine.last_index:",
+        "if False:",
+        ("tests/simulations/test_chaos.py",),
+    ),
+    Mutant(
+        "the end of a copy that was dropped meanwhile is kept",
+        "jcpeer/node/applications.py",
+        "if self._copies.get(copy.app) is copy and copy.app not in self._hosts and copy.over:",
+        "if copy.app not in self._hosts and copy.over:",
+        ("tests/simulations/test_chaos.py",),
     ),
 )

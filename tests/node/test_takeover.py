@@ -12,6 +12,7 @@ from attrs import define
 from jcpeer.application.manifest import Header
 from jcpeer.ids import AppId
 from jcpeer.net.memory import MemoryWorld
+from jcpeer.node.aside import ElsewhereError
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.wire.requests import Happened, Status
 from simulations.faults import Crash, Cut, Heal, Injector, Pause, Resume, Start
@@ -188,6 +189,25 @@ async def test_a_replica_that_dies_is_replaced() -> None:
         assert lost not in now
         assert len(now) == 3
         assert host.copy.committed >= host.copy.machine.last_index - 5
+        assert (await run.ended()).summary.state == "ok"
+
+
+async def test_who_lost_its_seat_while_it_was_away_counts_for_nothing_and_does_not_begin_it_anew() -> None:
+    """It forgot what it was counted for, but not that it was: its submitter may name it as the first seat once more."""
+    async with running(tasks=400) as (run, injector):
+        await run.until(finished=10)
+        away = run.home
+        await injector.inject(Cut((away.name,), tuple(name for name in run.grid.nodes if name != away.name)))
+        await trio.sleep(40)
+        await injector.inject(Heal())
+        with trio.fail_after(30):
+            while away.running.copies.get(run.app) is not None:
+                await trio.sleep(0.1)
+        journal = away.running.parts.journal
+        assert journal.last_index(run.app) == 0
+        assert journal.new(run.app)
+        with pytest.raises(ElsewhereError):
+            away.running.applications.check_untouched(run.app)
         assert (await run.ended()).summary.state == "ok"
 
 
