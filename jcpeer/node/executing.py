@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable
+from contextlib import suppress
 from pathlib import Path
 
 import trio
@@ -164,7 +166,9 @@ class Executing:
         return directory
 
     async def _remove_directory(self, running: _Running) -> None:
-        if running.directory is not None and self._parts.attempts_dir is not None and running.directory.exists():
+        if running.directory is None or self._parts.attempts_dir is None:
+            return
+        if not _removed_at_once(running.directory):
             await self._removing.remove(running.directory)
 
     # --- what came of it
@@ -302,6 +306,21 @@ class _Removing:
                     await trio.to_thread.run_sync(_remove_all, doomed)
         finally:
             self._at_it = False
+
+
+def _removed_at_once(directory: Path) -> bool:
+    """Whether it is gone: it was never made, or nothing was left in it. To find that out takes some microseconds."""
+    name = str(directory)
+    try:
+        for log in ("/stdout", "/stderr"):
+            with suppress(FileNotFoundError):
+                os.unlink(name + log)
+        for part in ("/work", "/tmp", ""):
+            with suppress(FileNotFoundError):
+                os.rmdir(name + part)
+    except OSError:
+        return False  # there is something in it
+    return True
 
 
 def _remove_all(directories: Iterable[Path]) -> None:
