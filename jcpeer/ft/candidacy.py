@@ -255,10 +255,11 @@ class Candidacy:
 
     @property
     def _leaving(self) -> tuple[NodeId, ...]:
-        """Who has no seat in the latest set, and has one in the set before. The change may have come to too few
+        """Who has no seat in the latest set, and has one before an uncommitted change. That may have come to too few
         journals to be proven; then this copy may coordinate by votes of the set before, of which these are some."""
-        before, latest = self._state.log.before_latest, self._state.log.latest
-        return () if before is None else tuple([each for each in before.nodes if each not in latest.nodes])
+        log = self._state.log
+        before = {node: None for _, each in log.uncommitted_changes() for node in each.nodes}
+        return tuple([node for node in before if node not in log.latest.nodes])
 
     def _question(self, node: NodeId) -> Effect:
         self._asked.add(node)

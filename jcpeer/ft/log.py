@@ -119,13 +119,6 @@ class Log:
         return (each.replica_set for each in self._sets)
 
     @property
-    def before_latest(self) -> ReplicaSet | None:
-        """The set before the latest, while that one is not known to be committed."""
-        if len(self._sets) < 2 or self._sets[-1].index <= self.committed:
-            return None
-        return self._sets[-2].replica_set
-
-    @property
     def latest(self) -> ReplicaSet:
         """The set that whoever has this journal goes by, committed or not (Ongaro 2014, section 4.1)."""
         return self._sets[-1].replica_set

@@ -309,17 +309,19 @@ class Applications:
             self._tell_diverged(copy, effect)
 
     async def _hand_on(self, copy: Copy, effect: Diverging) -> None:
-        handed_on = False
-        while self._copies.get(copy.app) is copy and copy.machine.epoch == effect.epoch:
-            if handed_on:
-                self._tell_diverged(copy, effect)
-                return
+        def wanted() -> bool:
+            return self._copies.get(copy.app) is copy and copy.machine.epoch == effect.epoch
+
+        while wanted():
             try:
                 await self._handing_on().hand_on(copy.app, after_index=effect.after_index, to=effect.coordinator)
-                handed_on = True
             except UnreachableError as error:
                 log.info("not handed on yet", app=copy.app, node=short(effect.coordinator), why=str(error))
                 await trio.sleep(HAND_ON_AGAIN_S)
+            else:
+                if wanted():
+                    self._tell_diverged(copy, effect)
+                return
 
     def _tell_diverged(self, copy: Copy, effect: Diverging) -> None:
         """Outcomes go with the data of small outputs: whoever takes one answers for what it left."""

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Iterable
-from contextlib import suppress
+from collections.abc import AsyncGenerator, Callable
+from functools import partial
 from pathlib import Path
 
 import trio
@@ -20,7 +19,7 @@ from jcpeer.wire.messages import Failure, Outcome, Output
 from jcpeer.wire.streams import ReadLog
 from jcpeer.work.events import AttemptKey, Event, Killed, Ran, Start, Unstarted
 from jcpeer.work.execution import Content, Execution, InLine
-from jcpeer.work.files import make_directory
+from jcpeer.work.files import make_directory, removed_if_empty
 
 CARRIED_BYTES_MAX = 1024 * 1024
 """Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
@@ -49,7 +48,6 @@ class Executing:
         self._left = left
         self._running: dict[AttemptKey, _Running] = {}
         self._started = 0
-        self._removing = _Removing()
 
     def __len__(self) -> int:
         return len(self._running)
@@ -168,8 +166,9 @@ class Executing:
     async def _remove_directory(self, running: _Running) -> None:
         if running.directory is None or self._parts.attempts_dir is None:
             return
-        if not _removed_at_once(running.directory):
-            await self._removing.remove(running.directory)
+        if not removed_if_empty(running.directory):
+            with trio.CancelScope(shield=True):
+                await trio.to_thread.run_sync(partial(shutil.rmtree, running.directory, ignore_errors=True))
 
     # --- what came of it
 
@@ -284,45 +283,3 @@ def _file_tail(path: Path) -> tuple[bytes, int]:
             return file.read(TAIL_BYTES), size
     except OSError:
         return b"", 0
-
-
-class _Removing:
-    """Removes directories in a thread, all at one go that have come meanwhile: a hop to a thread costs more than it."""
-
-    def __init__(self) -> None:
-        self._doomed: list[Path] = []
-        self._at_it = False
-
-    async def remove(self, directory: Path) -> None:
-        """Returns once it is removed, or will be by another who is at it."""
-        self._doomed.append(directory)
-        if self._at_it:
-            return
-        self._at_it = True
-        try:
-            with trio.CancelScope(shield=True):
-                while self._doomed:
-                    doomed, self._doomed = self._doomed, []
-                    await trio.to_thread.run_sync(_remove_all, doomed)
-        finally:
-            self._at_it = False
-
-
-def _removed_at_once(directory: Path) -> bool:
-    """Whether it is gone: it was never made, or nothing was left in it. To find that out takes some microseconds."""
-    name = str(directory)
-    try:
-        for log in ("/stdout", "/stderr"):
-            with suppress(FileNotFoundError):
-                os.unlink(name + log)
-        for part in ("/work", "/tmp", ""):
-            with suppress(FileNotFoundError):
-                os.rmdir(name + part)
-    except OSError:
-        return False  # there is something in it
-    return True
-
-
-def _remove_all(directories: Iterable[Path]) -> None:
-    for each in directories:
-        shutil.rmtree(each, ignore_errors=True)

@@ -145,9 +145,7 @@ class Spawner:
         Raises:
             StorageError: this machine is out of processes or open files.
         """
-        keeper, control = self._idle_keeper() if extra is None else None, self._control
-        if keeper is None or control is None:
-            keeper, control = await self._new_keeper(extra)
+        keeper = (self._idle_keeper() if extra is None else None) or await self._new_keeper(extra)
         request = {
             "argv": list(argv),
             "env": dict(env),
@@ -157,30 +155,30 @@ class Spawner:
         }
         body = json.dumps(request).encode()
         try:
-            await send_all(keeper, len(body).to_bytes(4, "big") + body)
+            await send_all(keeper.node, len(body).to_bytes(4, "big") + body)
         except BaseException:
-            keeper.close()  # which ends whatever has come of it
+            keeper.node.close()  # which ends whatever has come of it
             raise
-        return Process(keeper, control, give_back=self._idle.append if extra is None else None)
+        return Process(keeper.node, keeper.control, give_back=self._idle.append if extra is None else None)
 
-    def _idle_keeper(self) -> socket.socket | None:
+    def _idle_keeper(self) -> Keeper | None:
         """One that may be asked for another process."""
         while self._idle:
             keeper = self._idle.pop()
             fresh = trio.current_time() < keeper.idle_since_s + ASK_AGAIN_S
             kept = keeper.control is self._control and is_open(keeper.control)
             if fresh and kept and is_open(keeper.node):
-                return keeper.node
+                return keeper
             keeper.node.close()
         return None
 
-    async def _new_keeper(self, extra: socket.socket | None) -> tuple[socket.socket, socket.socket]:
-        """Our end of the socket to it, and the control socket of the spawner that starts it."""
+    async def _new_keeper(self, extra: socket.socket | None) -> Keeper:
         ours, theirs = socket.socketpair()
         with theirs:
             try:
                 ours.setblocking(False)
-                return ours, await self._send_descriptors([theirs.fileno(), *([extra.fileno()] if extra else [])])
+                control = await self._send_descriptors([theirs.fileno(), *([extra.fileno()] if extra else [])])
+                return Keeper(ours, control, trio.current_time())
             except BaseException:
                 ours.close()
                 raise

@@ -388,15 +388,21 @@ class Parcel:
 
     def __init__(self, directory: str) -> None:
         self._directory = directory
+        self._path = os.path.join(directory, VALUE_FILE)
         self._data = bytearray()
         self._file: int | None = None
 
     def __enter__(self) -> Parcel:
         return self
 
-    def __exit__(self, *_: object) -> None:
-        if self._file is not None:
-            os.close(self._file)
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        if self._file is None:
+            return
+        os.close(self._file)
+        if kind is not None:  # what cannot be pickled to its end leaves nothing
+            os.unlink(self._path)
+            with suppress(OSError):
+                os.rmdir(self._directory)
 
     def write(self, piece: bytes | memoryview) -> int:
         size = memoryview(piece).nbytes
@@ -406,7 +412,7 @@ class Parcel:
         try:
             if self._file is None:
                 os.makedirs(self._directory, exist_ok=True)
-                self._file = os.open(os.path.join(self._directory, VALUE_FILE), os.O_WRONLY | os.O_CREAT, 0o600)
+                self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)
                 _write_all(self._file, self._data)
             _write_all(self._file, piece)
         except OSError as error:

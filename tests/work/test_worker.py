@@ -7,6 +7,7 @@ import os
 import pickle
 import signal
 import sys
+import threading
 import zipfile
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,10 +15,10 @@ from typing import Any, NamedTuple
 import pytest
 
 from jcpeer.application.task import INLINE_BYTES_MAX, VALUE, Slot
-from jcpeer.work.calling import CallReply, CallRequest, frame_of, read_reply
+from jcpeer.work.calling import VALUE_FILE, CallReply, CallRequest, frame_of, read_reply
 from jcpeer.work.execution import Execution
 from jcpeer.work.executor import ProcessExecutor
-from jcpeer.work.worker import fill
+from jcpeer.work.worker import fill, pickled, unpickled
 from tests.work.orders import call
 from tests.work.processes import alive
 
@@ -197,3 +198,12 @@ async def test_modules_of_the_user_are_imported_by_a_worker_of_their_own(
     failure = (await executor.run(*call(greet), directory)).failure
     assert failure is not None
     assert failure.kind == "missing_package"
+
+
+def test_a_large_result_that_cannot_be_pickled_to_its_end_leaves_no_file(tmp_path: Path) -> None:
+    directory = tmp_path / "attempt"
+    with pytest.raises(TypeError):
+        pickled([bytes(2 * INLINE_BYTES_MAX), threading.Lock()], str(directory))
+    assert not directory.exists()
+    assert pickled(bytes(2 * INLINE_BYTES_MAX), str(directory)) is True
+    assert unpickled(str(directory / VALUE_FILE)) == bytes(2 * INLINE_BYTES_MAX)
