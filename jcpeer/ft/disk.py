@@ -162,7 +162,8 @@ class Disk(Protocol):
     def inline(self, app: AppId, digest: Digest) -> bytes | None: ...
 
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
-        """Those that came with the entries in between, each with the first one if it came with several."""
+        """Those that came with the entries in between. One that came with several counts as come with the first, and
+        where it is tiny perhaps with the others, too."""
 
     def tombstone(self, app: AppId) -> bytes | None: ...
 

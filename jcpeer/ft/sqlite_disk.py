@@ -52,37 +52,46 @@ from jcpeer.wire.facts import Brought, Entry, Fact
 
 log = structlog.get_logger()
 
-SCHEMA_VERSION = 3
+SCHEMA_VERSION = 4
+
+TINY_BYTES = 512
+"""Small blobs up to this length are kept as often as they come: to find the one that is there costs more."""
 
 SCHEMA = f"""
 CREATE TABLE journal (id TEXT NOT NULL, file TEXT NOT NULL, unsynced_boot TEXT);
 CREATE TABLE application (
-    app TEXT PRIMARY KEY, promised_counter INTEGER, promised_node TEXT, committed INTEGER NOT NULL DEFAULT 0,
-    unsure INTEGER NOT NULL DEFAULT 0  -- 1: its machine went down; 2: it is new
-) WITHOUT ROWID;
+    number INTEGER PRIMARY KEY, app TEXT NOT NULL UNIQUE, promised_counter INTEGER, promised_node TEXT,
+    committed INTEGER NOT NULL DEFAULT 0, unsure INTEGER NOT NULL DEFAULT 0  -- 1: its machine went down; 2: it is new
+);
 CREATE TABLE entry (
-    app TEXT NOT NULL, idx INTEGER NOT NULL, epoch_counter INTEGER NOT NULL, epoch_node TEXT NOT NULL,
-    at_s REAL NOT NULL, fact BLOB NOT NULL, PRIMARY KEY (app, idx)
-);
+    app INTEGER NOT NULL, idx INTEGER NOT NULL, at_s REAL NOT NULL, fact BLOB NOT NULL, PRIMARY KEY (app, idx)
+) WITHOUT ROWID;
+CREATE TABLE run (  -- the epoch of the entries from here to the next run
+    app INTEGER NOT NULL, idx INTEGER NOT NULL, epoch_counter INTEGER NOT NULL, epoch_node TEXT NOT NULL,
+    PRIMARY KEY (app, idx)
+) WITHOUT ROWID;
 CREATE TABLE inline (
-    app TEXT NOT NULL, digest TEXT NOT NULL, idx INTEGER NOT NULL, data BLOB NOT NULL, PRIMARY KEY (app, digest)
+    id INTEGER PRIMARY KEY, app INTEGER NOT NULL, idx INTEGER NOT NULL, digest BLOB NOT NULL, data BLOB NOT NULL
 );
-CREATE INDEX inline_in_order ON inline (app, idx, digest);
+CREATE INDEX inline_in_order ON inline (app, idx);
+CREATE UNIQUE INDEX inline_once ON inline (app, digest) WHERE length(data) > {TINY_BYTES};
 CREATE TABLE tombstone (app TEXT PRIMARY KEY, at_s REAL NOT NULL, tombstone BLOB NOT NULL) WITHOUT ROWID;
 CREATE TABLE placement (app TEXT PRIMARY KEY, decision BLOB NOT NULL) WITHOUT ROWID;
 PRAGMA user_version = {SCHEMA_VERSION};
 """
 
-BEGINNINGS_OF_RUNS = """
-SELECT app, idx, epoch_counter, epoch_node FROM (
-    SELECT *, lag(epoch_counter) OVER log AS counter_before, lag(epoch_node) OVER log AS node_before
-    FROM entry WINDOW log AS (PARTITION BY app ORDER BY idx)
-) WHERE counter_before IS NOT epoch_counter OR node_before IS NOT epoch_node ORDER BY app, idx
+FINDER_OF_TINY = """
+CREATE TEMP TABLE tiny (app INTEGER NOT NULL, digest BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (app, digest))
+WITHOUT ROWID;
 """
+"""Of the reader alone, who brings it up to date before looking: the digests come in no order, so that to keep them in
+order on the disk would cost a page for each."""
 
-KEEP_BLOB = """
-INSERT INTO inline VALUES (?, ?, ?, ?)
-ON CONFLICT DO UPDATE SET idx = excluded.idx WHERE excluded.idx < inline.idx
+NUMBER = "(SELECT number FROM application WHERE app = ?)"
+
+KEEP_BLOB = f"""
+INSERT INTO inline VALUES (?, ?, ?, ?, ?) ON CONFLICT (app, digest) WHERE length(data) > {TINY_BYTES}
+DO UPDATE SET idx = excluded.idx WHERE excluded.idx < inline.idx
 """
 """One that came again counts as come with the first entry that stands."""
 
@@ -117,6 +126,8 @@ class SqliteDisk:
         self.journal_id = ""
         self._unsynced_boot: str | None = None
         """What the file says of it."""
+        self._found_id = 0
+        """Up to here tiny blobs can be found by their digests."""
         self._one_at_a_time = trio.CapacityLimiter(1)
         with ExitStack() as opened:
             opened.callback(os.close, _lock(path))
@@ -125,6 +136,9 @@ class SqliteDisk:
                 self._writer = opened.enter_context(closing(_connect(path)))
                 self._reader = opened.enter_context(closing(_connect(path)))
                 self._prepare(file)
+                (self._last_id,) = self._writer.execute("SELECT coalesce(max(id), 0) FROM inline").fetchone()
+                """Of a blob; none is given twice, so that `tiny` can be continued from the last."""
+                self._reader.executescript(FINDER_OF_TINY)
             self._opened = opened.pop_all()
 
     def _prepare(self, file: str) -> None:
@@ -170,17 +184,21 @@ class SqliteDisk:
     # --- reading
 
     def load(self) -> dict[AppId, Held]:
-        query = """SELECT app, promised_counter, promised_node, committed, unsure,
-                   (SELECT coalesce(max(idx), 0) FROM entry WHERE entry.app = application.app) FROM application"""
+        query = """SELECT number, app, promised_counter, promised_node, committed, unsure,
+                   (SELECT coalesce(max(idx), 0) FROM entry WHERE entry.app = number) FROM application"""
+        held: dict[AppId, Held] = {}
         with _storage_errors(self._path):
-            held = {
-                AppId(app): Held(
-                    counter and Epoch(counter, NodeId(node)), committed, unsure > 0, unsure > 1, last_index
+            for number, app, counter, node, committed, unsure, last_index in self._reader.execute(query):
+                promised = counter and Epoch(counter, NodeId(node))
+                runs = self._reader.execute("SELECT * FROM run WHERE app = ? ORDER BY idx", (number,))
+                held[AppId(app)] = Held(
+                    promised,
+                    committed,
+                    unsure > 0,
+                    unsure > 1,
+                    last_index,
+                    [(index, Epoch(counter, NodeId(node))) for _, index, counter, node in runs],
                 )
-                for app, counter, node, committed, unsure, last_index in self._reader.execute(query)
-            }
-            for app, index, counter, node in self._reader.execute(BEGINNINGS_OF_RUNS):
-                held[AppId(app)].runs.append((index, Epoch(counter, NodeId(node))))
         return held
 
     def decisions(self) -> dict[AppId, bytes]:
@@ -188,8 +206,9 @@ class SqliteDisk:
             return {AppId(app): decision for app, decision in self._reader.execute("SELECT * FROM placement")}
 
     def read(self, app: AppId, *, after_index: int) -> Iterator[Entry]:
-        query = """SELECT idx, epoch_counter, epoch_node, at_s, fact FROM entry
-                   WHERE app = ? AND idx > ? ORDER BY idx LIMIT ?"""
+        query = f"""SELECT entry.idx, epoch_counter, epoch_node, at_s, fact FROM entry JOIN run ON run.app = entry.app
+                    AND run.idx = (SELECT max(idx) FROM run AS begun WHERE begun.app = entry.app AND idx <= entry.idx)
+                    WHERE entry.app = {NUMBER} AND entry.idx > ? ORDER BY entry.idx LIMIT ?"""
         rows: list[Any] = [None]
         while rows:
             with _storage_errors(self._path):
@@ -201,19 +220,36 @@ class SqliteDisk:
                     raise _damaged(self._path, f"at entry {after_index} of application {short(app)}") from error
 
     def inline(self, app: AppId, digest: Digest) -> bytes | None:
+        wanted = (app, bytes.fromhex(digest))
+        large = f"SELECT data FROM inline WHERE app = {NUMBER} AND digest = ? AND length(data) > {TINY_BYTES}"
+        tiny = f"SELECT data FROM tiny JOIN inline USING (id) WHERE tiny.app = {NUMBER} AND tiny.digest = ?"
         with _storage_errors(self._path):
-            row = self._reader.execute("SELECT data FROM inline WHERE app = ? AND digest = ?", (app, digest)).fetchone()
+            row = self._reader.execute(large, wanted).fetchone()
+            if row is None:
+                self._find_tiny()
+                row = self._reader.execute(tiny, wanted).fetchone()
         return cast(bytes, row[0]) if row else None
 
+    def _find_tiny(self) -> None:
+        """All that came since this was called last."""
+        (last_id,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM inline").fetchone()
+        if last_id > self._found_id:
+            self._reader.execute(
+                f"""INSERT OR REPLACE INTO tiny SELECT app, digest, id FROM inline
+                    WHERE id > ? AND id <= ? AND length(data) <= {TINY_BYTES}""",
+                (self._found_id, last_id),
+            )
+            self._found_id = last_id
+
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
-        query = """SELECT idx, digest, data FROM inline
-                   WHERE app = ? AND (idx, digest) > (?, ?) AND idx <= ? ORDER BY idx, digest LIMIT ?"""
-        rows: list[Any] = [(after_index + 1, "", b"")]
+        query = f"""SELECT idx, id, digest, data FROM inline
+                    WHERE app = {NUMBER} AND (idx, id) > (?, ?) AND idx <= ? ORDER BY idx, id LIMIT ?"""
+        rows: list[Any] = [(after_index + 1, 0)]
         while rows:
-            index, digest, _ = rows[-1]
+            index, last_id = rows[-1][:2]
             with _storage_errors(self._path):
-                rows = self._reader.execute(query, (app, index, digest, up_to, BLOBS_AT_ONCE)).fetchall()
-            yield from (Brought(index, Digest(digest), data) for index, digest, data in rows)
+                rows = self._reader.execute(query, (app, index, last_id, up_to, BLOBS_AT_ONCE)).fetchall()
+            yield from (Brought(index, Digest(digest.hex()), data) for index, _, digest, data in rows)
 
     def tombstone(self, app: AppId) -> bytes | None:
         with _storage_errors(self._path):
@@ -258,12 +294,19 @@ class SqliteDisk:
             case Begin(app, unsure):
                 execute("INSERT INTO application (app, unsure) VALUES (?, ?)", (app, 2 * unsure))
             case Append(app, entries, blobs):
-                rows = [(app, e.index, e.epoch.counter, e.epoch.node, e.at_s, pack(e.fact)) for e in entries]
-                each_of("INSERT INTO entry VALUES (?, ?, ?, ?, ?, ?)", rows)
-                each_of(KEEP_BLOB, [(app, each.digest, each.index, each.data) for each in blobs])
+                number = self._number(app)
+                self._begin_runs(number, entries)
+                each_of(
+                    "INSERT INTO entry VALUES (?, ?, ?, ?)", [(number, e.index, e.at_s, pack(e.fact)) for e in entries]
+                )
+                rows = [(number, each.index, bytes.fromhex(each.digest), each.data) for each in blobs]
+                each_of(KEEP_BLOB, [(self._last_id + at, *row) for at, row in enumerate(rows, 1)])
+                self._last_id += len(rows)
             case Truncate(app, after_index):
-                execute("DELETE FROM entry WHERE app = ? AND idx > ?", (app, after_index))
-                execute("UPDATE inline SET idx = ? WHERE app = ? AND idx > ?", (CAME_WITH_NONE, app, after_index))
+                beyond = (self._number(app), after_index)
+                execute("DELETE FROM entry WHERE app = ? AND idx > ?", beyond)
+                execute("DELETE FROM run WHERE app = ? AND idx > ?", beyond)
+                execute(f"UPDATE inline SET idx = {CAME_WITH_NONE} WHERE app = ? AND idx > ?", beyond)
                 execute("UPDATE application SET committed = min(committed, ?) WHERE app = ?", (after_index, app))
             case Promise(app, epoch):
                 promised = (epoch.counter, epoch.node, app)
@@ -286,9 +329,24 @@ class SqliteDisk:
             case _:
                 assert_never(write)
 
+    def _number(self, app: AppId) -> int | None:
+        row = self._writer.execute("SELECT number FROM application WHERE app = ?", (app,)).fetchone()
+        return row and cast(int, row[0])
+
+    def _begin_runs(self, number: int | None, entries: Sequence[Entry]) -> None:
+        query = "SELECT epoch_counter, epoch_node FROM run WHERE app = ? ORDER BY idx DESC LIMIT 1"
+        latest = self._writer.execute(query, (number,)).fetchone()
+        for entry in entries:
+            epoch = entry.epoch.counter, entry.epoch.node
+            if epoch != latest:
+                latest = epoch
+                self._writer.execute("INSERT INTO run VALUES (?, ?, ?, ?)", (number, entry.index, *epoch))
+
     def _delete(self, app: AppId) -> None:
-        for table in ("application", "entry", "inline"):
-            self._writer.execute(f"DELETE FROM {table} WHERE app = ?", (app,))
+        if (number := self._number(app)) is not None:
+            for table in ("entry", "run", "inline"):
+                self._writer.execute(f"DELETE FROM {table} WHERE app = ?", (number,))
+            self._writer.execute("DELETE FROM application WHERE number = ?", (number,))
 
 
 def _boot_id() -> str:

@@ -400,7 +400,7 @@ async def test_a_note_of_what_is_committed_writes_nothing_by_itself(autojump_clo
 
 
 async def test_a_newcomer_gets_every_entry_and_every_blob(open_disk: OpenDisk) -> None:
-    given, late, result = b"a program", b"brought later", b"a result"
+    given, late, result = b"a program" * 100, b"brought later", b"a result"
     async with open_journal(open_disk()) as journal:
         journal.append(APP, entries(1, lost("a")), brought(1, given))
         journal.append(APP, entries(2, finished(result), lost("b")))
@@ -420,28 +420,56 @@ async def test_a_newcomer_gets_every_entry_and_every_blob(open_disk: OpenDisk) -
         assert list(journal.read(APP, after_index=1, with_data=True))[:1] == entries(2, finished(result))
 
 
-async def test_a_blob_that_comes_again_after_a_truncation_counts_as_come_then(open_disk: OpenDisk) -> None:
+TINY_OR_NOT = pytest.mark.parametrize("data", [b"x", b"x" * 1000], ids=["tiny", "not tiny"])
+
+
+async def test_a_blob_that_comes_again_and_again_is_kept_once_unless_it_is_tiny(open_disk: OpenDisk) -> None:
+    tiny, larger = b"x", b"x" * 1000
+    async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(1, *[finished(data) for data in (tiny, larger) for _ in range(3)]))
+        await written(journal)
+        found = list(journal.blobs(APP, after_index=0, up_to=6))
+        assert brought(1, tiny)[0] in found
+        assert [each for each in found if each.data == larger] == brought(4, larger)
+
+
+async def test_a_tiny_blob_that_came_after_others_were_looked_for_is_found(open_disk: OpenDisk) -> None:
+    async with open_journal(open_disk()) as journal:
+        for app in (APP, OTHER, APP):
+            data = f"{journal.last_index(app)} of {app}".encode()
+            assert journal.inline(app, digest_of(data)) is None
+            journal.append(app, [], brought(1, data))
+            await written(journal)
+            assert journal.inline(app, digest_of(data)) == data
+            journal.forget(app)
+            await written(journal)
+            assert journal.inline(app, digest_of(data)) is None
+
+
+@TINY_OR_NOT
+async def test_a_blob_that_comes_again_after_a_truncation_counts_as_come_then(open_disk: OpenDisk, data: bytes) -> None:
     async with open_journal(open_disk()) as journal:
         journal.append(APP, entries(1, lost("a"), lost("b"), lost("c")))
-        journal.append(APP, entries(4, finished(b"x")))
+        journal.append(APP, entries(4, finished(data)))
         journal.truncate(APP, after_index=2)
-        journal.append(APP, entries(3, finished(b"x"), epoch=LATER))
-        journal.append(APP, entries(4, finished(b"x"), epoch=LATER))
+        journal.append(APP, entries(3, finished(data), epoch=LATER))
+        journal.append(APP, entries(4, finished(data), epoch=LATER))
         await written(journal)
-        assert [each.data for each in journal.blobs(APP, after_index=2, up_to=3)] == [b"x"]
+        assert [each.data for each in journal.blobs(APP, after_index=2, up_to=3)] == [data]
 
 
+@TINY_OR_NOT
 async def test_a_blob_whose_entry_was_taken_back_counts_as_come_with_the_later_one_that_names_it(
-    open_disk: OpenDisk,
+    open_disk: OpenDisk, data: bytes
 ) -> None:
     async with open_journal(open_disk()) as journal:
-        journal.append(APP, entries(1, lost("a"), finished(b"x")))
+        journal.append(APP, entries(1, lost("a"), finished(data)))
         journal.truncate(APP, after_index=1)
-        assert journal.inline(APP, digest_of(b"x")) == b"x"
-        journal.append(APP, entries(2, lost("b"), finished(b"x"), epoch=LATER))
+        assert journal.inline(APP, digest_of(data)) == data
+        journal.append(APP, entries(2, lost("b"), finished(data), epoch=LATER))
         await written(journal)
         assert list(journal.blobs(APP, after_index=0, up_to=2)) == []
-        assert list(journal.blobs(APP, after_index=2, up_to=3)) == brought(3, b"x")
+        assert list(journal.blobs(APP, after_index=2, up_to=3)) == brought(3, data)
 
 
 async def test_blobs_of_a_group_come_with_the_entries_that_name_them_wherever_a_newcomer_begins(
