@@ -1,7 +1,8 @@
 """From submitted calls to settled futures: the two threads behind an executor.
 
-One collects what was queued within a millisecond into batches and sends them; the other reads the committed events
-and settles the futures. Both start with the first call and end by themselves, after `close`, with the application.
+One sends what was queued, in batches: what comes while one is sent makes up the next. The other reads the committed
+events and settles the futures. Both start with the first call and end by themselves, after `close`, with the
+application.
 
 Invariant: a future is in `futures` until exactly one thread takes it out; that thread settles it.
 """
@@ -33,7 +34,7 @@ from jcpeer.ids import AppId, Digest, TaskId
 from jcpeer.wire.requests import AddTasks, Happened
 
 LINGER_S = 0.001
-"""How long a batch waits for company; below what a person or a task's round trip notices."""
+"""How long a batch waits for more company, if it has some: calls come in a burst then, and each batch has its price."""
 COMPANY_TASKS = 500
 """So many wait for no more."""
 NOT_STARTED = ("waiting", "ready", "assigned")
@@ -218,10 +219,10 @@ class ExecutorFeed:
         while True:
             with self._changed:
                 self._changed.wait_for(lambda: self._queue or self._to_cancel or self._closed or self._broken)
-                alone = 0 < len(self._queue) < COMPANY_TASKS and not self._closed
+                burst = 1 < len(self._queue) < COMPANY_TASKS and not self._closed
             if self._broken:
                 return
-            if alone:
+            if burst:
                 time.sleep(LINGER_S)
             if self._queue:
                 with self._packing:

@@ -23,7 +23,7 @@ from jcpeer.client.outputs import Landing, landings, place, written_whole
 from jcpeer.client.shipment import Loaded, blobs_of, content, parents_first, pieces, ships
 from jcpeer.client.story import TRACEBACK, failed_application, failed_task
 from jcpeer.errors import NoNodeError, RequestError, UnreachableError
-from jcpeer.ids import AppId, TaskId
+from jcpeer.ids import AppId, Digest, TaskId
 from jcpeer.values import evolve
 from jcpeer.wire import requests
 from jcpeer.wire.messages import Output
@@ -51,6 +51,8 @@ class Session:
 
     def __init__(self, link: Link) -> None:
         self._link = link
+        self._known: dict[AppId, set[Digest]] = {}
+        """Open applications, and which of their blobs the node has for all we know; it has not been away since."""
 
     # --- handing over
 
@@ -108,20 +110,33 @@ class Session:
         `loaded` has."""
         left = [blob for blob in batch.blobs if blob.digest not in batch.data]
         ahead = [blob for blob in left if not blob.small or blob.digest in loaded.data or blob.digest in loaded.files]
+        digests = {blob.digest for blob in ahead}
 
         async def whole() -> None:
-            # Opened again each time: a node that came back may have lost an opening that nothing had followed.
-            app = await self._open(header)
-            for blob in await self._missing(app, ahead):
-                async with aclosing(self._put(app, blob, pieces(loaded, blob))) as sent:
-                    async for _ in sent:
-                        pass
-            await ask(self._link, batch, Done)
+            known = self._known.pop(batch.app, None)
+            if known is None or not digests <= known or not await self._takes(batch):
+                # A node that came back may have lost an opening that nothing had followed.
+                app = await self._open(header)
+                for blob in await self._missing(app, ahead):
+                    async with aclosing(self._put(app, blob, pieces(loaded, blob))) as sent:
+                        async for _ in sent:
+                            pass
+                await ask(self._link, batch, Done)
+            self._known[batch.app] = digests.union(known or ())
 
         await self._persist(whole, _come_back(batch.app))
 
+    async def _takes(self, batch: requests.AddTasks) -> bool:
+        """Whether the node takes it as it is; if not, asking it what is missing tells why."""
+        try:
+            await ask(self._link, batch, Done)
+        except RequestError:
+            return False
+        return True
+
     async def seal(self, app: AppId, batches: int) -> Accepted:
         """Say that no further batch comes."""
+        self._known.pop(app, None)
         return await self._once(requests.SealApplication(app, batches), Accepted, app)
 
     # --- following

@@ -249,6 +249,25 @@ def test_calls_travel_together_and_their_function_once(grid_executor: GridExecut
     assert node.grid.asked["AddTasks"] < 20
 
 
+def test_of_calls_one_after_the_other_each_is_one_request(grid_executor: GridExecutor, node: FakeNode) -> None:
+    def call(value: int) -> None:
+        assert grid_executor.submit(square, value).result(timeout=10) == value * value
+
+    call(0)  # its function rides along
+    call(1)  # from here on it is known to be there
+    before = node.grid.asked.copy()
+    for value in range(2, 5):
+        call(value)
+    assert node.grid.asked - before == {"AddTasks": 3}
+
+
+def test_what_a_node_has_lost_meanwhile_is_given_to_it_again(grid_executor: GridExecutor, node: FakeNode) -> None:
+    assert grid_executor.submit(square, 2).result(timeout=10) == 4
+    with node.grid.changed:
+        node.grid.store.clear()
+    assert grid_executor.submit(square, 3).result(timeout=10) == 9
+
+
 def test_large_arguments_and_results_come_through(grid_executor: GridExecutor) -> None:
     data = bytes(range(256)) * 2000
     assert grid_executor.submit(bytes.__add__, data, b"!").result(timeout=10) == data + b"!"
