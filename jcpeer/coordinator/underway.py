@@ -13,6 +13,8 @@ from jcpeer.ids import AppId, AttemptName, Epoch
 from jcpeer.wire.replication import Underway, UnderwayAttempt
 
 ATTEMPTS_PER_FRAME_MAX = 5000
+ENDS_ALONE_MIN = 100
+"""Fewer ends wait for the next attempt that is given: a successor finds them in the journal, too."""
 
 
 class UnderwayNews:
@@ -26,6 +28,7 @@ class UnderwayNews:
         self._ended: dict[AttemptName, UnderwayAttempt] = {}
         self._ending: deque[tuple[int, dict[AttemptName, UnderwayAttempt]]] = deque()
         """What ended, with the index of the entry that tells of it at the latest."""
+        self._committed_ends: list[AttemptName] = []
 
     def given(self, attempt: UnderwayAttempt) -> None:
         self._ended.pop(attempt.attempt, None)  # it has moved
@@ -39,11 +42,13 @@ class UnderwayNews:
         if self._ended:
             self._ending.append((last_index, self._ended))
             self._ended = {}
-        given, self._given = self._given, {}
-        ended: list[AttemptName] = []
         while self._ending and self._ending[0][0] <= committed:
-            ended += self._ending.popleft()[1]
-        return list(_frames(app, epoch, given.values(), ended, whole=False)) if given or ended else []
+            self._committed_ends += self._ending.popleft()[1]
+        if not self._given and len(self._committed_ends) < ENDS_ALONE_MIN:
+            return []
+        given, self._given = self._given, {}
+        ended, self._committed_ends = self._committed_ends, []
+        return list(_frames(app, epoch, given.values(), ended, whole=False))
 
     def ending(self) -> Iterator[UnderwayAttempt]:
         """What has ended without its end being committed."""
@@ -54,6 +59,7 @@ class UnderwayNews:
         self._given.clear()
         self._ended.clear()
         self._ending.clear()
+        self._committed_ends.clear()
 
 
 def whole(app: AppId, epoch: Epoch, attempts: Iterable[UnderwayAttempt]) -> list[Underway]:

@@ -104,6 +104,15 @@ class _Call:
         return named is not None and named.id not in self.asked
 
 
+@define(eq=False)
+class _AtIt:
+    """An answer that is being made, and when its asker last heard that."""
+
+    node: NodeId
+    call: int
+    said_s: float
+
+
 @define
 class _Poll:
     """A question of which every answer counts."""
@@ -143,6 +152,8 @@ class Elsewhere:
         self._calls: dict[int, _Call] = {}
         self._polls: dict[int, _Poll] = {}
         self._answering: dict[tuple[NodeId, int], trio.CancelScope] = {}
+        self._at_it: dict[_AtIt, None] = {}
+        self._speaking = False
         self._answerer: Answerer | None = None
         self._lister: Lister = lambda user: Summaries(())
 
@@ -350,19 +361,26 @@ class Elsewhere:
 
     @contextmanager
     def _saying_still_at_it(self, node: NodeId, call: int) -> Iterator[None]:
-        scope = trio.CancelScope()
-
-        async def say() -> None:
-            with scope:
-                while True:
-                    await trio.sleep(STILL_AT_IT_S)
-                    self._parts.network.send(node, Answer(call, NOTHING, last=False))
-
-        self._nursery.start_soon(say)
+        at_it = _AtIt(node, call, trio.current_time())
+        self._at_it[at_it] = None
+        if not self._speaking:
+            self._speaking = True
+            self._nursery.start_soon(self._say_still_at_it)
         try:
             yield
         finally:
-            scope.cancel()
+            del self._at_it[at_it]
+
+    async def _say_still_at_it(self) -> None:
+        """One for all answers, since most take no time."""
+        while self._at_it:
+            await trio.sleep(STILL_AT_IT_S / 2)
+            now_s = trio.current_time()
+            for each in self._at_it:
+                if now_s >= each.said_s + STILL_AT_IT_S:
+                    each.said_s = now_s
+                    self._parts.network.send(each.node, Answer(each.call, NOTHING, last=False))
+        self._speaking = False
 
 
 def _error_of(reply: ReplyBody | None) -> JcpeerError:

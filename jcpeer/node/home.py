@@ -299,10 +299,12 @@ class Home:
     def _small(
         self, host: ApplicationHost, blobs: Iterable[BlobRef], *, besides: Mapping[Digest, bytes]
     ) -> dict[Digest, bytes]:
-        """Those of the small blobs that were put, or came with another batch."""
-        found = {}
+        """Those of the small blobs that were put, but not those of another batch, which the journal has with that."""
+        found, me = {}, self._parts.identity.node
         for blob in blobs:
-            if blob.small and blob.digest not in besides and (kept := host.small_blob(blob.digest)) is not None:
+            if not blob.small or blob.digest in besides or me in host.machine.holders(blob.digest):
+                continue
+            if (kept := host.small_blob(blob.digest)) is not None:
                 found[blob.digest] = kept
         return found
 

@@ -105,6 +105,8 @@ class Submissions:
         self._opening: dict[AppId, _Opening] = {}
         self._taken: set[AppId] = set()
         """Those that their homes have journalled, as this process knows."""
+        self._handed: dict[AppId, set[tuple[NodeId, Digest]]] = {}
+        """Small blobs that a home was given ahead of a batch. Should it have lost one, it fetches that from here."""
 
     def _signed(self, value: Placed | Batch | Seal) -> Signed:
         return sign(value, self._parts.identity, self._parts.standing.membership.chain)
@@ -294,8 +296,11 @@ class Submissions:
         for digest, each in request.data.items():
             if digest_of(each) != digest:
                 raise RequestError(f"blob {digest[:12]} is not what its name says")
-        for data in in_frames(self._small_staged(batch, besides=request.data)):
+        handed = self._handed.setdefault(request.app, set())
+        ahead = [each for each in self._small_staged(batch, besides=request.data) if (home, each[0]) not in handed]
+        for data in in_frames(ahead):
             await self._to_home(home, request.app, TakeBlobs(request.app, data=data), Done)
+            handed.update((home, digest) for digest in data)
         await self._to_home(home, request.app, TakeBatch(request.app, self._signed(batch), request.data), Done)
 
     def _small_staged(self, batch: Batch, *, besides: Iterable[Digest]) -> Iterator[tuple[Digest, bytes]]:
@@ -323,6 +328,7 @@ class Submissions:
         signed = self._decisions.signed(app)
         header = unpack(signed.payload, Placed).header if signed else None
         self._parts.store.release(_staged(app))
+        self._handed.pop(app, None)
         return self._accepted(evolve(accepted, caveat=f"{self._why_there(header)}{accepted.caveat}"), header)
 
     def _accepted(self, accepted: Accepted, header: Header | None) -> Accepted:

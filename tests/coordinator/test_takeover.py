@@ -26,7 +26,7 @@ from jcpeer.coordinator.events import (
 from jcpeer.coordinator.inherited import SETTLE_S
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.supervision import GRACE_S
-from jcpeer.coordinator.underway import UnderwayMemory, whole
+from jcpeer.coordinator.underway import ENDS_ALONE_MIN, UnderwayMemory, UnderwayNews, whole
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.facts import AttemptLost, Failed, Finished, ReplicasChanged, TookOver
 from jcpeer.wire.messages import Confirm, Decline, GivenBack, Recruit, Release, Report, Withdraw
@@ -268,11 +268,25 @@ def test_replicas_are_told_what_changed_and_nothing_where_nothing_did() -> None:
         assert known.items() >= under_way.items()
         assert {each.task for each in known.keys() - under_way.keys()} <= world.results().keys()
     assert told < 120
-    for effect in world.machine.handle(Quiet(), now_s=world.now_s):
-        if isinstance(effect, TellReplicas):
-            memory.heard(effect.underway)
-    assert not memory.known()
     assert not world.machine.handle(Quiet(), now_s=world.now_s)
+
+
+def test_ends_go_with_what_is_given_next_or_many_at_a_time() -> None:
+    news = UnderwayNews()
+
+    def told(last_index: int) -> list[Underway]:
+        return news.take(APP, FIRST, last_index=last_index, committed=last_index)
+
+    news.given(at("first", ADA))
+    told(1)
+    news.ended(at("first", ADA))
+    assert told(2) == []
+    news.given(at("second", ADA))
+    assert told(3) == [Underway(APP, FIRST, (at("second", ADA),), (at("first", ADA).attempt,))]
+    many = [at(f"of many {number}", ADA) for number in range(ENDS_ALONE_MIN)]
+    for each in many:
+        news.ended(each)
+    assert told(4) == [Underway(APP, FIRST, (), tuple(each.attempt for each in many))]
 
 
 def test_a_replica_that_was_not_told_all_knows_nothing_and_what_is_past_does_not_count() -> None:

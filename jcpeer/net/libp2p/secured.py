@@ -268,11 +268,17 @@ class Streams(yamux.Yamux):
 
     async def write_frame(self, frame: bytes) -> None:
         """Send one frame, whole. Raises: OSError and trio's errors of a broken stream."""
-        async with self._write_lock:
+        try:
+            self._write_lock.acquire_nowait()  # which is free as a rule; `acquire` would let everybody else run first
+        except trio.WouldBlock:
+            await self._write_lock.acquire()
+        try:
             # Noise numbers its messages: half of one, or one that was made and not sent, and the rest is unreadable.
             # The shield ends with the connection, which a silent peer loses.
             with trio.CancelScope(shield=self._member):
                 await self.secured_conn.write(frame)
+        finally:
+            self._write_lock.release()
 
     async def _write_frame(self, data: bytes) -> None:
         await self.write_frame(data)
