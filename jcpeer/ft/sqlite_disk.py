@@ -9,7 +9,9 @@ written without being synced. So whoever opens it finds out that it was copied o
 crashed since; what it holds may then be behind what was promised with it, and is marked unsure. (One thing cannot be
 found out: that an older copy was written over this very file.)
 
-Groups are written in a thread, one at a time. Reads have a connection of their own and happen in the caller's thread.
+A brief group is written at once, since on its way to a thread and back it would wait longer, behind everything else
+that the node does; but where the disk was slow lately, where it has to be synced, and where the log is to be folded
+into the file, that happens in a thread. Reads have a connection of their own and happen in the caller's thread.
 A lock on a file beside it keeps a second process out; the kernel drops it with the process, however that ends.
 """
 
@@ -19,6 +21,7 @@ import fcntl
 import os
 import secrets
 import sqlite3
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -48,7 +51,7 @@ from jcpeer.ft.disk import (
 )
 from jcpeer.ids import AppId, Digest, Epoch, NodeId, short
 from jcpeer.wire.codec import pack, unpack
-from jcpeer.wire.facts import Brought, Entry, Fact
+from jcpeer.wire.facts import Brought, Entry, Fact, TasksAdded
 
 log = structlog.get_logger()
 
@@ -95,6 +98,15 @@ DO UPDATE SET idx = excluded.idx WHERE excluded.idx < inline.idx
 """
 """One that came again counts as come with the first entry that stands."""
 
+BRIEF_ROWS = 200
+BRIEF_BYTES = 2**18
+SLOW_S = 0.02
+SLOW_FOR_S = 60.0
+"""After a group that took longer than a brief one may, so long all are written in the thread."""
+FOLD_GROUPS = 100
+"""So many may be written before one of them sees whether SQLite's log is long enough to be folded into the file."""
+FOLD_PAGES = 1000
+
 ROWS_AT_ONCE = 256
 """Read at once: a read that stays open would keep SQLite from folding its log into the file."""
 BLOBS_AT_ONCE = 16
@@ -128,6 +140,8 @@ class SqliteDisk:
         """What the file says of it."""
         self._found_id = 0
         """Up to here tiny blobs can be found by their digests."""
+        self._unfolded = 0
+        self._slow_until_s = 0.0
         self._one_at_a_time = trio.CapacityLimiter(1)
         with ExitStack() as opened:
             opened.callback(os.close, _lock(path))
@@ -151,6 +165,7 @@ class SqliteDisk:
             raise ConfigError(f"another version of jcpeer wrote the journal {self._path}: use that, or move it away")
         self._know_itself(file)
         self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+        self._writer.execute("PRAGMA wal_autocheckpoint = 0")
 
     def _know_itself(self, file: str) -> None:
         """Find out whether what is there is still what was written."""
@@ -259,23 +274,40 @@ class SqliteDisk:
     # --- writing
 
     async def commit(self, writes: Sequence[Write]) -> None:
-        await trio.to_thread.run_sync(self._commit, writes, limiter=self._one_at_a_time)
-
-    def _commit(self, writes: Sequence[Write]) -> None:
         # The first group says that an end of the machine may take something, or that it cannot any more.
         first = self._unsynced_boot != self._at_risk
         synced = first or any(is_synced(write) for write in writes)
+        self._unfolded += 1
+        if synced or self._synchronous == "FULL" or not self._is_quick or not _are_brief(writes):
+            await trio.to_thread.run_sync(self._commit_and_fold, writes, synced, first, limiter=self._one_at_a_time)
+            self._unfolded = 0
+        else:
+            began_s = time.monotonic()
+            self._commit(writes)
+            if time.monotonic() > began_s + SLOW_S:
+                self._slow_until_s = time.monotonic() + SLOW_FOR_S
+
+    @property
+    def _is_quick(self) -> bool:
+        return self._unfolded < FOLD_GROUPS and time.monotonic() >= self._slow_until_s
+
+    def _commit_and_fold(self, writes: Sequence[Write], synced: bool, first: bool) -> None:
         with _storage_errors(self._path):
+            self._writer.execute(f"PRAGMA wal_autocheckpoint = {FOLD_PAGES}")
             if synced:
                 self._writer.execute("PRAGMA synchronous = FULL")
-            with self._transaction():
-                if first:
-                    self._writer.execute("UPDATE journal SET unsynced_boot = ?", (self._at_risk,))
-                for write in writes:
-                    self._apply(write)
-            self._unsynced_boot = self._at_risk
+            self._commit(writes, first=first)
             if synced:
                 self._writer.execute(f"PRAGMA synchronous = {self._synchronous}")
+            self._writer.execute("PRAGMA wal_autocheckpoint = 0")
+
+    def _commit(self, writes: Sequence[Write], *, first: bool = False) -> None:
+        with _storage_errors(self._path), self._transaction():
+            if first:
+                self._writer.execute("UPDATE journal SET unsynced_boot = ?", (self._at_risk,))
+            for write in writes:
+                self._apply(write)
+        self._unsynced_boot = self._at_risk
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -347,6 +379,21 @@ class SqliteDisk:
             for table in ("entry", "run", "inline"):
                 self._writer.execute(f"DELETE FROM {table} WHERE app = ?", (number,))
             self._writer.execute("DELETE FROM application WHERE number = ?", (number,))
+
+
+def _are_brief(writes: Sequence[Write]) -> bool:
+    rows = size = 0
+    for write in writes:
+        match write:
+            case Append(entries=entries, blobs=blobs):
+                rows += len(entries) + len(blobs)
+                size += sum(len(each.data) for each in blobs)
+                size += sum(len(each.fact.batch.payload) for each in entries if isinstance(each.fact, TasksAdded))
+            case Truncate() | Forget() | Bury() | ForgetTombstones():
+                return False  # who knows how much goes with that
+            case _:
+                rows += 1
+    return rows <= BRIEF_ROWS and size <= BRIEF_BYTES
 
 
 def _boot_id() -> str:

@@ -17,7 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import ConfigError, LocalProtocolError, StorageError
-from jcpeer.ft.disk import Disk, Durability, Write
+from jcpeer.ft.disk import Append, Begin, Disk, Durability, Write
 from jcpeer.ft.journal import Journal, Written, open_journal
 from jcpeer.ft.memory_disk import MemoryDisk
 from jcpeer.ft.sqlite_disk import SqliteDisk
@@ -418,6 +418,18 @@ async def test_a_newcomer_gets_every_entry_and_every_blob(open_disk: OpenDisk) -
         assert sorted(blobs(3, 4)) == sorted(many)
         assert len(blobs(0, 4)) == 103
         assert list(journal.read(APP, after_index=1, with_data=True))[:1] == entries(2, finished(result))
+
+
+async def test_the_log_of_sqlite_is_folded_into_the_file_however_brief_the_groups_are(tmp_path: Path) -> None:
+    disk = SqliteDisk(tmp_path / "journal")
+    async with open_journal(disk):
+        for index in range(1, 2001):
+            begin = [Begin(APP)] if index == 1 else []
+            await disk.commit([*begin, Append(APP, tuple(entries(index, lost("a"))), ())])
+        log = tmp_path / "journal-wal"
+        pages = log.stat().st_size / 4096
+        assert pages < 3000
+        assert len(list(disk.read(APP, after_index=0))) == 2000
 
 
 TINY_OR_NOT = pytest.mark.parametrize("data", [b"x", b"x" * 1000], ids=["tiny", "not tiny"])
