@@ -423,13 +423,13 @@ async def test_a_newcomer_gets_every_entry_and_every_blob(open_disk: OpenDisk) -
 async def test_the_log_of_sqlite_is_folded_into_the_file_however_brief_the_groups_are(tmp_path: Path) -> None:
     disk = SqliteDisk(tmp_path / "journal")
     async with open_journal(disk):
-        for index in range(1, 2001):
+        for index in range(1, 5001):
             begin = [Begin(APP)] if index == 1 else []
             await disk.commit([*begin, Append(APP, tuple(entries(index, lost("a"))), ())])
         log = tmp_path / "journal-wal"
         pages = log.stat().st_size / 4096
         assert pages < 3000
-        assert len(list(disk.read(APP, after_index=0))) == 2000
+        assert len(list(disk.read(APP, after_index=0))) == 5000
 
 
 TINY_OR_NOT = pytest.mark.parametrize("data", [b"x", b"x" * 1000], ids=["tiny", "not tiny"])
