@@ -1,6 +1,6 @@
 """The process that starts a node's attempts and workers, and sees to it that nothing of them outlives the node.
 
-    node ── control ──> spawner ── fork ──> keeper ── fork, exec ──> leader ── ...
+    node ── control ──> spawner ── fork ──> keeper ── spawn ──> leader ── ...
 
 It is run by path with `python -I -S`, imports a handful of modules and nothing of jcpeer, and so starts in 20 ms and
 forks in one, however large the node has grown. The node asks for a process by sending one end of a fresh socket over
@@ -14,14 +14,15 @@ Invariants, which the kernel keeps for us:
   does it report. So the answer, or the end of the socket, means that nothing of the attempt runs.
 - A keeper acts when its leader ends, when the node closes its end of the socket (a wish, or the death of the node), or
   when the spawner dies (`lifeline`). The spawner ends with the node.
-- A leader dies with its keeper, and what else is left of a keeper that was killed falls to the spawner, a subreaper
-  too: a child of it that is no keeper is killed at sight.
+- What is left of a keeper that was killed falls to the spawner, a subreaper too: a child of it that is no keeper is
+  killed at sight.
 """
 
 from __future__ import annotations
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -31,7 +32,6 @@ import socket
 import sys
 from collections.abc import Mapping
 
-PR_SET_PDEATHSIG = 1
 PR_SET_CHILD_SUBREAPER = 36
 
 IDLE_S = 10.0
@@ -205,53 +205,47 @@ def report(node: socket.socket, message: Mapping[str, object]) -> None:
         node.sendall(json.dumps(message).encode() + b"\n")
 
 
+OWN_SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ)
+"""Those that this process, or Python, does not handle as a program expects to find them."""
+
+
 def start(request: Request, extra: list[int]) -> int:
-    """Fork and execute the leader. The number of an extra descriptor becomes its last argument.
+    """Spawn the leader. The number of an extra descriptor becomes its last argument.
+
+    To fork, and let Python set the child up, takes three times as long.
 
     Raises:
-        OSError: of the step that failed in the child.
+        OSError: of the step that failed, with the file where it was one.
     """
-    reader, writer = os.pipe()  # closed by a successful exec, and else tells why there was none
-    keeper = os.getpid()
-    leader = os.fork()
-    if leader == 0:
-        try:
-            os.setsid()
-            _prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-            if os.getppid() != keeper:
-                os._exit(1)  # it died before we could ask to die with it
-            become(request, extra)
-        except OSError as error:
-            os.write(writer, json.dumps([error.errno, error.filename]).encode())
-        finally:
-            os._exit(127)
-    os.close(writer)
-    with open(reader, "rb") as failure:
-        text = failure.read()
-    if text:
-        os.waitpid(leader, 0)
-        code, filename = json.loads(text)
-        raise OSError(code, os.strerror(code), filename)
-    return leader
-
-
-def become(request: Request, extra: list[int]) -> None:
-    """In the child: open its files, go to its directory, undo our signal handling, execute."""
-    os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
-    for target, path in ((1, request.stdout), (2, request.stderr)):
-        # Read and write: a worker reads back what a call printed. Append: it also empties the file in between.
-        os.dup2(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600), target)
-    os.chdir(request.cwd)
-    for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGPIPE, signal.SIGXFSZ):
-        signal.signal(number, signal.SIG_DFL)
-    argv = list(request.argv)
     for each in extra:
         os.set_inheritable(each, True)
-        argv.append(str(each))
+    argv = [*request.argv, *map(str, extra)]
+    opened: list[int] = []
     try:
-        os.execvpe(argv[0], argv, request.env)
-    except OSError as error:
-        raise OSError(error.errno, error.strerror, argv[0]) from None  # not the last place on PATH that was tried
+        os.chdir(request.cwd)  # there is one process at a time to be started here
+        opened.append(os.open(os.devnull, os.O_RDONLY))
+        for path in (request.stdout, request.stderr):
+            # Read and write: a worker reads back what a call printed. Append: it also empties the file in between.
+            opened.append(os.open(path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600))
+        return spawned(argv, request.env, opened)
+    finally:
+        for each in opened:
+            os.close(each)
+        os.chdir("/")
+
+
+def spawned(argv: list[str], env: dict[str, str], standard: list[int]) -> int:
+    """A process in a session of its own, with these for its standard streams. Its program is looked for as
+    `os.execvpe` does it: along the PATH of its own environment."""
+    name, failure = argv[0], errno.ENOENT
+    actions = [(os.POSIX_SPAWN_DUP2, source, target) for target, source in enumerate(standard)]
+    for path in [name] if "/" in name else [os.path.join(each, name) for each in os.get_exec_path(env)]:
+        try:
+            return os.posix_spawn(path, argv, env, file_actions=actions, setsid=True, setsigdef=OWN_SIGNALS)
+        except OSError as error:
+            if error.errno not in (errno.ENOENT, errno.ENOTDIR):
+                failure = error.errno or failure  # what was found and cannot be executed tells more than what was not there
+    raise OSError(failure, os.strerror(failure), name)
 
 
 def leader_ended(leader: int) -> bool:
