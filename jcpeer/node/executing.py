@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import shutil
 from collections import deque
 from collections.abc import AsyncGenerator, Callable
-from functools import partial
 from pathlib import Path
 
 import trio
@@ -17,9 +15,9 @@ from jcpeer.ids import AppId, Digest
 from jcpeer.node.parts import Parts
 from jcpeer.wire.messages import Failure, Outcome, Output
 from jcpeer.wire.streams import ReadLog
+from jcpeer.work.directories import Directories
 from jcpeer.work.events import AttemptKey, Event, Killed, Ran, Start, Unstarted
 from jcpeer.work.execution import Content, Execution, InLine
-from jcpeer.work.files import make_directory, removed_if_empty
 
 CARRIED_BYTES_MAX = 1024 * 1024
 """Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
@@ -47,7 +45,7 @@ class Executing:
         self._tell = tell
         self._left = left
         self._running: dict[AttemptKey, _Running] = {}
-        self._started = 0
+        self._directories = Directories(parts.attempts_dir or Path("simulated"))
 
     def __len__(self) -> int:
         return len(self._running)
@@ -77,7 +75,7 @@ class Executing:
         finally:
             self._running.pop(effect.key, None)
             self._tell(Ran(effect.key, outcome) if outcome else Killed(effect.key))
-            await self._remove_directory(running)
+            await self._clear_away(running)
 
     async def _run_line(self, line: tuple[Start, ...], scope: trio.CancelScope) -> None:
         """As many of these, one after another, as are over at once; the others are for the next free slot."""
@@ -93,7 +91,7 @@ class Executing:
             del self._running[effect.key]
             self._tell(Ran(effect.key, outcome))
             if execution.left_files:
-                await self._remove_directory(running)
+                await self._clear_away(running)
 
         def lasts() -> None:
             while len(left) > 1:
@@ -156,19 +154,14 @@ class Executing:
 
     def _directory_for(self, effect: Start, running: _Running) -> Path:
         """Raises: StorageError: it cannot be made."""
-        self._started += 1
-        directory = (self._parts.attempts_dir or Path("simulated")) / str(self._started)
-        running.directory = directory
-        if self._parts.attempts_dir is not None and not isinstance(effect.order.work, Call):
-            make_directory(directory)  # for a call the executor makes it, if a file is used at all
-        return directory
+        # For a call the executor makes it, if a file is used at all; and what is simulated uses none.
+        by_need = isinstance(effect.order.work, Call) or self._parts.attempts_dir is None
+        running.directory = self._directories.name() if by_need else self._directories.make()
+        return running.directory
 
-    async def _remove_directory(self, running: _Running) -> None:
-        if running.directory is None or self._parts.attempts_dir is None:
-            return
-        if not removed_if_empty(running.directory):
-            with trio.CancelScope(shield=True):
-                await trio.to_thread.run_sync(partial(shutil.rmtree, running.directory, ignore_errors=True))
+    async def _clear_away(self, running: _Running) -> None:
+        if running.directory is not None and self._parts.attempts_dir is not None:
+            await self._directories.give_back(running.directory)
 
     # --- what came of it
 

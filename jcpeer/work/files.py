@@ -12,7 +12,6 @@ import os
 import shutil
 import stat
 from collections.abc import Callable, Iterable, Mapping
-from contextlib import suppress
 from pathlib import Path, PurePosixPath
 
 from attrs import frozen
@@ -54,21 +53,6 @@ def make_directory(directory: Path) -> None:
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
     except OSError as error:
         raise unusable(directory, error) from error
-
-
-def removed_if_empty(attempt: Path) -> bool:
-    """Whether an attempt's directory is gone: it was never made, or held nothing but its logs. To find that
-    out takes some microseconds, a thread that looks some hundred."""
-    try:
-        for log in ("stdout", "stderr"):
-            with suppress(FileNotFoundError):
-                os.unlink(f"{attempt}/{log}")
-        for part in (f"{attempt}/work", f"{attempt}/tmp", attempt):
-            with suppress(FileNotFoundError):
-                os.rmdir(part)
-    except OSError:
-        return False  # there is something in it
-    return True
 
 
 def place_inputs(directory: Path, inputs: Iterable[InputFile], *, interrupt: Callable[[], None] = lambda: None) -> None:

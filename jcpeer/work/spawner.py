@@ -244,7 +244,9 @@ def spawned(argv: list[str], env: dict[str, str], standard: list[int]) -> int:
             return os.posix_spawn(path, argv, env, file_actions=actions, setsid=True, setsigdef=OWN_SIGNALS)
         except OSError as error:
             if error.errno not in (errno.ENOENT, errno.ENOTDIR):
-                failure = error.errno or failure  # what was found and cannot be executed tells more than what was not there
+                failure = (
+                    error.errno or failure
+                )  # what was found and cannot be executed tells more than what was not there
     raise OSError(failure, os.strerror(failure), name)
 
 

@@ -13,9 +13,7 @@ from jcpeer.work.files import (
     InputFile,
     collect_outputs,
     copy_file,
-    make_directory,
     place_inputs,
-    removed_if_empty,
     stays_inside,
 )
 
@@ -80,26 +78,3 @@ def test_a_disk_that_refuses_is_a_storage_error_that_names_the_place(tmp_path: P
     (tmp_path / "work").write_text("a file where a directory should be")
     with pytest.raises(StorageError, match="work"):
         place_inputs(tmp_path / "work", [InputFile("a", b"")])
-
-
-def test_an_attempt_that_left_nothing_but_logs_is_removed_at_once(tmp_path: Path) -> None:
-    attempt = tmp_path / "1"
-    for part in ("work", "tmp"):
-        make_directory(attempt / part)
-    (attempt / "stdout").write_text("printed")
-    assert removed_if_empty(attempt)
-    assert not attempt.exists()
-    assert removed_if_empty(attempt), "it was never made"
-
-
-def test_what_an_attempt_left_is_not_removed_at_once_nor_what_it_links_to(tmp_path: Path) -> None:
-    other = tmp_path / "other"
-    make_directory(other)
-    left, linked = tmp_path / "1", tmp_path / "2"
-    make_directory(left / "work")
-    (left / "work" / "file").write_text("left")
-    make_directory(linked)
-    (linked / "work").symlink_to(other)
-    assert not removed_if_empty(left)
-    assert not removed_if_empty(linked)
-    assert other.exists()
