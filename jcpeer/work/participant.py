@@ -790,7 +790,7 @@ class ParticipantMachine:
     def wake_s(self) -> float:
         """When a `Tick` and a `Quiet` are due at the latest: outcomes wait, grants end, starts are to be told."""
         return min(
-            self._reporting.wake_s(),
+            self._reporting.wake_s(self._engagements),
             self._relaying.wake_s(),
             self._grabbing.wake_s(),
             self._leases.wake_s(),

@@ -21,6 +21,10 @@ OUTCOME_KEPT_S = 24 * 3600.0
 REPORT_BYTES_MAX = 1024 * 1024
 REPORT_HOLD_S = 0.005
 """While more attempts run, an outcome waits so long for company: a message costs as much for one as for fifty."""
+BUSY_HOLD_S = 0.02
+BUSY_QUEUE = 4
+"""So long where so many are ready to run after it: then this node does not wait for orders, and short programs end in
+quick succession, each of which would otherwise cost every replica a message and a write."""
 REPORT_OUTCOMES = 64
 """So many outcomes do not wait any longer."""
 
@@ -89,17 +93,17 @@ class Reporting:
         engagement.kept.clear()
         self._unsent.pop(app, None)
 
-    def wake_s(self) -> float:
+    def wake_s(self, engagements: dict[AppId, Engagement]) -> float:
         """When something is due to be told, or to be forgotten."""
-        waiting = min((each.since_s for each in self._unsent.values()), default=math.inf)
-        return min(waiting + REPORT_HOLD_S, self._look_at_kept_s)
+        due_s = (each.since_s + _hold_s(engagements[app]) for app, each in self._unsent.items())
+        return min(min(due_s, default=math.inf), self._look_at_kept_s)
 
     def report_due(self, engagements: dict[AppId, Engagement], *, now_s: float) -> list[Effect]:
         """Tell what has waited for long enough, or has nobody to wait for."""
         effects: list[Effect] = []
         for app, unsent in list(self._unsent.items()):
             engagement = engagements[app]
-            ripe = now_s >= unsent.since_s + REPORT_HOLD_S or len(unsent.outcomes) >= REPORT_OUTCOMES
+            ripe = now_s >= unsent.since_s + _hold_s(engagement) or len(unsent.outcomes) >= REPORT_OUTCOMES
             if ripe or not engagement.attempts:
                 effects += self.report(app, engagement)
         return effects
@@ -142,6 +146,10 @@ class Reporting:
     def check(self, engagements: dict[AppId, Engagement]) -> None:
         """Assert what holds after each event."""
         assert self._unsent.keys() <= engagements.keys()
+
+
+def _hold_s(engagement: Engagement) -> float:
+    return BUSY_HOLD_S if len(engagement.queue) >= BUSY_QUEUE else REPORT_HOLD_S
 
 
 def size_of(outcome: Outcome) -> int:

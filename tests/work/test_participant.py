@@ -30,6 +30,7 @@ from jcpeer.work import events as work
 from jcpeer.work.claims import QUANTUM_S
 from jcpeer.work.events import AttemptKey, Effect, Event, Fetch, Kill, Send, Start
 from jcpeer.work.participant import TELL_STARTED_AFTER_S, ParticipantMachine
+from jcpeer.work.reporting import BUSY_HOLD_S, BUSY_QUEUE, REPORT_HOLD_S
 
 APP, OTHER = AppId("a" * 40), AppId("b" * 40)
 COORDINATOR, SUCCESSOR = NodeId("coordinator"), NodeId("successor")
@@ -233,6 +234,18 @@ def test_outcomes_wait_for_company_only_while_others_run() -> None:
     assert isinstance(report, Report)
     (report,) = messages(drive.settle(ran("b")))
     assert isinstance(report, Report)
+
+
+def test_outcomes_wait_longer_for_company_where_more_are_ready_to_run() -> None:
+    def waits_s(queued: int) -> float:
+        drive = Driver(slots=1)
+        drive(called())
+        drive.settle(assigned(*[order(f"t{number}") for number in range(2 + queued)]))
+        assert messages(drive.settle(ran("t0"))) == []
+        return drive.machine.wake_s() - drive.now_s
+
+    assert waits_s(BUSY_QUEUE - 1) == pytest.approx(REPORT_HOLD_S)
+    assert waits_s(BUSY_QUEUE) == pytest.approx(BUSY_HOLD_S)
 
 
 @pytest.mark.parametrize("kind", [Withdraw, CancelAttempts])
