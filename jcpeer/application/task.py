@@ -126,6 +126,10 @@ class Task(Value):
         """The tasks whose outputs this one reads, each once."""
         return tuple(dict.fromkeys(each.source.task for each in self.inputs if isinstance(each.source, OutputOf)))
 
+    def blobs(self) -> list[BlobRef]:
+        """What it reads that no task leaves."""
+        return [each.source for each in self.inputs if isinstance(each.source, BlobRef)]
+
     def parents(self) -> tuple[TaskId, ...]:
         """The tasks that must have finished before this one starts, each once, in order of first mention."""
         return tuple(dict.fromkeys((*self.sources(), *self.after)))

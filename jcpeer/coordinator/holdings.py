@@ -14,16 +14,21 @@ DOUBTS_MAX = 2
 """One failure to get a blob may be the asker's; after the second its holders are taken to have lost it."""
 
 
+NOBODY: frozenset[NodeId] = frozenset()
+
+
 class Holdings:
     """Blob → holders. `me` is the coordinator's own node, which is not doubted by others' failures."""
 
     def __init__(self, *, me: NodeId) -> None:
         self._me = me
-        self._holders: dict[Digest, set[NodeId]] = {}
+        self._holders: dict[Digest, frozenset[NodeId]] = {}
+        self._groups: dict[frozenset[NodeId], frozenset[NodeId]] = {}
+        """Blobs with the same holders share one set: there are many blobs, and few such groups."""
         self._doubts: dict[Digest, int] = {}
 
     def of(self, digest: Digest) -> frozenset[NodeId]:
-        return frozenset(self._holders.get(digest, ()))
+        return self._holders.get(digest, NOBODY)
 
     def has_any(self, node: NodeId) -> bool:
         """Whether this node holds something. Looks at every blob, if need be."""
@@ -34,19 +39,22 @@ class Holdings:
         return frozenset().union(*self._holders.values())
 
     def holds(self, node: NodeId, digest: Digest) -> bool:
-        return node in self._holders.get(digest, ())
+        return node in self.of(digest)
 
     def add(self, node: NodeId, digest: Digest) -> None:
-        self._holders.setdefault(digest, set()).add(node)
+        holders = self.of(digest)
+        if node not in holders:
+            self._set(digest, holders | {node})
 
     def add_if_known(self, node: NodeId, digests: Iterable[Digest]) -> None:
         """A node says that it fetched these; what is no blob of the application is passed over."""
         for digest in digests:
             if digest in self._holders:
-                self._holders[digest].add(node)
+                self.add(node, digest)
 
     def remove(self, nodes: Iterable[NodeId], digest: Digest) -> None:
-        self._holders.get(digest, set()).difference_update(nodes)
+        if digest in self._holders:
+            self._set(digest, self._holders[digest].difference(nodes))
 
     def remove_each(self, node: NodeId, digests: Iterable[Digest]) -> None:
         for digest in digests:
@@ -56,8 +64,11 @@ class Holdings:
         """A node is gone; returns what it held. A death is rare, so it may look at every blob."""
         lost = frozenset(digest for digest, holders in self._holders.items() if node in holders)
         for digest in lost:
-            self._holders[digest].discard(node)
+            self.remove((node,), digest)
         return lost
+
+    def _set(self, digest: Digest, holders: frozenset[NodeId]) -> None:
+        self._holders[digest] = self._groups.setdefault(holders, holders)
 
     def doubt(self, digest: Digest) -> bool:
         """Nobody gave this blob though none of its holders is known to be gone. True when they no longer count."""
@@ -65,5 +76,5 @@ class Holdings:
         if self._doubts[digest] < DOUBTS_MAX:
             return False
         del self._doubts[digest]
-        self._holders[digest] = self._holders.get(digest, set()) & {self._me}
+        self._set(digest, self.of(digest) & {self._me})
         return True

@@ -366,8 +366,11 @@ class Coordinator:
             return []
         if any(task.id in self.state.tasks for task in batch.tasks):
             return []  # of two batches that were checked at once the first stands
+        effects = self._recorder.record(TasksAdded(batch.number, event.signed), now_s=now_s, batch=batch)
+        for task in batch.tasks:  # by the names that the state keeps: another batch may name them as well
+            self._results.add_inputs(self.state.tasks[task.id].spec.blobs())
         self._results.add_inputs(batch.blobs)
-        return self._recorder.record(TasksAdded(batch.number, event.signed), now_s=now_s, batch=batch)
+        return effects
 
     def _seal(self, event: SealReceived, *, now_s: float) -> list[Effect]:
         if self.state.sealed or self.over:

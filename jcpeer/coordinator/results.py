@@ -47,7 +47,7 @@ class Results:
         be taken to have."""
         finished = []
         for record in self._state.tasks.values():
-            self.add_inputs(each.source for each in record.spec.inputs if isinstance(each.source, BlobRef))
+            self.add_inputs(record.spec.blobs())
             if record.result is not None:
                 self._note_holders(record.result)
                 finished.append(record)

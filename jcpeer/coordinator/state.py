@@ -10,13 +10,14 @@ result; `counts` and `blocked` agree with the tasks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from itertools import zip_longest
 from typing import Literal, assert_never
 
-from attrs import define, field, frozen
+from attrs import define, frozen
 
 from jcpeer.application.manifest import Batch, Header, Placed, ReplicaSet
-from jcpeer.application.task import OutputOf, Task
+from jcpeer.application.task import Input, OutputOf, Task
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
 from jcpeer.values import evolve
 from jcpeer.wire.codec import unpack
@@ -65,11 +66,12 @@ class TaskRecord:
     batch: int = 0
     """The number of the batch that brought it."""
     standing: TaskStanding = "pending"
-    children: list[TaskId] = field(factory=list)
+    children: Sequence[TaskId] = ()
     readers: int = 0
     """How many of the children read its outputs; the others only wait for it."""
     result: Finished | None = None
-    """The valid result; its outputs carry no data. Gone again when an output was lost."""
+    """The valid result; its outputs carry no data, and what it consumed is not in it, since that was compared. Gone
+    again when an output was lost."""
     failures: int = 0
     losses: int = 0
     past: tuple[PastAttempt, ...] = ()
@@ -105,6 +107,7 @@ class TaskRecord:
 class NodeShare:
     """What one node did for the application."""
 
+    node: NodeId
     finished: int = 0
     failed: int = 0
     lost: int = 0
@@ -126,7 +129,8 @@ class ApplicationState:
         self.counts: Counter[TaskStanding] = Counter()
         self.blocked = 0
         """How many pending tasks wait for parents."""
-        self.batches: set[int] = set()
+        self.batches: dict[int, int] = {}
+        """By number the index of the entry that has it."""
         self.sealed = False
         self.ended: str | None = None
         self.cancelled = False
@@ -204,6 +208,7 @@ class ApplicationState:
                 self.replica_set, self.epoch = placed.first_set, entry.epoch
                 return []
             case TasksAdded():
+                self.batches[fact.number] = entry.index
                 return self._add(batch or unpack(fact.batch.payload, Batch))
             case Sealed():
                 self.sealed = True
@@ -254,17 +259,21 @@ class ApplicationState:
         self.blocked += record.blocked
 
     def _add(self, batch: Batch) -> list[TaskId]:
-        self.batches.add(batch.number)
         runnable = []
+        before: Task | None = None
         for task in batch.tasks:
-            self.tasks[task.id] = TaskRecord(task, missing=0, batch=batch.number)
+            before = _sharing(task, before)
+            self.tasks[task.id] = TaskRecord(before, missing=0, batch=batch.number)
             self.counts["pending"] += 1
         for task in batch.tasks:  # a second pass: tasks of one batch may come in any order
             record = self.tasks[task.id]
             sources = task.sources()
             for parent_id in task.parents():
                 parent = self.tasks[parent_id]
-                parent.children.append(task.id)
+                if isinstance(parent.children, list):
+                    parent.children.append(record.spec.id)
+                else:  # most have none, or few
+                    parent.children = [record.spec.id]
                 parent.readers += parent_id in sources
                 self._miss(record, parent.standing != "finished")
                 if parent.standing in ("failed", "cancelled", "skipped"):
@@ -278,10 +287,14 @@ class ApplicationState:
     def _finish(self, fact: Finished) -> list[TaskId]:
         outcome = fact.outcome
         record = self.tasks[outcome.task]
-        stripped = evolve(outcome, outputs=tuple(evolve(each, data=None) for each in outcome.outputs))
-        record.result = Finished(fact.node, stripped)
+        share = self._share_of(fact.node)
+        # There may be a million of these: what they have in common is one object, and nothing is kept twice.
+        names = record.spec.outputs
+        outputs = [evolve(each, name=_same(each.name, names), data=None) for each in outcome.outputs]
+        epoch = self.epoch if outcome.epoch == self.epoch else outcome.epoch
+        slim = evolve(outcome, task=record.spec.id, epoch=epoch, outputs=tuple(outputs), consumed=())
+        record.result = Finished(share.node, slim)
         self._stand(record, "finished")
-        share = self.shares.setdefault(fact.node, NodeShare())
         share.finished += 1
         share.busy_s += outcome.ran_s
         self.attempts += 1
@@ -292,6 +305,11 @@ class ApplicationState:
             if child.runnable:
                 runnable.append(child_id)
         return runnable
+
+    def _share_of(self, node: NodeId) -> NodeShare:
+        if node not in self.shares:
+            self.shares[node] = NodeShare(node)
+        return self.shares[node]
 
     def _unfinish(self, fact: OutputLost) -> list[TaskId]:
         record = self.tasks[fact.task]
@@ -320,7 +338,7 @@ class ApplicationState:
         text = failure.text if failure else "failed"
         record.failures += 1
         self._remember(record, PastAttempt(outcome.number, outcome.epoch.counter, fact.node, outcome, text))
-        share = self.shares.setdefault(fact.node, NodeShare())
+        share = self._share_of(fact.node)
         share.failed += 1
         share.busy_s += outcome.ran_s
         self.attempts += 1
@@ -330,7 +348,7 @@ class ApplicationState:
         record = self.tasks[fact.attempt.task]
         record.losses += fact.counts
         self._remember(record, PastAttempt(fact.attempt.number, fact.attempt.epoch, fact.node, None, fact.reason))
-        self.shares.setdefault(fact.node, NodeShare()).lost += 1
+        self._share_of(fact.node).lost += 1
         self.attempts += 1
         return self._retry_or_give_up(record, fact.final)
 
@@ -386,3 +404,26 @@ class ApplicationState:
             assert (record.result is not None) == (record.standing == "finished"), task
         assert self.blocked == sum(each.blocked for each in self.tasks.values())
         assert +self.counts == Counter(each.standing for each in self.tasks.values())
+
+
+def _sharing(task: Task, before: Task | None) -> Task:
+    """The same task, made of the parts of the one before it where they are equal: a million calls of one function
+    differ in their arguments only."""
+    if before is None:
+        return task
+    inputs = tuple([_alike(each, other) for each, other in zip_longest(task.inputs, before.inputs) if each])
+    work = before.work if task.work == before.work else task.work
+    needs = before.needs if task.needs == before.needs else task.needs
+    outputs = before.outputs if task.outputs == before.outputs else task.outputs
+    return evolve(task, work=work, inputs=inputs, needs=needs, outputs=outputs)
+
+
+def _alike(each: Input, other: Input | None) -> Input:
+    if other is None or each.name != other.name:
+        return each
+    return other if each == other else evolve(each, name=other.name)
+
+
+def _same(name: str, names: Sequence[str]) -> str:
+    """The name, as it stands among these if it does."""
+    return names[names.index(name)] if name in names else name

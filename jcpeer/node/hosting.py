@@ -86,6 +86,7 @@ class ApplicationHost:
         self._posts, self._events = trio.open_memory_channel[Event | _Mark](math.inf)
         self._arrived: dict[int, dict[Digest, bytes]] = {}
         self._batches: dict[int, Signed] = {}
+        """Those that may not be on the disk yet."""
         self._shown: dict[NodeId, set[int]] = {}
         """Which batches a participant that asks for the submitter's word has been shown."""
         self.reign: Reign | None = None
@@ -199,7 +200,7 @@ class ApplicationHost:
                 self._hold_small_outputs(effect.entry)
                 entries.append(effect.entry)
                 if isinstance(effect.entry.fact, TasksAdded):
-                    self._batches[effect.entry.fact.number] = effect.entry.fact.batch
+                    self._keep_batch(effect.entry.fact)
                     blobs |= self._arrived.pop(effect.entry.fact.number, {})
                 continue
             match effect:
@@ -270,13 +271,20 @@ class ApplicationHost:
             shown.add(number)
             self._parts.network.send(effect.node, Vouched(self.app, self._signed_batch(number)))
 
+    def _keep_batch(self, fact: TasksAdded) -> None:
+        """Until the disk has it."""
+        written = self._parts.journal.written_index(self.app)
+        indices = self.machine.state.batches
+        self._batches = {each: batch for each, batch in self._batches.items() if indices[each] > written}
+        self._batches[fact.number] = fact.batch
+
     def _signed_batch(self, number: int) -> Signed:
-        """As it came, or as an earlier run of this node journalled it."""
-        if number not in self._batches:
-            for entry in self._parts.journal.read(self.app):
-                if isinstance(entry.fact, TasksAdded):
-                    self._batches.setdefault(entry.fact.number, entry.fact.batch)
-        return self._batches[number]
+        """As it came, or as it was journalled."""
+        if (recent := self._batches.get(number)) is not None:
+            return recent
+        entry = next(self._parts.journal.read(self.app, after_index=self.machine.state.batches[number] - 1))
+        assert isinstance(entry.fact, TasksAdded)
+        return entry.fact.batch
 
     def _frames(
         self, orders: tuple[AttemptOrder, ...], attach: set[Digest]

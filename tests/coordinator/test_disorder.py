@@ -191,7 +191,7 @@ def test_of_two_batches_with_the_same_task_the_first_stands() -> None:
     application = Application(task("one"), task("two"), sealed=False)
     application.add(1, task("two"), task("three"))
     assert set(application.coordinator.state.tasks) == {"one", "two"}
-    assert application.coordinator.state.batches == {0}
+    assert list(application.coordinator.state.batches) == [0]
 
 
 def test_answers_about_what_nobody_asked_change_nothing() -> None:
