@@ -19,6 +19,9 @@ from jcpeer.wire.messages import AttemptOrder, CancelAttempts, OrderedInput, Rec
 
 TASKS_PER_FRAME_MAX = 500
 """Ordered, or named in rights."""
+SENT_MAX = 10_000
+"""Small inputs that a participant is known to have been sent; beyond these all is forgotten, and sent again if need
+be."""
 HOLDERS_TOLD_MAX = 4
 """Of a blob that many have. An order with thousands of inputs must still fit a frame."""
 
@@ -155,6 +158,8 @@ class Orders:
 
     def _frame(self, node: NodeId, orders: tuple[AttemptOrder, ...]) -> SendOrders:
         sent = self._sent_small.setdefault(node, set())
+        if len(sent) > SENT_MAX:
+            sent.clear()
         attach = []
         for order in orders:
             for blob in blobs_of(order):

@@ -18,7 +18,7 @@ from jcpeer.application.manifest import Batch, Header, Seal
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import SealReceived
 from jcpeer.errors import GraphError, JcpeerError, MembershipError, RequestError, UnreachableError
-from jcpeer.ids import Digest, NodeId, digest_of
+from jcpeer.ids import Digest, NodeId
 from jcpeer.membership.signed import open_signed
 from jcpeer.node.applications import Applications
 from jcpeer.node.aside import NOT_HERE, ElsewhereError
@@ -267,9 +267,8 @@ class Home:
 
     def _take_data(self, host: ApplicationHost, data: Mapping[Digest, bytes]) -> None:
         for digest, each in data.items():
-            if digest_of(each) != digest:
+            if self._parts.store.put(each, named=digest).digest != digest:
                 raise RequestError(f"blob {digest[:12]} is not what its name says")
-            self._parts.store.put(each)
         self._parts.store.pin(host.app, data)
 
     async def _fetch(self, host: ApplicationHost, blobs: Iterable[BlobRef], holder: NodeId) -> None:

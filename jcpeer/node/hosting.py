@@ -234,7 +234,7 @@ class ApplicationHost:
         if isinstance(entry.fact, Finished):
             for output in entry.fact.outcome.outputs:
                 if output.data is not None:
-                    self._parts.store.put(output.data)
+                    self._parts.store.put(output.data, named=output.blob.digest)
                     self._parts.store.pin(self.app, [output.blob.digest])
 
     def small_blob(self, digest: Digest) -> bytes | None:
@@ -244,7 +244,7 @@ class ApplicationHost:
             return content if isinstance(content, bytes) else content.read_bytes()
         data = self._parts.journal.inline(self.app, digest)
         if data is not None:
-            self._parts.store.put(data)
+            self._parts.store.put(data, named=digest)
         return data
 
     def _show_reign(self, node: NodeId) -> None:

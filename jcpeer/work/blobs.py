@@ -112,13 +112,17 @@ class BlobStore:
 
     # --- what comes in
 
-    def put(self, data: bytes) -> BlobRef:
+    def put(self, data: bytes, *, named: Digest | None = None) -> BlobRef:
         """Hold these bytes; blocks for as long as hashing and writing them takes.
+
+        Args:
+            named: What others call them: if that is right, the very same string is kept, which there may be many of.
 
         Raises:
             StorageError: the disk is full or does not write.
         """
-        blob = BlobRef(digest_of(data), len(data))
+        digest = digest_of(data)
+        blob = BlobRef(named if named == digest else digest, len(data))
         self._keep(blob, data)
         return blob
 
