@@ -11,18 +11,16 @@ the first is the coordinator's (placement `local`), that of the next is a replic
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
-from attrs import frozen
-
 import jcpeer
 from benchmarks.memory import cpu_s, resident_bytes
 from benchmarks.nodes import IDLE, RealNode, real_nodes
+from benchmarks.tables import Point, tell
 from jcpeer.application.manifest import RunPolicies
 from jcpeer.client.grid import Grid
 from jcpeer.wire.requests import Status
@@ -33,13 +31,6 @@ TASKS_EACH = 20
 """Of each of many applications at once."""
 TASKS_FULL = 1_000_000
 REPLICAS = 3
-
-
-@frozen
-class Point:
-    """One line of a table: the cells by heading, in order."""
-
-    cells: dict[str, float | int]
 
 
 @contextmanager
@@ -148,14 +139,6 @@ def series(*, full: bool, small: bool) -> dict[str, Callable[[], Iterator[Point]
     }
 
 
-def as_text(name: str, points: Sequence[Point]) -> str:
-    lines = [name, "".join(f"{heading:>23}" for heading in points[0].cells)]
-    for point in points:
-        cells = (f"{cell:,}" if isinstance(cell, int) else f"{cell:,.3g}" for cell in point.cells.values())
-        lines.append("".join(f"{cell:>23}" for cell in cells))
-    return "\n".join(lines)
-
-
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=(__doc__ or "").splitlines()[0])
     parser.add_argument("series", nargs="*", metavar="SERIES", help="tasks, applications, bytes, replicas; else all")
@@ -163,21 +146,8 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--small", action="store_true", help="a trial in a moment")
     parser.add_argument("--json", type=Path, metavar="FILE")
     chosen = parser.parse_args(arguments)
-    known = series(full=chosen.full, small=chosen.small)
-    if unknown := [each for each in chosen.series if each not in known]:
-        parser.error(f"there is no series {unknown[0]}; there are {', '.join(known)}")
     sys.path.insert(0, str(FUNCTIONS))
-    found: dict[str, list[Point]] = {}
-    for name in chosen.series or known:
-        found[name] = []
-        for point in known[name]():
-            found[name].append(point)
-            print(".", end="", file=sys.stderr, flush=True)
-        print(file=sys.stderr)
-        print(as_text(name, found[name]), end="\n\n", flush=True)
-    if chosen.json:
-        told = {name: [each.cells for each in points] for name, points in found.items()}
-        chosen.json.write_text(json.dumps(told, indent=1) + "\n")
+    tell(parser, chosen.series, series(full=chosen.full, small=chosen.small), chosen.json)
     return 0
 
 
