@@ -61,16 +61,18 @@ def check_graph(tasks: Iterable[Task], *, known: Callable[[TaskId], Task | None]
         _check_alone(task)
     children: dict[TaskId, list[TaskId]] = {}
     missing: dict[TaskId, int] = {}
+    read: set[TaskId] = set()
     for task in by_id.values():
-        _check_sources(task, by_id, known)
-        parents = task.parents()
-        missing[task.id] = sum(parent in by_id for parent in parents)
-        for parent in parents:
-            children.setdefault(parent, []).append(task.id)
+        missing[task.id] = 0
+        if task.inputs or task.after:
+            _check_sources(task, by_id, known)
+            read.update(task.sources())
+            for parent in task.parents():
+                missing[task.id] += parent in by_id
+                children.setdefault(parent, []).append(task.id)
     order = _order(missing, children)
     if len(order) < len(by_id):
         raise _cycle(by_id, set(by_id).difference(order))
-    read = {parent for task in by_id.values() for parent in task.sources()}
     return Graph(
         order=order,
         children=children,
@@ -100,24 +102,23 @@ def producers(tasks: Iterable[Task]) -> dict[str, TaskId]:
 def _check_alone(task: Task) -> None:
     """What can be said of one task without the others."""
     called = isinstance(task.work, Call)
-    for kind, names, fault_of in (
-        ("input", [each.name for each in task.inputs], input_name_fault if called else file_name_fault),
-        ("output", task.outputs, output_name_fault if called else file_name_fault),
-    ):
-        seen = set()
-        for name in names:
-            if fault := fault_of(name):
-                raise GraphError(f"task {task.id}: {kind} {name!r:.80}: {fault}")
-            if name in seen:
-                raise GraphError(f"task {task.id}: two {kind}s are called {name!r}; give one of them another name")
-            seen.add(name)
     names = [each.name for each in task.inputs]
-    if "/" in "".join(names) or "/" in "".join(task.outputs):
-        clash = nested([*names, *task.outputs])
-        if clash:
-            raise GraphError(f"task {task.id}: {clash[0]!r} cannot be a file beside {clash[1]!r}; rename one")
+    _check_names(task, "input", names, input_name_fault if called else file_name_fault)
+    _check_names(task, "output", task.outputs, output_name_fault if called else file_name_fault)
+    names += task.outputs
+    if len(names) > 1 and "/" in "".join(names) and (clash := nested(names)):
+        raise GraphError(f"task {task.id}: {clash[0]!r} cannot be a file beside {clash[1]!r}; rename one")
     if fault := _needs_fault(task) or once_fault(task.once, task.retries) or _work_fault(task):
         raise GraphError(f"task {task.id}: {fault}")
+
+
+def _check_names(task: Task, kind: str, names: Sequence[str], fault_of: Callable[[str], str | None]) -> None:
+    for name in names:
+        if fault := fault_of(name):
+            raise GraphError(f"task {task.id}: {kind} {name!r:.80}: {fault}")
+    if len(set(names)) < len(names):
+        twice = next(name for place, name in enumerate(names) if name in names[:place])
+        raise GraphError(f"task {task.id}: two {kind}s are called {twice!r}; give one of them another name")
 
 
 def _needs_fault(task: Task) -> str | None:
@@ -152,10 +153,12 @@ def _work_fault(task: Task) -> str | None:
                 return "the command is empty; name a program"
             if shell and len(argv) != 1:
                 return "a shell command is one string; write a list to run a program without a shell"
-            if "\0" in "".join(argv) or "\0" in "".join((*env, *env.values())):
+            if "\0" in "".join([*argv, *env, *env.values()]):
                 return "the command has a NUL character in it; no program can be given one"
-            bad = next((each for each in env if not each or "=" in each), None)
-            return None if bad is None else f"{bad!r:.40} cannot be the name of an environment variable; rename it"
+            for each in env:
+                if not each or "=" in each:
+                    return f"{each!r:.40} cannot be the name of an environment variable; rename it"
+            return None
         case Timed(seconds, _, output_bytes):
             if not 0 <= seconds < math.inf:
                 return f"it takes {seconds} s; write a number of seconds that is not negative"

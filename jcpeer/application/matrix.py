@@ -44,13 +44,17 @@ def expand(matrix: Fields, bindings: Bindings, directory: Path) -> list[Expansio
     if count > EXPANSIONS_MAX:
         matrix.refuse(f"this makes {count} tasks; at most {EXPANSIONS_MAX} are possible")
     combinations = list(itertools.product(*axes.values()))
-    suffixes = ["-".join(map(_readable, each)) for each in combinations]
+    suffixes = _joined([[_readable(each) for each in values] for values in axes.values()])
     if len(set(suffixes)) < len(suffixes):
-        suffixes = ["-".join(bound.number or "" for bound in each) for each in combinations]
+        suffixes = _joined([[each.number or "" for each in values] for values in axes.values()])
     return [
         Expansion(suffix, bindings | dict(zip(axes, each, strict=True)))
         for suffix, each in zip(suffixes, combinations, strict=True)
     ]
+
+
+def _joined(axes: Sequence[Sequence[str]]) -> list[str]:
+    return ["-".join(each) for each in itertools.product(*axes)]
 
 
 def local_files(fields: Fields, bindings: Bindings, directory: Path) -> list[LocalFile]:

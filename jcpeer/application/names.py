@@ -18,6 +18,7 @@ _TASK = re.compile(r"\w[\w.:=+,@-]{0,199}")
 _NOT_IN_TASK = re.compile(r"[^\w.:=+,@-]+")
 _VALUE_SLOT = re.compile(rf"{re.escape(VALUE_PREFIX)}[0-9]{{1,9}}", re.ASCII)
 _FILE_SLOT = re.compile(rf"{re.escape(FILE_PREFIX)}[0-9]{{1,9}}/([^/]+)", re.ASCII)
+_PLAIN_FILE = re.compile(r"[\w-][\w.-]{0,99}", re.ASCII)
 _COMPONENT_BYTES_MAX = 255
 _PATH_BYTES_MAX = 1024
 _CANDIDATES_MAX = 10_000
@@ -39,6 +40,8 @@ def file_name_fault(name: str) -> str | None:
     """Why no input or output can be a file of this name, or None."""
     if name.startswith("@"):
         return "names beginning with '@' are taken by values; rename the file"
+    if _PLAIN_FILE.fullmatch(name):  # what most of them are
+        return None
     if name.startswith("/"):
         return "it is absolute; write a path below the task's work directory"
     if "\0" in name or not _is_text(name):
@@ -69,6 +72,8 @@ def output_name_fault(name: str) -> str | None:
 
 def plain_name(path: str) -> str:
     """The same relative path without the harmless "./" and "//"; a trailing "/" stays, to be seen."""
+    if "/" not in path:
+        return "" if path == "." else path
     normal = "/".join(part for part in path.split("/") if part not in ("", "."))
     prefix = "/" if path.startswith("/") else ""
     return prefix + normal + ("/" if normal and path.endswith("/") else "")

@@ -8,6 +8,7 @@ left to the shell, and braces around anything but a name mean nothing here.
 
 from __future__ import annotations
 
+import functools
 import re
 import shlex
 from collections.abc import Mapping
@@ -24,7 +25,6 @@ Value = Item | tuple[Item, ...]
 
 _NAME = r"[A-Za-z_][A-Za-z0-9_]*"
 _PLACE = re.compile(rf"\{{(\{{{_NAME}(?:\.{_NAME})?\}})\}}|(?<!\$)\{{({_NAME})(?:\.({_NAME}))?\}}")
-_WHOLE = re.compile(rf"\{{({_NAME})\}}")
 _ASPECTS = ("number", "name", "stem")
 
 
@@ -40,11 +40,37 @@ class Bound:
     number: str | None = None
 
 
+@frozen
+class _Place:
+    """`{name}` or `{name.aspect}` in a text."""
+
+    name: str
+    aspect: str | None
+
+
+@functools.lru_cache(maxsize=1000)
+def _cut(template: str) -> tuple[str | _Place, ...]:
+    """The texts of a template and the places between them. Templates are few, and each is filled once a task."""
+    pieces: list[str | _Place] = []
+    end = 0
+    for match in _PLACE.finditer(template):
+        literal, name, aspect = match.groups()
+        pieces += [template[end : match.start()], literal or _Place(name, aspect)]
+        end = match.end()
+    pieces.append(template[end:])
+    return tuple([each for each in pieces if each])
+
+
+def has_places(text: str) -> bool:
+    """Whether what becomes of this text depends on what is bound."""
+    return "{" in text and any(isinstance(each, _Place) for each in _cut(text))
+
+
 class Bindings:
     """The names that texts may use, and what they stand for."""
 
     def __init__(self, bound: Mapping[str, Bound]) -> None:
-        self._bound = dict(bound)
+        self._bound = bound
 
     def __or__(self, more: Mapping[str, Bound]) -> Bindings:
         return Bindings({**self._bound, **more})
@@ -63,32 +89,33 @@ class Bindings:
 
     def items(self, template: str) -> tuple[Item, ...]:
         """What this item of a list becomes: the values themselves where it is but a place, else one text."""
-        whole = _WHOLE.fullmatch(template)
-        if whole is None:
-            return (self.text(template),)
-        value = self._lookup(whole[1]).value
-        return value if isinstance(value, tuple) else (value,)
+        if "{" not in template:
+            return (template,)
+        match _cut(template):
+            case (_Place(name, None),):
+                value = self._lookup(name).value
+                return value if isinstance(value, tuple) else (value,)
+        return (self.text(template),)
 
     def texts(self, template: str) -> tuple[str, ...]:
         """The same where only texts have a sense: a file is its name."""
-        return tuple(item_text(each) for each in self.items(template))
+        return tuple([item_text(each) for each in self.items(template)])
 
     def _fill(self, template: str, *, shell: bool) -> str:
-        def fill(match: re.Match[str]) -> str:
-            literal, name, aspect = match.groups()
-            return literal or self._text_of(name, aspect, shell)
+        if "{" not in template:
+            return template
+        return "".join([each if isinstance(each, str) else self._text_of(each, shell) for each in _cut(template)])
 
-        return _PLACE.sub(fill, template) if "{" in template else template
-
-    def _text_of(self, name: str, aspect: str | None, shell: bool) -> str:
+    def _text_of(self, place: _Place, shell: bool) -> str:
+        name, aspect = place.name, place.aspect
         bound = self._lookup(name)
+        if aspect is None and isinstance(bound.value, str):  # what most of them are
+            return bound.value
         match aspect, bound.value:
             case None, tuple() as values:
                 return " ".join(shlex.quote(item_text(each)) if shell else item_text(each) for each in values)
             case None, LocalFile() as file:
                 return shlex.quote(file.name) if shell else file.name
-            case None, str() as text:
-                return text
             case "number", _ if bound.number is not None:
                 return bound.number
             case "name" | "stem", (str() | LocalFile()) as value:

@@ -124,7 +124,7 @@ class Task(Value):
 
     def sources(self) -> tuple[TaskId, ...]:
         """The tasks whose outputs this one reads, each once."""
-        return tuple(dict.fromkeys(each.source.task for each in self.inputs if isinstance(each.source, OutputOf)))
+        return tuple(dict.fromkeys([each.source.task for each in self.inputs if isinstance(each.source, OutputOf)]))
 
     def blobs(self) -> list[BlobRef]:
         """What it reads that no task leaves."""
@@ -132,4 +132,4 @@ class Task(Value):
 
     def parents(self) -> tuple[TaskId, ...]:
         """The tasks that must have finished before this one starts, each once, in order of first mention."""
-        return tuple(dict.fromkeys((*self.sources(), *self.after)))
+        return tuple(dict.fromkeys((*self.sources(), *self.after))) if self.after else self.sources()

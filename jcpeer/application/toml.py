@@ -44,7 +44,7 @@ import os
 import re
 import sysconfig
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -62,8 +62,8 @@ from jcpeer.application.needs import NEEDS_KEYS, application_labels, quantity, r
 from jcpeer.application.patterns import find_files, is_pattern, matching
 from jcpeer.application.quantities import parse_seconds
 from jcpeer.application.reading import read_text
-from jcpeer.application.substitution import Bindings, Bound, Item, Value, is_variable_name
-from jcpeer.application.task import Command, Input, OutputOf, Task
+from jcpeer.application.substitution import Bindings, Bound, Item, Value, has_places, is_variable_name
+from jcpeer.application.task import Command, Input, Needs, OutputOf, Task
 from jcpeer.errors import GraphError
 from jcpeer.ids import TaskId
 from jcpeer.values import evolve
@@ -99,11 +99,21 @@ def _parse(path: Path) -> dict[str, Any]:
 
 
 @frozen
+class _Table:
+    """What `[task.NAME]` says, read once, however many tasks the matrix makes of it."""
+
+    name: str
+    fields: Fields
+    command: str | list[str]
+    inputs: list[object]
+    outputs: list[str]
+    after: list[str]
+
+
+@frozen
 class _Draft:
     """A task whose inputs are not looked up yet, since any task may make them."""
 
-    table: str
-    fields: Fields
     bindings: Bindings = field(repr=False)
     task: Task
 
@@ -136,7 +146,7 @@ class _Reader:
         bindings = self._bindings(self._inner(application, "variables"), variables)
         drafts = list(self._drafts(defaults, bindings))
         self._index(drafts)
-        tasks = tuple(self._with_inputs(draft) for draft in drafts)
+        tasks = tuple([task for table, each in drafts for task in self._with_inputs(table, each)])
         with self._blamed(str(self._path)):
             graph = check_graph(tasks)
         kept = {task.id for task in tasks if task.keep}.union(graph.unread)
@@ -177,68 +187,50 @@ class _Reader:
                 )
         return bindings
 
-    def _drafts(self, defaults: Fields, bindings: Bindings) -> Iterator[_Draft]:
+    def _drafts(self, defaults: Fields, bindings: Bindings) -> Iterator[tuple[_Table, list[_Draft]]]:
         tables = self._inner(self._top, "task")
         if not tables.values:
             raise GraphError(f"{self._path}: there is no task; add a table [task.NAME] with a command")
-        for name, table in tables.values.items():
-            fields = Fields(f"{self._path}: task.{name:.80}" if name.isprintable() else f"{self._path}: task", table)
+        for name, values in tables.values.items():
+            fields = Fields(f"{self._path}: task.{name:.80}" if name.isprintable() else f"{self._path}: task", values)
             if fault := task_id_fault(name):
                 fields.refuse(f"a task cannot be called {name!r:.80}; {fault}")
             fields.only(_TASK_KEYS)
+            table = _Table(
+                name,
+                fields,
+                _command(fields),
+                _input_list(fields),
+                fields.texts("outputs", []),
+                fields.texts("after", []),
+            )
             with self._blamed(fields.where):
                 expansions = expand(self._inner(fields, "matrix"), bindings, self._directory)
-                for each in expansions:
-                    yield self._draft(name, fields, defaults, each)
-
-    def _draft(self, table: str, fields: Fields, defaults: Fields, expansion: Expansion) -> _Draft:
-        bindings = expansion.bindings
-        values = {**defaults.values, **fields.values}
-        simple = Fields(fields.where, {key: _filled(value, bindings) for key, value in values.items()})
-        labels, env = (
-            {
-                name: bindings.text(text)
-                for each in (defaults, fields)
-                for name, text in Fields(fields.where, each.values).text_table(key).items()
-            }
-            for key in ("labels", "env")
-        )
-        task = Task(
-            id=TaskId(f"{table}-{expansion.suffix}" if expansion.suffix else table),
-            work=_command(fields, bindings, env),
-            outputs=tuple(
-                _plain_output(fields, name) for each in fields.texts("outputs", []) for name in bindings.texts(each)
-            ),
-            needs=read_needs(simple, labels),
-            timeout_s=quantity(simple, "timeout", parse_seconds),
-            retries=simple.whole("retries", 0, at_least=0),
-            keep=fields.flag("keep", False),
-            once=fields.flag("once", False),
-        )
-        if fault := once_fault(task.once, task.retries):
-            fields.refuse(fault)
-        return _Draft(table, fields, bindings, task)
+                yield table, list(_drafts(table, defaults, expansions))
 
     # --- where inputs come from
 
-    def _index(self, drafts: Sequence[_Draft]) -> None:
+    def _index(self, drafts: Sequence[tuple[_Table, Sequence[_Draft]]]) -> None:
+        self._tables = {table.name: [each.task for each in made] for table, made in drafts}
+        self._table_of = {task.id: name for name, tasks in self._tables.items() for task in tasks}
         with self._blamed(str(self._path)):
-            self._made_by = producers(draft.task for draft in drafts)
+            self._made_by = producers(task for tasks in self._tables.values() for task in tasks)
         self._made = sorted(self._made_by)
-        for draft in drafts:
-            self._tables.setdefault(draft.table, []).append(draft.task)
-            self._table_of[draft.task.id] = draft.table
 
-    def _with_inputs(self, draft: _Draft) -> Task:
-        with self._blamed(draft.fields.where):
-            inputs = [each for raw in _input_list(draft.fields) for each in self._inputs(draft, raw)]
-            after = [
-                task
-                for template in draft.fields.texts("after", [])
-                for name in draft.bindings.texts(template)
-                for task in self._tasks_called(name)
-            ]
-        return evolve(draft.task, inputs=tuple(dict.fromkeys(inputs)), after=tuple(dict.fromkeys(after)))
+    def _with_inputs(self, table: _Table, drafts: Iterable[_Draft]) -> Iterator[Task]:
+        if not table.inputs and not table.after:
+            yield from (each.task for each in drafts)
+            return
+        with self._blamed(table.fields.where):
+            for draft in drafts:
+                inputs = [each for raw in table.inputs for each in self._inputs(table, draft.bindings, raw)]
+                after = [
+                    task
+                    for template in table.after
+                    for name in draft.bindings.texts(template)
+                    for task in self._tasks_called(name)
+                ]
+                yield evolve(draft.task, inputs=tuple(dict.fromkeys(inputs)), after=tuple(dict.fromkeys(after)))
 
     def _tasks_called(self, name: str) -> list[TaskId]:
         if name in self._tables:
@@ -250,19 +242,19 @@ class _Reader:
             )
         return [TaskId(name)]
 
-    def _inputs(self, draft: _Draft, raw: object) -> Iterator[Input]:
+    def _inputs(self, table: _Table, bindings: Bindings, raw: object) -> Iterator[Input]:
         if isinstance(raw, str):
-            for item in draft.bindings.items(raw):
-                yield from self._inputs_of_item(draft, item)
+            for item in bindings.items(raw):
+                yield from self._inputs_of_item(table, item)
         elif isinstance(raw, dict):
-            yield from self._inputs_of_table(draft, Fields(f"{draft.fields.where}: inputs", raw))
+            yield from self._inputs_of_table(table, bindings, Fields(f"{table.fields.where}: inputs", raw))
         else:
-            draft.fields.refuse(f"inputs must consist of texts and tables, not {shown(raw)}")
+            table.fields.refuse(f"inputs must consist of texts and tables, not {shown(raw)}")
 
-    def _inputs_of_table(self, draft: _Draft, fields: Fields) -> Iterator[Input]:
+    def _inputs_of_table(self, table: _Table, bindings: Bindings, fields: Fields) -> Iterator[Input]:
         if "task" in fields.values:
             fields.only(("task",))
-            name = draft.bindings.text(fields.text("task"))
+            name = bindings.text(fields.text("task"))
             made = [(task.id, output) for task in self._tables.get(name, []) for output in task.outputs]
             if not made:
                 fault = "has no outputs" if name in self._tables else "is not there"
@@ -273,49 +265,52 @@ class _Reader:
                 yield Input(output, OutputOf(task, output))
         elif "glob" in fields.values:
             fields.only(("glob", "in", "except"))
-            for file in local_files(fields, draft.bindings, self._directory):
+            for file in local_files(fields, bindings, self._directory):
                 yield self._blobs.add_file(file)
         else:
             fields.only(("path", "as", "task", "glob"))
-            path = draft.bindings.text(fields.text("path"))
-            name = plain_name(draft.bindings.text(fields.text("as"))) if "as" in fields.values else arrival_name(path)
-            yield from self._inputs_at(draft, path, name)
+            path = bindings.text(fields.text("path"))
+            name = plain_name(bindings.text(fields.text("as"))) if "as" in fields.values else arrival_name(path)
+            yield from self._inputs_at(table, path, name)
 
-    def _inputs_of_item(self, draft: _Draft, item: Item) -> Iterator[Input]:
+    def _inputs_of_item(self, table: _Table, item: Item) -> Iterator[Input]:
         if isinstance(item, LocalFile):
             yield self._blobs.add_file(item)
             return
+        if (maker := self._made_by.get(item)) is not None:
+            yield Input(item, OutputOf(maker, item))
+            return
         name = plain_name(item)
         if is_pattern(item) and name not in self._made_by:
-            yield from self._inputs_like(draft, name)
+            yield from self._inputs_like(table, name)
         elif ".." in name.split("/"):
-            draft.fields.refuse(f"input {item!r:.80} lies above this file; write {{path = {item!r:.80}, as = 'NAME'}}")
+            table.fields.refuse(f"input {item!r:.80} lies above this file; write {{path = {item!r:.80}, as = 'NAME'}}")
         else:
-            yield from self._inputs_at(draft, item, arrival_name(item))
+            yield from self._inputs_at(table, item, arrival_name(item))
 
-    def _inputs_like(self, draft: _Draft, pattern: str) -> Iterator[Input]:
+    def _inputs_like(self, table: _Table, pattern: str) -> Iterator[Input]:
         outputs = [
             name
             for name in matching(pattern, self._made)
             # A merge that writes "all.json" from "*.json" does not mean itself.
-            if self._table_of[self._made_by[name]] != draft.table
+            if self._table_of[self._made_by[name]] != table.name
         ]
         for name in outputs:
             yield Input(name, OutputOf(self._made_by[name], name))
         if outputs:
             return
         if ".." in pattern.split("/"):
-            draft.fields.refuse(f"input {pattern!r:.80} leads above this file; write {{glob = …, in = …}}")
+            table.fields.refuse(f"input {pattern!r:.80} leads above this file; write {{glob = …, in = …}}")
         files = find_files(pattern, self._directory)
         if not files:
-            draft.fields.refuse(
+            table.fields.refuse(
                 f"input {pattern!r:.80} matches neither an output of another task nor a file in {self._directory};"
                 " correct the pattern"
             )
         for file in files:
             yield self._blobs.add_file(file)
 
-    def _inputs_at(self, draft: _Draft, path: str, name: str) -> Iterator[Input]:
+    def _inputs_at(self, table: _Table, path: str, name: str) -> Iterator[Input]:
         output = plain_name(path)
         if output in self._made_by:
             yield Input(name, OutputOf(self._made_by[output], output))
@@ -328,14 +323,14 @@ class _Reader:
         if is_directory:
             files = list(files_below(place, name=name))
             if not files:
-                draft.fields.refuse(f"input {path!r:.80} is an empty directory; a task can make one itself")
+                table.fields.refuse(f"input {path!r:.80} is an empty directory; a task can make one itself")
             for file in files:
                 yield self._blobs.add_file(file)
         elif exists:
             yield self._blobs.add_file(LocalFile(name, place))
         else:
             hint = remedy(output, self._made, "correct the name, or make it an output of a task")
-            draft.fields.refuse(
+            table.fields.refuse(
                 f"input {path!r:.80} is neither an output of a task nor a file (looked for {str(place)!r:.200}); {hint}"
             )
 
@@ -354,18 +349,75 @@ class _Reader:
             raise GraphError(f"{where}: {error}", cycle=error.cycle) from error
 
 
-def _filled(value: object, bindings: Bindings) -> object:
-    return bindings.text(value) if isinstance(value, str) else value
+def _drafts(table: _Table, defaults: Fields, expansions: Iterable[Expansion]) -> Iterator[_Draft]:
+    fields = table.fields
+    values = {**defaults.values, **fields.values}
+    env, labels = ({**defaults.text_table(key), **fields.text_table(key)} for key in ("env", "labels"))
+    simple = [values[key] for key in _DEFAULTS if isinstance(values.get(key), str)]
+    differ = any(map(has_places, [*simple, *env.values(), *labels.values()]))
+    common: _Common | None = None
+    for each in expansions:
+        bindings = each.bindings
+        if common is None or differ:
+            common = _common(Fields(fields.where, values), env, labels, bindings)
+        task = Task(
+            id=TaskId(f"{table.name}-{each.suffix}" if each.suffix else table.name),
+            work=_work(table.command, bindings, common.env),
+            outputs=tuple([_plain_output(fields, name) for text in table.outputs for name in bindings.texts(text)]),
+            needs=common.needs,
+            timeout_s=common.timeout_s,
+            retries=common.retries,
+            keep=common.keep,
+            once=common.once,
+        )
+        yield _Draft(bindings, task)
 
 
-def _command(fields: Fields, bindings: Bindings, env: Mapping[str, str]) -> Command:
+@frozen
+class _Common:
+    """What the tasks of a table have in common, unless it is said with places in it."""
+
+    env: Mapping[str, str]
+    needs: Needs
+    timeout_s: float | None
+    retries: int
+    keep: bool
+    once: bool
+
+
+def _common(fields: Fields, env: Mapping[str, str], labels: Mapping[str, str], bindings: Bindings) -> _Common:
+    filled = {
+        key: bindings.text(value) if key in _DEFAULTS and isinstance(value, str) else value
+        for key, value in fields.values.items()
+    }
+    simple = Fields(fields.where, filled)
+    found = _Common(
+        env={name: bindings.text(text) for name, text in env.items()},
+        needs=read_needs(simple, {name: bindings.text(text) for name, text in labels.items()}),
+        timeout_s=quantity(simple, "timeout", parse_seconds),
+        retries=simple.whole("retries", 0, at_least=0),
+        keep=simple.flag("keep", False),
+        once=simple.flag("once", False),
+    )
+    if fault := once_fault(found.once, found.retries):
+        fields.refuse(fault)
+    return found
+
+
+def _command(fields: Fields) -> str | list[str]:
     raw = fields.values.get("command")
     if isinstance(raw, str):
-        return Command((bindings.shell_text(raw),), shell=True, env=env)
+        return raw
     if not isinstance(raw, list):
         fault = "is missing" if raw is None else f"must be text or a list, not {shown(raw)}"
         fields.refuse(f'command {fault}; write command = ["PROGRAM", "ARGUMENT"] or a line for the shell')
-    return Command(tuple(text for each in fields.texts("command") for text in bindings.texts(each)), env=env)
+    return fields.texts("command")
+
+
+def _work(command: str | list[str], bindings: Bindings, env: Mapping[str, str]) -> Command:
+    if isinstance(command, str):
+        return Command((bindings.shell_text(command),), shell=True, env=env)
+    return Command(tuple([text for each in command for text in bindings.texts(each)]), env=env)
 
 
 def _plain_output(fields: Fields, name: str) -> str:
