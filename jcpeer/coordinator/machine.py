@@ -345,7 +345,7 @@ class Coordinator:
         )
 
     def _may_dispatch(self, now_s: float) -> bool:
-        return not self.over and now_s >= self._dispatch_from_s
+        return self.state.whole and not self.over and now_s >= self._dispatch_from_s
 
     def _place(self, *, now_s: float) -> list[Effect]:
         effects = self._policy.place(now_s=now_s)

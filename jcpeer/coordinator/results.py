@@ -178,7 +178,7 @@ class Results:
         once = record.spec.once  # what it left cannot be made again
         if record.result is None or not (record.is_final or once):
             return []
-        if not (self._state.sealed or self._state.header.open_ended or once):
+        if not (self._state.whole or once):
             self._finished_early[record.spec.id] = None  # its children may still be on their way
             return []
         effects: list[Effect] = []

@@ -145,6 +145,12 @@ class ApplicationState:
     # --- reading
 
     @property
+    def whole(self) -> bool:
+        """All of it has come, or it has no end for as long as its client lives. Nothing of any other is begun: it is
+        not accepted yet, and while it comes its home has enough to do."""
+        return self.sealed or self.header.open_ended
+
+    @property
     def complete(self) -> bool:
         """Nothing will change any more but the end itself."""
         return (self.sealed or self.cancelled) and self.counts["pending"] == 0
@@ -166,6 +172,11 @@ class ApplicationState:
         if self.counts["failed"]:
             return "failed"
         return "cancelled" if self.counts["cancelled"] or self.counts["skipped"] else "ok"
+
+    def spec(self, task: TaskId) -> Task | None:
+        """What the task is, if there is one of this name."""
+        record = self.tasks.get(task)
+        return record.spec if record else None
 
     def output(self, source: OutputOf) -> Output | None:
         """What the producing task left under that name, if its result stands."""
@@ -267,8 +278,9 @@ class ApplicationState:
             self.counts["pending"] += 1
         for task in batch.tasks:  # a second pass: tasks of one batch may come in any order
             record = self.tasks[task.id]
-            sources = task.sources()
-            for parent_id in task.parents():
+            parents = task.parents() if task.inputs or task.after else ()
+            sources = task.sources() if parents else ()
+            for parent_id in parents:
                 parent = self.tasks[parent_id]
                 if isinstance(parent.children, list):
                     parent.children.append(record.spec.id)

@@ -271,6 +271,9 @@ class Views:
                 yield f"task {parent} to finish first; it is {self.task_state(parent)}"
 
     def _why_not_placed(self, record: TaskRecord) -> Iterator[str]:
+        if not self._state.whole:
+            yield "the application is not accepted yet: the rest of it is still to come"
+            return
         if self._machine.input_on_its_way(record.spec.id):
             yield "an input is being brought to the coordinator, since who was given the task could not reach it"
             return

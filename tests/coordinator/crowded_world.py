@@ -67,7 +67,7 @@ class CrowdedWorld:
 
     def submit(self, name: str, tasks: Sequence[Task], *, user: str, sealed: bool = True) -> Running:
         app = AppId(name.ljust(40, "0"))
-        header = Header(name, 0.0, b"", user=user)
+        header = Header(name, 0.0, b"", user=user, open_ended=not sealed)
         machine = Coordinator(ApplicationState(), me=NodeId(name), now_s=self.now_s, clock_s=0.0)
         running = self.applications[app] = Running(app, header, machine)
         placed = unsigned(Placed(app, header, (Seat(NodeId(name), ""),)))

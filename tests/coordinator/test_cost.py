@@ -53,7 +53,7 @@ class Grid:
         self, nodes: int, *, tasks: int, take_part: bool, needs: Needs | None = None, sealed: bool = True
     ) -> None:
         self.now_s = 0.0
-        self.header = Header("application", 0.0, b"", user="user")
+        self.header = Header("application", 0.0, b"", user="user", open_ended=not sealed)
         self.machine = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
         self.machine.open(Submitted(unsigned(Placed(APP, self.header, (Seat(ME, ""),)))), now_s=0.0)
         self.nodes = [NodeId(f"node{number:03}") for number in range(nodes)]

@@ -17,6 +17,7 @@ from jcpeer.coordinator.events import (
     Quiet,
     Record,
     SealReceived,
+    SendOrders,
 )
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
@@ -58,11 +59,13 @@ def outcome(of: Task, *, number: int = 1, epoch: Epoch = FIRST, failure: Failure
 class Application:
     """A coordinator without a world: what it recorded and sent is at hand, and each step is checked."""
 
-    def __init__(self, *tasks: Task, header: Header | None = None, sealed: bool = True) -> None:
+    def __init__(self, *tasks: Task, header: Header | None = None, sealed: bool | None = True) -> None:
+        """`sealed`: or it stays open for as long as it likes, or, if None, what is to come has not come yet."""
         self.facts: list[Fact] = []
         self.effects: list[Effect] = []
         self.coordinator = Coordinator(ApplicationState(), me=ME, now_s=0.0, clock_s=0.0)
-        placed = unsigned(Placed(APP, header or Header("app", 0.0, b"", user="user"), (Seat(ME, ""),)))
+        header = evolve(header or Header("app", 0.0, b"", user="user"), open_ended=sealed is False)
+        placed = unsigned(Placed(APP, header, (Seat(ME, ""),)))
         self._note(self.coordinator.open(Submitted(placed), now_s=0.0))
         self.add(0, *tasks)
         if sealed:
@@ -192,6 +195,14 @@ def test_of_two_batches_with_the_same_task_the_first_stands() -> None:
     application.add(1, task("two"), task("three"))
     assert set(application.coordinator.state.tasks) == {"one", "two"}
     assert list(application.coordinator.state.batches) == [0]
+
+
+def test_nothing_begins_before_all_of_the_application_has_come() -> None:
+    application = Application(task("one"), sealed=None)
+    application.join(ADA)
+    assert not any(isinstance(each, SendOrders) for each in application.effects)
+    effects = application.hear(SealReceived(unsigned(Seal(APP, 1))))
+    assert [each.node for each in effects if isinstance(each, SendOrders)] == [ADA]
 
 
 def test_answers_about_what_nobody_asked_change_nothing() -> None:
