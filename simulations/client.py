@@ -7,13 +7,14 @@ from contextlib import aclosing
 
 import trio
 
+from jcpeer.client.link import Link
 from jcpeer.errors import NoNodeError
 from jcpeer.wire.requests import ReplyBody, RequestBody
 
 Handle = Callable[[RequestBody], AsyncGenerator[ReplyBody, None]]
 
 
-class SimulatedLink:
+class SimulatedLink(Link):
     """To whichever node runs on this machine (`client.link.Link`). A node that goes away breaks what is under way."""
 
     def __init__(self) -> None:

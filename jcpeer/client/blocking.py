@@ -9,12 +9,14 @@ from __future__ import annotations
 import math
 import threading
 import time
-from collections.abc import AsyncGenerator, Coroutine, Generator, Iterator
+from collections import deque
+from collections.abc import AsyncGenerator, Coroutine, Generator, Iterable, Iterator
 from contextlib import contextmanager
 from contextvars import ContextVar
 from pathlib import Path
 from typing import Any, TypeVar
 
+from jcpeer.client.link import Link
 from jcpeer.errors import LocalProtocolError, NoNodeError
 from jcpeer.net import local_client
 from jcpeer.wire.requests import Done, Reply, ReplyBody, Request, RequestBody, answered_by_many
@@ -24,6 +26,9 @@ T = TypeVar("T")
 PATIENCE_S = 30.0
 """How long a client waits for its node to come back; a restart by hand or by a service manager fits in."""
 RETRY_S = 0.1
+UNDER_WAY_MAX = 4
+"""Requests that are sent before the first of them is answered: the client, its node, the application's home and the
+journals of the others are then all at work."""
 
 _deadline: ContextVar[float] = ContextVar("deadline", default=math.inf)
 _NOTHING = object()
@@ -77,7 +82,7 @@ def remaining_s() -> float | None:
     return left
 
 
-class SocketLink:
+class SocketLink(Link):
     """The node behind a Unix socket. Implements `Link` without ever waiting for an event loop."""
 
     def __init__(self, path: Path, *, patience_s: float = PATIENCE_S) -> None:
@@ -102,6 +107,34 @@ class SocketLink:
                     if many and isinstance(reply.body, Done):
                         return  # only says that there are no more
                 yield reply.body
+        finally:
+            if not finished:
+                self._drop(connection)
+
+    async def call_each(self, bodies: Iterable[RequestBody]) -> AsyncGenerator[ReplyBody, None]:
+        """See `Link.call_each`: while the node is at one request, the next ones are packed and on their way."""
+        connection = self._take()
+        waiting: deque[int] = deque()
+        early: dict[int, ReplyBody] = {}
+
+        def next_reply() -> ReplyBody:
+            number = waiting.popleft()
+            while number not in early:
+                reply = _receive(connection)
+                early[reply.call] = reply.body
+            return early.pop(number)
+
+        finished = False
+        try:
+            for number, body in enumerate(bodies, start=1):
+                connection.send(Request(number, body))
+                waiting.append(number)
+                if len(waiting) == UNDER_WAY_MAX:
+                    yield next_reply()
+            while waiting:
+                yield next_reply()
+            finished = True
+            self._give_back(connection)
         finally:
             if not finished:
                 self._drop(connection)

@@ -6,7 +6,7 @@ loop (`blocking`), the trio face awaits them, with a node in the same process at
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from contextlib import aclosing
 from typing import Protocol, TypeVar
 
@@ -17,7 +17,7 @@ R = TypeVar("R")
 
 
 class Link(Protocol):
-    """One node, as a client reaches it."""
+    """One node, as a client reaches it. Classes that name this one as their base inherit `call_each`."""
 
     def call(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
         """The replies of one request, in order; closing the generator early abandons the call.
@@ -25,6 +25,21 @@ class Link(Protocol):
         Raises:
             NoNodeError: the node is not there, or went away in the middle.
         """
+
+    async def call_each(self, bodies: Iterable[RequestBody]) -> AsyncGenerator[ReplyBody, None]:
+        """The only reply of each of these requests, in order. Where a link can, it has some of them under way at once:
+        they need an order of their own, since the node may come to a later one first.
+
+        Raises:
+            NoNodeError: the node is not there, or went away in the middle.
+        """
+        for body in bodies:
+            async with aclosing(self.call(body)) as replies:
+                async for reply in replies:
+                    yield reply
+                    break
+                else:
+                    raise unanswered(body)
 
     async def await_return(self) -> None:
         """Returns once a node that went away can be reached again.
@@ -34,7 +49,7 @@ class Link(Protocol):
         """
 
 
-class InProcessLink:
+class InProcessLink(Link):
     """A node in this very process: its service is called directly, and nothing can break between."""
 
     def __init__(self, handle: Callable[[RequestBody], AsyncGenerator[ReplyBody, None]]) -> None:
@@ -57,7 +72,11 @@ async def ask(link: Link, body: RequestBody, kind: type[R]) -> R:
     async with aclosing(link.call(body)) as replies:
         async for reply in replies:
             return expect(reply, kind)
-    raise NoNodeError(f"the node ended {type(body).__name__} without an answer")
+    raise unanswered(body)
+
+
+def unanswered(body: RequestBody) -> NoNodeError:
+    return NoNodeError(f"the node ended {type(body).__name__} without an answer")
 
 
 def expect(reply: ReplyBody, kind: type[R]) -> R:

@@ -20,7 +20,7 @@ from jcpeer.application.manifest import Header
 from jcpeer.application.task import VALUE, BlobRef
 from jcpeer.client.link import Link, ask, expect
 from jcpeer.client.outputs import Landing, landings, place, written_whole
-from jcpeer.client.shipment import Loaded, blobs_of, content, parents_first, pieces, ships
+from jcpeer.client.shipment import Loaded, Shipment, blobs_of, content, parents_first, pieces, ships
 from jcpeer.client.story import TRACEBACK, failed_application, failed_task
 from jcpeer.errors import NoNodeError, RequestError, UnreachableError
 from jcpeer.ids import AppId, Digest, TaskId
@@ -91,11 +91,12 @@ class Session:
                             report()
                 except RequestError as error:
                     raise RequestError(f"{loaded.files.get(blob.digest, 'an input')}: {error}") from error
-            for each in shipments:
-                data = {blob.digest: content(loaded, blob) for blob in each.aboard}
-                await ask(self._link, requests.AddTasks(app, each.number, each.tasks, each.blobs, data), Done)
-                tasks_sent += len(each.tasks)
-                report()
+            batches = (_batch(app, each, loaded) for each in shipments)
+            async with aclosing(self._link.call_each(batches)) as replies:
+                for each in shipments:
+                    expect(await anext(replies), Done)
+                    tasks_sent += len(each.tasks)
+                    report()
             return await ask(self._link, requests.SealApplication(app, len(shipments)), Accepted)
 
         remedy = f"application {header.name} was not accepted yet; once a node runs, submit it again"
@@ -433,6 +434,11 @@ class Session:
             await self._link.await_return()
         except NoNodeError as error:
             raise NoNodeError(f"{error}; {remedy}" if remedy else str(error)) from broken
+
+
+def _batch(app: AppId, shipment: Shipment, loaded: Loaded) -> requests.AddTasks:
+    data = {blob.digest: content(loaded, blob) for blob in shipment.aboard}
+    return requests.AddTasks(app, shipment.number, shipment.tasks, shipment.blobs, data)
 
 
 def ended(status: Status) -> bool:

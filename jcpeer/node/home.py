@@ -59,6 +59,8 @@ KEPT_MAX = 10_000
 kept here. Each costs memory and disk for days."""
 FETCHED_MAX = 10_000
 """Blobs that are asked for at once."""
+TURN_S = 10.0
+"""So long a batch waits for the one before it; then it is looked at for itself."""
 NOT_TAKEN = "not taken"
 """The kind of refusal after which the application is not hosted there, either: it may be placed elsewhere."""
 
@@ -188,7 +190,7 @@ class Home:
         if state.sealed:
             raise RequestError(f"{state.header.name} is sealed: no task can be added")
         try:
-            check_graph(batch.tasks, known=lambda task: state.tasks[task].spec if task in state.tasks else None)
+            check_graph(batch.tasks, known=state.spec)
         except GraphError as error:
             raise RequestError(str(error)) from error
         check_named(batch)
@@ -214,6 +216,10 @@ class Home:
             RequestError: the tasks are no graph, or blobs that they read are not to be had.
         """
         state = host.machine.state
+        with trio.move_on_after(TURN_S):
+            # Several are on their way at once, and each may read what the one before makes.
+            while batch.number > 0 and not {batch.number, batch.number - 1} & state.batches and host.open:
+                await host.batch_added()
         if batch.number not in state.batches:
             self.check_batch(host, batch)
             self._take_data(host, data)

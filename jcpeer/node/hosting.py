@@ -93,6 +93,7 @@ class ApplicationHost:
         """By what right this node coordinates, where it has to be shown: from epoch 2 on."""
         self._reign_shown = Shown()
         self._news = trio.Event()
+        self._batch_added = trio.Event()
         self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
         self._told_index = min(machine.state.last_index, copy.committed)
         self._marks: list[_Mark] = []
@@ -101,6 +102,12 @@ class ApplicationHost:
     @property
     def app(self) -> AppId:
         return self.machine.app
+
+    @property
+    def open(self) -> bool:
+        """It takes batches, as far as is known here."""
+        state = self.machine.state
+        return not (state.sealed or state.ended or self.deposed or self.fault)
 
     def post(self, event: Event) -> None:
         """Have the machine handle this; never blocks. (The queue is bounded by what peers may send and by credits.)"""
@@ -202,6 +209,7 @@ class ApplicationHost:
                 if isinstance(effect.entry.fact, TasksAdded):
                     self._keep_batch(effect.entry.fact)
                     blobs |= self._arrived.pop(effect.entry.fact.number, {})
+                    self._wake_batches()
                 continue
             match effect:
                 case Send():
@@ -335,6 +343,15 @@ class ApplicationHost:
         self._settle()
         self._news.set()
         self._news = trio.Event()
+        self._wake_batches()
+
+    def _wake_batches(self) -> None:
+        self._batch_added.set()
+        self._batch_added = trio.Event()
+
+    async def batch_added(self) -> None:
+        """Return when one more batch has been recorded, or perhaps none will be."""
+        await self._batch_added.wait()
 
     async def settled(self, *, committed: bool = True) -> None:
         """Return once everything posted before has been handled, and what came of it is committed if it has to be.

@@ -9,6 +9,7 @@ from attrs import define
 
 from jcpeer.cli.following import follow
 from jcpeer.cli.screens import PlainScreen
+from jcpeer.client.link import Link
 from jcpeer.client.session import Session
 from jcpeer.errors import NoNodeError
 from jcpeer.ids import NodeId
@@ -20,7 +21,7 @@ RUNNING = Progress({"finished": 3, "running": 1}, {"two": 1}, 1.0, 1.0, copies=(
 
 
 @define
-class GoneLink:
+class GoneLink(Link):
     """A node that tells this much, and then is gone for good."""
 
     replies: list[Happened | Progress]

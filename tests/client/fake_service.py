@@ -362,7 +362,7 @@ def in_process_link(grid: FakeGrid) -> InProcessLink:
     return InProcessLink(handle)
 
 
-class BreakingLink:
+class BreakingLink(Link):
     """Breaks once, at the frame with this number, counting requests and replies; the node forgets what was half put."""
 
     def __init__(self, grid: FakeGrid, at_frame: int) -> None:

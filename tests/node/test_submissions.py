@@ -16,7 +16,8 @@ from jcpeer.errors import JcpeerError, RequestError
 from jcpeer.ids import AppId, Digest, TaskId, digest_of
 from jcpeer.net.memory import MemoryWorld
 from jcpeer.node.core import Node
-from jcpeer.wire.requests import AddTasks, Opened, PutBlob, ReplyBody, RequestBody, SealApplication, Submit
+from jcpeer.node.home import TURN_S
+from jcpeer.wire.requests import AddTasks, Cancel, Opened, PutBlob, ReplyBody, RequestBody, SealApplication, Submit
 from simulations.grid import SimulatedGrid
 
 DATA = bytes(100_000)
@@ -80,6 +81,38 @@ async def test_of_two_clients_that_add_the_same_task_at_once_one_is_told_no(auto
         while host.machine.state.ended is None:
             await trio.sleep(0.1)
         assert host.machine.state.ended == "ok"
+
+
+async def test_a_batch_waits_for_the_one_before_which_may_make_what_it_reads(autojump_clock: MockClock) -> None:
+    async with node_with_application() as (node, app), trio.open_nursery() as nursery:
+        after = Task(TaskId("b"), Timed(0.1), after=(TaskId("a"),))
+        nursery.start_soon(ask, node, AddTasks(app, 1, (after,)))
+        await trio.testing.wait_all_tasks_blocked()
+        await ask(node, AddTasks(app, 0, (task("a"),)))
+
+
+async def test_a_batch_without_those_before_it_is_looked_at_for_itself_in_the_end(autojump_clock: MockClock) -> None:
+    async with node_with_application() as (node, app):
+        began_s = trio.current_time()
+        await ask(node, AddTasks(app, 2, (task("a"),)))
+        assert trio.current_time() - began_s >= TURN_S
+        with pytest.raises(RequestError, match="no task"):
+            await ask(node, AddTasks(app, 4, (Task(TaskId("b"), Timed(0.1), after=(TaskId("nobody"),)),)))
+
+
+async def test_a_batch_that_waits_is_told_that_the_application_was_cancelled(autojump_clock: MockClock) -> None:
+    async with node_with_application() as (node, app):
+
+        async def add() -> None:
+            with pytest.raises(RequestError, match="took no batch"):
+                await ask(node, AddTasks(app, 1, (task("a"),)))
+
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(add)
+            await trio.testing.wait_all_tasks_blocked()
+            began_s = trio.current_time()
+            await ask(node, Cancel(app))
+        assert trio.current_time() - began_s < TURN_S
 
 
 async def test_pieces_that_do_not_fit_are_refused_and_the_blob_can_be_put_anew(autojump_clock: MockClock) -> None:
