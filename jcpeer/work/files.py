@@ -62,15 +62,24 @@ def place_inputs(directory: Path, inputs: Iterable[InputFile], *, interrupt: Cal
         StorageError: the disk is full or does not write.
     """
     make_directory(directory)
+    made = {str(directory)}
     try:
         for each in inputs:
-            target = directory / each.name
-            target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+            interrupt()
+            # There may be thousands in few directories: each costs what the system takes, and no look at what is known.
+            target = os.path.join(directory, each.name)
+            parent = os.path.dirname(target)
+            if parent not in made:
+                os.makedirs(parent, mode=0o700, exist_ok=True)
+                made.add(parent)
+            mode = 0o700 if each.executable else 0o600
             if isinstance(each.content, bytes):
-                target.write_bytes(each.content)
+                descriptor = os.open(target, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, mode)
+                with open(descriptor, "wb", buffering=0) as writer:
+                    writer.write(each.content)
             else:
-                copy_file(each.content, target, interrupt=interrupt)
-            target.chmod(0o700 if each.executable else 0o600)
+                copy_file(each.content, Path(target), interrupt=interrupt)
+                os.chmod(target, mode)
     except OSError as error:
         raise unusable(directory, error) from error
 
