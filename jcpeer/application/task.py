@@ -18,6 +18,9 @@ from jcpeer.values import Number, Value
 INLINE_BYTES_MAX = 64 * 1024
 """A blob up to this size travels inside messages and lives in the journal; a larger one has streams of its own."""
 
+TOGETHER_BYTES_MAX = 256 * 1024
+"""Blobs up to this size travel many at a time: a stream or a request for each would cost more than its bytes do."""
+
 VALUE = "@value"
 """Output: what a Python call returned, pickled."""
 FUNCTION = "@function"
@@ -41,6 +44,10 @@ class BlobRef(Value, tag=True):
     @property
     def small(self) -> bool:
         return self.size <= INLINE_BYTES_MAX
+
+    @property
+    def travels_with_others(self) -> bool:
+        return self.size <= TOGETHER_BYTES_MAX
 
 
 class OutputOf(Value, tag=True):

@@ -265,6 +265,8 @@ class ExecutorFeed:
             for task in batch.tasks:
                 self._settle(task.id, Raised(refused))
             return False
+        if not batch.tasks:
+            there.update(blob.digest for blob in batch.aboard)
         # What calls share travels once; to remember their arguments too would cost more than it saves.
         shared = (each.source for task in batch.tasks for each in task.inputs if each.name in (FUNCTION, MODULES))
         there.update(each.digest for each in shared if isinstance(each, BlobRef))

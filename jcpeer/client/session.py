@@ -20,7 +20,7 @@ from jcpeer.application.manifest import Header
 from jcpeer.application.task import VALUE, BlobRef
 from jcpeer.client.link import Link, ask, expect
 from jcpeer.client.outputs import Landing, landings, place, written_whole
-from jcpeer.client.shipment import Loaded, Shipment, blobs_of, content, parents_first, pieces, ships
+from jcpeer.client.shipment import Loaded, Shipment, blobs_of, boxes, content, parents_first, pieces, ships
 from jcpeer.client.story import TRACEBACK, failed_application, failed_task
 from jcpeer.errors import NoNodeError, RequestError, UnreachableError
 from jcpeer.ids import AppId, Digest, TaskId
@@ -70,32 +70,29 @@ class Session:
         """
         shipments = list(ships(parents_first(loaded.tasks)))
         ahead = [blob for blob in blobs_of(loaded.tasks) if not blob.small]
-        ahead += [blob for each in shipments for blob in each.left_over]
+        apart = sum(blob.size for each in shipments if not each.tasks for blob in each.aboard)
 
         async def whole() -> Accepted:
             app = await self._open(header)
             missing = await self._missing(app, ahead)
             bytes_sent = tasks_sent = 0
-            bytes_all = sum(blob.size for blob in missing)
+            bytes_all = apart + sum(blob.size for blob in missing)
 
             def report() -> None:
                 if progress is not None:
                     progress(Upload(bytes_sent, bytes_all, tasks_sent, len(loaded.tasks)))
 
             report()
-            for blob in missing:
-                try:
-                    async with aclosing(self._put(app, blob, pieces(loaded, blob))) as sent:
-                        async for size in sent:
-                            bytes_sent += size
-                            report()
-                except RequestError as error:
-                    raise RequestError(f"{loaded.files.get(blob.digest, 'an input')}: {error}") from error
+            async with aclosing(self._put_all(app, missing, loaded)) as sent:
+                async for size in sent:
+                    bytes_sent += size
+                    report()
             batches = (_batch(app, each, loaded) for each in shipments)
             async with aclosing(self._link.call_each(batches)) as replies:
                 for each in shipments:
                     expect(await anext(replies), Done)
                     tasks_sent += len(each.tasks)
+                    bytes_sent += 0 if each.tasks else sum(blob.size for blob in each.aboard)
                     report()
             return await ask(self._link, requests.SealApplication(app, len(shipments)), Accepted)
 
@@ -118,10 +115,9 @@ class Session:
             if known is None or not digests <= known or not await self._takes(batch):
                 # A node that came back may have lost an opening that nothing had followed.
                 app = await self._open(header)
-                for blob in await self._missing(app, ahead):
-                    async with aclosing(self._put(app, blob, pieces(loaded, blob))) as sent:
-                        async for _ in sent:
-                            pass
+                async with aclosing(self._put_all(app, await self._missing(app, ahead), loaded)) as sent:
+                    async for _ in sent:
+                        pass
                 await ask(self._link, batch, Done)
             self._known[batch.app] = digests.union(known or ())
 
@@ -374,6 +370,31 @@ class Session:
             answer = await ask(self._link, question, requests.Missing)
             missing += (by_digest[each] for each in answer.digests if each in by_digest)
         return missing
+
+    async def _put_all(self, app: AppId, blobs: Iterable[BlobRef], loaded: Loaded) -> AsyncGenerator[int, None]:
+        """Bring these blobs to the node: those that are not large by the box, the others in pieces. Yields how many
+        bytes were taken, each time some were.
+
+        Raises:
+            RequestError: the node does not take one; a large one is named.
+            StorageError: one cannot be read, or changed since it was loaded.
+        """
+        blobs = list(blobs)
+        packed = list(boxes(blob for blob in blobs if blob.travels_with_others))
+        small = (requests.PutBlobs(app, {blob.digest: content(loaded, blob) for blob in box}) for box in packed)
+        async with aclosing(self._link.call_each(small)) as replies:
+            for box in packed:
+                expect(await anext(replies), Done)
+                yield sum(blob.size for blob in box)
+        for blob in blobs:
+            if blob.travels_with_others:
+                continue
+            try:
+                async with aclosing(self._put(app, blob, pieces(loaded, blob))) as sent:
+                    async for size in sent:
+                        yield size
+            except RequestError as error:
+                raise RequestError(f"{loaded.files.get(blob.digest, 'an input')}: {error}") from error
 
     async def _put(self, app: AppId, blob: BlobRef, parts: Iterable[bytes]) -> AsyncGenerator[int, None]:
         offset = 0

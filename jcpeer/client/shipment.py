@@ -1,9 +1,9 @@
 """How an application is cut for the way: which blobs go ahead, and which tasks travel together.
 
-Large blobs go first, in pieces; small ones ride in the first batch that names them, or go ahead, too, where a single
-task reads more of them than a batch may weigh. A batch stays near 1 MiB, far below the limit of a frame, so that no
-reader ever waits long behind one. A parent is never in a later batch than its child, whatever order the tasks were
-given in.
+Large blobs go first, in pieces; small ones ride in the first batch that names them, or in batches of their own before
+it, where a single task reads more of them than a batch may weigh. A batch stays near 1 MiB, far below the limit of a
+frame, so that no reader ever waits long behind one. A parent is never in a later batch than its child, whatever order
+the tasks were given in.
 """
 
 from __future__ import annotations
@@ -44,14 +44,27 @@ class Loaded(Protocol):
 
 @frozen
 class Shipment:
-    """One batch: its tasks, all blobs that they read, which of these ride along, and for which small ones there was no
-    room."""
+    """One batch: its tasks, all blobs that they read, and which of these ride along. One without tasks brings what
+    the next ones read."""
 
     number: int
     tasks: tuple[Task, ...]
     blobs: tuple[BlobRef, ...]
     aboard: tuple[BlobRef, ...]
-    left_over: tuple[BlobRef, ...] = ()
+
+
+def boxes(blobs: Iterable[BlobRef]) -> Iterator[list[BlobRef]]:
+    """These blobs, as many together as a batch may weigh."""
+    box: list[BlobRef] = []
+    room = BATCH_BYTES
+    for blob in blobs:
+        room -= blob.size
+        if box and (room < 0 or len(box) == BATCH_TASKS_MAX):
+            yield box
+            box, room = [], BATCH_BYTES - blob.size
+        box.append(blob)
+    if box:
+        yield box
 
 
 def blobs_of(tasks: Iterable[Task]) -> tuple[BlobRef, ...]:
@@ -88,6 +101,12 @@ def ships(tasks: Iterable[Task], *, number: int = 0, there: Iterable[Digest] = (
             yield _shipment(number, batch, aboard)
             aboard_before.update(blob.digest for blob in aboard)
             batch, aboard, weight, number = [], {}, 0, number + 1
+        if more - task_bytes > BATCH_BYTES:
+            for box in boxes(fresh):
+                yield Shipment(number, (), tuple(box), tuple(box))
+                number += 1
+            aboard_before.update(blob.digest for blob in fresh)
+            fresh, more = [], task_bytes
         batch.append(task)
         aboard.update(dict.fromkeys(fresh))
         weight += more
@@ -96,13 +115,7 @@ def ships(tasks: Iterable[Task], *, number: int = 0, there: Iterable[Digest] = (
 
 
 def _shipment(number: int, batch: Sequence[Task], aboard: Iterable[BlobRef]) -> Shipment:
-    riding: list[BlobRef] = []
-    left_over: list[BlobRef] = []
-    room = BATCH_BYTES
-    for blob in aboard:
-        room -= blob.size
-        (riding if room >= 0 else left_over).append(blob)
-    return Shipment(number, tuple(batch), blobs_of(batch), tuple(riding), tuple(left_over))
+    return Shipment(number, tuple(batch), blobs_of(batch), tuple(aboard))
 
 
 def parents_first(tasks: Sequence[Task]) -> Sequence[Task]:

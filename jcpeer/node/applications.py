@@ -7,6 +7,7 @@ is made into a coordinator, or into a view of the past, here.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 
 import structlog
 import trio
@@ -366,12 +367,20 @@ class Applications:
             self._nursery.start_soon(self._fetch_copies, node, message)
 
     async def _fetch_copies(self, coordinator: NodeId, message: KeepBlobs) -> None:
-        send, here = self._parts.network.send, [each for each in message.blobs if self._parts.store.has(each.digest)]
-        if here:
-            send(coordinator, Fetched(message.app, tuple([each.digest for each in here])))
-        for blob in message.blobs:
-            if blob in here:
-                continue
+        send, left = self._parts.network.send, list(message.blobs)
+
+        def tell_of_those_here() -> None:
+            here = {each.digest: None for each in left if self._parts.store.has(each.digest)}
+            left[:] = [each for each in left if each.digest not in here]
+            if here:
+                send(coordinator, Fetched(message.app, tuple(here)))
+
+        tell_of_those_here()
+        for holder in message.holders[:1]:
+            with suppress(JcpeerError):  # what does not come so is asked for one by one
+                await self._transfer.fetch_many(left, holder)
+            tell_of_those_here()
+        for blob in left:
             try:
                 await self._transfer.fetch(blob, message.holders)
             except JcpeerError as error:

@@ -61,6 +61,8 @@ FETCHED_MAX = 10_000
 """Blobs that are asked for at once."""
 TURN_S = 10.0
 """So long a batch waits for the one before it; then it is looked at for itself."""
+LOOKED_UP_MAX = 100
+"""Blobs that are looked up without a turn for others."""
 NOT_TAKEN = "not taken"
 """The kind of refusal after which the application is not hosted there, either: it may be placed elsewhere."""
 
@@ -218,7 +220,8 @@ class Home:
         state = host.machine.state
         with trio.move_on_after(TURN_S):
             # Several are on their way at once, and each may read what the one before makes.
-            while batch.number > 0 and not {batch.number, batch.number - 1} & state.batches and host.open:
+            turn = {batch.number, batch.number - 1}
+            while batch.number > 0 and turn.isdisjoint(state.batches) and host.open:
                 await host.batch_added()
         if batch.number not in state.batches:
             self.check_batch(host, batch)
@@ -227,7 +230,7 @@ class Home:
             wanted = [each for each in batch.blobs if each.small or not stay]
             if holder is not None:
                 await self._fetch(host, wanted, holder)
-            small = dict(data) | self._small(host, batch.blobs, besides=data)
+            small = dict(data) | await self._small(host, batch.blobs, besides=data)
             self._check_here(host, batch, wanted)
             host.add_batch(batch, vouched(), small)
         await host.settled(committed=not handed_on)
@@ -272,10 +275,11 @@ class Home:
     # --- blobs
 
     def _take_data(self, host: ApplicationHost, data: Mapping[Digest, bytes]) -> None:
+        # First, lest the store drop for the next of them what nobody needs yet.
+        self._parts.store.pin(host.app, data)
         for digest, each in data.items():
             if self._parts.store.put(each, named=digest).digest != digest:
                 raise RequestError(f"blob {digest[:12]} is not what its name says")
-        self._parts.store.pin(host.app, data)
 
     async def _fetch(self, host: ApplicationHost, blobs: Iterable[BlobRef], holder: NodeId) -> None:
         """Bring what is not here from that node, several at once. What it has not got is found missing later."""
@@ -286,8 +290,6 @@ class Home:
         faults: list[JcpeerError] = []
 
         async def bring(blob: BlobRef) -> None:
-            if blob.small and host.small_blob(blob.digest) is not None:
-                return
             try:
                 await self._transfer.fetch(blob, [holder])
             except UnreachableError as error:
@@ -295,18 +297,23 @@ class Home:
             except JcpeerError as error:
                 faults.append(error)
 
+        wanted = [each for each in blobs if not (each.small and host.small_blob(each.digest) is not None)]
+        await self._transfer.fetch_many(wanted, holder)
         async with trio.open_nursery() as nursery:
-            for each in blobs:
-                nursery.start_soon(bring, each)
+            for each in wanted:
+                if not self._parts.store.has(each.digest):
+                    nursery.start_soon(bring, each)
         for fault in faults:
             raise fault
 
-    def _small(
+    async def _small(
         self, host: ApplicationHost, blobs: Iterable[BlobRef], *, besides: Mapping[Digest, bytes]
     ) -> dict[Digest, bytes]:
         """Those of the small blobs that were put, but not those of another batch, which the journal has with that."""
         found, me = {}, self._parts.identity.node
-        for blob in blobs:
+        for number, blob in enumerate(blobs):
+            if number % LOOKED_UP_MAX == LOOKED_UP_MAX - 1:
+                await trio.lowlevel.checkpoint()
             if not blob.small or blob.digest in besides or me in host.machine.holders(blob.digest):
                 continue
             if (kept := host.small_blob(blob.digest)) is not None:

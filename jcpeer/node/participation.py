@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping
 
 import structlog
 import trio
 
 from jcpeer.application.manifest import Batch, Header
-from jcpeer.application.task import INLINE_BYTES_MAX, Task
+from jcpeer.application.task import INLINE_BYTES_MAX, BlobRef, Task
 from jcpeer.coordinator.orders import blobs_of
 from jcpeer.errors import MembershipError, NoWayError, RemoteProtocolError, StorageError, UnreachableError
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, digest_of, short
@@ -423,6 +423,8 @@ class Participation:
         Raises:
             StorageError: there is no room for one.
         """
+        for holder, blobs in _by_holder(inputs).items():
+            await transfer.fetch_many(blobs, holder)
         until_s = trio.current_time() + ACQUAINTANCE_S
         while True:
             missing: dict[Digest, str] = {}
@@ -437,3 +439,12 @@ class Participation:
             if not missing or no_way or trio.current_time() >= until_s:
                 return missing
             await trio.sleep(FETCH_AGAIN_S)
+
+
+def _by_holder(inputs: Iterable[OrderedInput]) -> dict[NodeId, list[BlobRef]]:
+    """These blobs by whoever is to be asked first."""
+    found: dict[NodeId, list[BlobRef]] = {}
+    for each in inputs:
+        if each.holders:
+            found.setdefault(each.holders[0], []).append(each.blob)
+    return found

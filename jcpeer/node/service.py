@@ -60,6 +60,7 @@ from jcpeer.wire.requests import (
     Opened,
     Piece,
     PutBlob,
+    PutBlobs,
     Recover,
     RecoveryPlan,
     ReplyBody,
@@ -192,6 +193,9 @@ class Service:
                 return Missing(await self._submissions.missing(body.app, body.digests))
             case PutBlob():
                 await self._submissions.put(body)
+                return Done()
+            case PutBlobs():
+                await self._submissions.put_many(body)
                 return Done()
             case AddTasks():
                 await self._submissions.add(body)

@@ -51,6 +51,7 @@ from jcpeer.wire.requests import (
     Moved,
     NodeName,
     PutBlob,
+    PutBlobs,
     ReplyBody,
     TakeBatch,
     TakeBlobs,
@@ -272,11 +273,31 @@ class Submissions:
         if whole and host is None and not request.blob.small:
             self._nursery.start_soon(self._send_ahead, home, request.app, request.blob)
 
-    async def _send_ahead(self, home: NodeId, app: AppId, blob: BlobRef) -> None:
+    async def put_many(self, request: PutBlobs) -> None:
+        """Blobs that are not large, many at a time.
+
+        Raises:
+            RequestError: one is not what its name says.
+            StorageError: the disk is full.
+        """
+        host, home = self._applications.get(request.app), await self._where(request.app)
+        self._parts.store.pin(request.app if host else _staged(request.app), request.data)
+        for digest, data in request.data.items():
+            if digest_of(data) != digest:
+                raise RequestError(f"blob {digest[:12]} is not what its name says")
+            self._parts.store.put(data)
+        blobs = (BlobRef(digest, len(data)) for digest, data in request.data.items())
+        large = tuple(each for each in blobs if not each.small)
+        if large and host is None:
+            self._nursery.start_soon(self._send_ahead, home, request.app, *large)
+
+    async def _send_ahead(self, home: NodeId, app: AppId, *blobs: BlobRef) -> None:
         try:
-            await self._elsewhere.request(home, TakeBlobs(app, (blob,)))
+            await self._elsewhere.request(home, TakeBlobs(app, blobs))
         except JcpeerError as error:
-            log.info("input not sent ahead", app=app, blob=blob.digest[:12], why=str(error))  # the batch will tell
+            log.info(
+                "inputs not sent ahead", app=app, first=blobs[0].digest[:12], why=str(error)
+            )  # the batch will tell
 
     async def add(self, request: AddTasks) -> None:
         """A batch; returns once it is journalled.

@@ -60,6 +60,13 @@ class PutBlob(Value, tag=True):
     data: bytes
 
 
+class PutBlobs(Value, tag=True):
+    """Blobs that are not large, and that have no room in the batch that will read them. Answered by `Done`."""
+
+    app: AppId
+    data: Mapping[Digest, bytes]
+
+
 class AddTasks(Value, tag=True):
     """One batch. `data` holds small blobs, the large ones were put before. Answered by `Done` once journalled."""
 
@@ -515,6 +522,7 @@ RequestBody = (
     | Submit
     | MissingBlobs
     | PutBlob
+    | PutBlobs
     | AddTasks
     | SealApplication
     | ListApplications

@@ -3,29 +3,36 @@
 A blob is fetched from whoever holds it, checked against its digest, and resumed where it broke off, from the same
 holder or the next. Who asks for one that is already on its way joins that transfer. Whether a holder is worth asking
 is decided here alone: one that has not got it, that stalls, breaks off without a byte, or sends something else is left
-for the next. Who holds what, and what a blob is for, is known to others.
+for the next. Blobs that are not large can be had from one holder by the hundred, since a stream costs more than their
+bytes do.
+Who holds what, and what a blob is for, is known to others.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from contextlib import ExitStack, aclosing, asynccontextmanager, suppress
 from pathlib import Path
 
 import trio
 from attrs import define, field
 
-from jcpeer.application.task import BlobRef
+from jcpeer.application.task import TOGETHER_BYTES_MAX, BlobRef
 from jcpeer.errors import JcpeerError, NoWayError, RemoteProtocolError, RequestError, UnreachableError
-from jcpeer.ids import Digest, NodeId, short
+from jcpeer.ids import Digest, NodeId, digest_of, short
 from jcpeer.net.network import ByteStream, Network
-from jcpeer.wire.codec import HEADER_BYTES, decode, encode
+from jcpeer.wire.codec import HEADER_BYTES, FrameReader, decode, encode
 from jcpeer.wire.streams import (
+    BLOBS_BYTES_MAX,
+    BLOBS_KINDS,
+    BLOBS_MAX,
     FIRST_FRAME_BYTES_MAX,
     OPENING_KINDS,
     REPLY_KINDS,
+    Blobs,
     GetBlob,
+    GetBlobs,
     Here,
     NotHere,
     Opening,
@@ -35,6 +42,7 @@ from jcpeer.wire.streams import (
 from jcpeer.work.blobs import BlobStore
 from jcpeer.work.execution import Content
 from jcpeer.work.partial import PartialBlob
+from jcpeer.work.turns import Turns
 
 STALL_S = 10.0
 """A holder that sends nothing for so long is left for the next one."""
@@ -45,6 +53,8 @@ PIECE_BYTES = 64 * 1024
 RECEIVE_BYTES = 256 * 1024
 READ_BYTES = 2**20
 """Read from disk at once, in a thread: a slow disk must not silence the heartbeats."""
+BLOBS_FRAME_BYTES_MAX = 2 * BLOBS_BYTES_MAX
+"""A longer frame of blobs is not read."""
 FETCHES_MAX = 8
 """Transfers at once: enough to fill a link, few enough that each ends soon and its task starts."""
 FETCHES_A_PEER_MAX = 3
@@ -95,9 +105,7 @@ class Transfer:
         self._open_log = open_log
         self._underway: dict[str, _Underway] = {}
         self._room = trio.Semaphore(fetches_max)
-        self._a_peer_max = fetches_a_peer_max
-        self._busy: dict[NodeId, int] = {}
-        self._turns = trio.lowlevel.ParkingLot()
+        self._turns = Turns(fetches_a_peer_max)
 
     # --- fetching
 
@@ -128,6 +136,49 @@ class Transfer:
             if underway.outcome is not None:
                 return underway.outcome
         return self._network.me
+
+    async def fetch_many(self, blobs: Iterable[BlobRef], holder: NodeId) -> None:
+        """Bring those of these blobs that are not large, are neither here nor on their way, and that this holder has.
+        What does not come, for whatever reason, is left for `fetch`, which says why.
+
+        Raises:
+            StorageError: one cannot be stored.
+        """
+        wanted = [each.digest for each in blobs if each.travels_with_others and not self._store.has(each.digest)]
+        wanted = [each for each in dict.fromkeys(wanted) if each not in self._underway]
+        if len(wanted) < 2 or holder == self._network.me:
+            return
+        for start in range(0, len(wanted), BLOBS_MAX):
+            part = wanted[start : start + BLOBS_MAX]
+            underway = _Underway({holder: None})
+            self._underway.update(dict.fromkeys(part, underway))
+            try:
+                async with self._turn([holder]):
+                    await self._many_from(holder, part)
+            except (UnreachableError, RemoteProtocolError, trio.TooSlowError):
+                return
+            finally:
+                for digest in part:
+                    del self._underway[digest]
+                underway.ended.set()
+
+    async def _many_from(self, holder: NodeId, digests: Sequence[Digest]) -> None:
+        wanted = set(digests)
+        async with self._opened(holder, GetBlobs(tuple(digests))) as (stream, reply):
+            if isinstance(reply, NotHere):
+                return
+            frames = FrameReader(frame_bytes_max=BLOBS_FRAME_BYTES_MAX)
+            while True:
+                with trio.fail_after(STALL_S):
+                    data = await stream.receive_some(RECEIVE_BYTES)
+                if not data:
+                    return
+                for body in frames.feed(data):
+                    blobs: Blobs = decode(body, BLOBS_KINDS)
+                    for digest, content in blobs.data.items():
+                        if digest not in wanted or digest_of(content) != digest:
+                            raise RemoteProtocolError(f"what came as blob {short(digest)} is not what was asked for")
+                        self._store.put(content)
 
     async def _lead(self, blob: BlobRef, underway: _Underway) -> NodeId:
         self._underway[blob.digest] = underway
@@ -163,18 +214,8 @@ class Transfer:
     @asynccontextmanager
     async def _turn(self, holders: Sequence[NodeId]) -> AsyncGenerator[NodeId, None]:
         """The best of these that is not busy with other transfers of ours, once one is free."""
-        while not (free := [each for each in holders if self._busy.get(each, 0) < self._a_peer_max]):
-            await self._turns.park()
-        holder = free[0]
-        self._busy[holder] = self._busy.get(holder, 0) + 1
-        try:
-            async with self._room:
-                yield holder
-        finally:
-            self._busy[holder] -= 1
-            if not self._busy[holder]:
-                del self._busy[holder]
-            self._turns.unpark_all()
+        async with self._turns.one_of(holders) as holder, self._room:
+            yield holder
 
     async def _fetch_from(self, holder: NodeId, partial: PartialBlob) -> None:
         """Raises: _Left: this holder does not give it."""
@@ -247,6 +288,8 @@ class Transfer:
             match request:
                 case GetBlob():
                     await self._serve_blob(stream, request)
+                case GetBlobs():
+                    await self._serve_many(stream, request)
                 case ReadLog():
                     await self._serve_log(stream, request)
         except (RemoteProtocolError, UnreachableError, trio.TooSlowError):
@@ -278,6 +321,24 @@ class Transfer:
                 await _send(stream, data)
         return None
 
+    async def _serve_many(self, stream: ByteStream, request: GetBlobs) -> None:
+        await _send(stream, encode(Here()))
+        data: dict[Digest, bytes] = {}
+        size = 0
+        for digest in request.digests:
+            content = self._find(digest)
+            if isinstance(content, Path):
+                content = await trio.to_thread.run_sync(_read_unless_large, content)
+            if content is None or len(content) > TOGETHER_BYTES_MAX:
+                continue
+            data[digest] = content
+            size += len(content)
+            if size >= BLOBS_BYTES_MAX:
+                await _send(stream, encode(Blobs(data)))
+                data, size = {}, 0
+        if data:
+            await _send(stream, encode(Blobs(data)))
+
     async def _serve_log(self, stream: ByteStream, request: ReadLog) -> None:
         log = self._open_log(request) if request.offset >= 0 else None
         if log is None:
@@ -306,6 +367,14 @@ class Transfer:
             yield stream, reply
         finally:
             await stream.aclose()
+
+
+def _read_unless_large(path: Path) -> bytes | None:
+    try:
+        with path.open("rb", buffering=0) as file:
+            return file.read(TOGETHER_BYTES_MAX + 1)
+    except OSError:  # gone this moment: another holder may do better
+        return None
 
 
 async def _receive_frame(stream: ByteStream) -> bytes:

@@ -103,6 +103,9 @@ class FakeGrid:
                             raise RequestError("the bytes are not what the digest says")
                         self.store[blob.digest] = whole
                 yield ask.Done()
+            case ask.PutBlobs():
+                self.store.update(body.data)
+                yield ask.Done()
             case ask.AddTasks():
                 self._add(self.applications[body.app], body)
                 yield ask.Done()

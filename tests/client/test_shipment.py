@@ -35,12 +35,15 @@ def test_a_batch_ends_before_its_data_would_weigh_more_than_a_mebibyte() -> None
     assert len(weights) < 8
 
 
-def test_what_a_single_task_reads_beyond_a_mebibyte_goes_ahead_of_its_batch() -> None:
+def test_what_a_single_task_reads_beyond_a_mebibyte_goes_in_batches_of_its_own_before() -> None:
     parts = [BlobRef(Digest(f"{n:064}"), 60_000) for n in range(100)]
     merge = command("merge", *(Input(f"part{n}", each) for n, each in enumerate(parts)))
-    (shipment,) = ships([merge])
-    assert sum(each.size for each in shipment.aboard) <= 1024 * 1024
-    assert [*shipment.aboard, *shipment.left_over] == list(shipment.blobs) == parts
+    _, *before, shipment = ships([command("one"), merge])
+    assert (shipment.tasks, shipment.aboard, list(shipment.blobs)) == ((merge,), (), parts)
+    assert [blob for each in before for blob in each.aboard] == parts
+    assert all(each.tasks == () and each.blobs == each.aboard for each in before)
+    assert max(sum(blob.size for blob in each.aboard) for each in before) <= 1024 * 1024
+    assert [each.number for each in before] == list(range(1, shipment.number))
 
 
 def test_a_task_too_large_for_a_frame_is_named_before_anything_is_sent() -> None:

@@ -8,6 +8,7 @@ import pytest
 
 import jcpeer
 from jcpeer.wire.requests import Status
+from jcpeer.work.blobs import MEMORY_BYTES_MAX
 from tests.node.project import arithmetic
 from tests.real_grid import RealGrid, RealNode
 
@@ -38,6 +39,24 @@ def test_a_large_input_reaches_every_node_once(nodes: list[RealNode], tmp_path_f
         handle = grid.run(application)
         ended_well(handle)
         assert {b"".join(handle.logs(each.name)).split()[0] for each in nodes} == {str(size).encode()}
+
+
+def test_more_small_inputs_of_one_task_than_a_store_has_memory_for(
+    nodes: list[RealNode], tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    directory = tmp_path_factory.mktemp("in")
+    count, size = 1200, 60_000
+    assert count * size > MEMORY_BYTES_MAX
+    for number in range(count):
+        (directory / str(number)).write_bytes(number.to_bytes(4, "big") * (size // 4))
+    (directory / "many.toml").write_text(
+        '[task.all]\ninputs = [{glob = "[0-9]*"}]\ncommand = "cat [0-9]* | wc -c"\nlabels = {node = "b"}\n'
+    )
+    for node in nodes:  # it lives with one of them, and comes to it by way of the other
+        with node.connect() as grid:
+            handle = grid.run(directory / "many.toml")
+            ended_well(handle)
+            assert b"".join(handle.logs("all")).split() == [str(count * size).encode()]
 
 
 def test_five_thousand_calls(nodes: list[RealNode]) -> None:

@@ -11,13 +11,13 @@ import pytest
 import trio
 from trio.testing import MockClock, memory_stream_pair, wait_all_tasks_blocked
 
-from jcpeer.application.task import BlobRef
+from jcpeer.application.task import TOGETHER_BYTES_MAX, BlobRef
 from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import AppId, Digest, NodeId, TaskId, digest_of
 from jcpeer.net.network import ByteStream, NetworkEvent, StreamHandler
 from jcpeer.wire.codec import decode, encode
 from jcpeer.wire.peer import PeerMessage
-from jcpeer.wire.streams import OPENING_KINDS, GetBlob, Here, NotHere, ReadLog
+from jcpeer.wire.streams import BLOBS_MAX, OPENING_KINDS, Blobs, GetBlob, Here, NotHere, ReadLog
 from jcpeer.work.blobs import BlobStore
 from jcpeer.work.transfer import Transfer
 
@@ -99,7 +99,7 @@ class FakeNetwork:
         async def handle(stream: FakeStream) -> None:
             frame = await stream.receive_some(4096)
             request = decode(frame[4:], OPENING_KINDS)
-            self.asked.append((peer, request.offset))
+            self.asked.append((peer, getattr(request, "offset", 0)))
             await answer(stream, request)
 
         self._peers[peer] = handle
@@ -165,6 +165,76 @@ async def test_small_and_empty_blobs_come_the_same_way(network: FakeNetwork) -> 
     for content in (b"", b"small"):
         await Transfer(network, store).fetch(BlobRef(digest_of(content), len(content)), [ANNA])
         assert store.content(digest_of(content)) == content
+
+
+async def test_hundreds_of_blobs_come_over_one_stream_and_the_large_one_does_not(
+    network: FakeNetwork, tmp_path: Path
+) -> None:
+    holder = BlobStore(tmp_path, bytes_max=10**9)
+    blobs = [holder.put(bytes([each]) * size) for each in range(20) for size in (10, 5_000, 100_000)]
+    large = holder.put(bytes(TOGETHER_BYTES_MAX + 1))
+    network._peers[ANNA] = server(holder)
+    store = store_with()
+    transfer = Transfer(network, store)
+    await transfer.fetch_many([*blobs, large], ANNA)
+    assert all(store.content(each.digest) for each in blobs)
+    assert not store.has(large.digest)
+    assert network.opened == [ANNA]
+    await transfer.fetch_many(blobs, ANNA)
+    assert network.opened == [ANNA]
+
+
+async def test_more_than_a_first_frame_can_name_are_asked_for_in_parts(network: FakeNetwork) -> None:
+    contents = [str(each).encode() for each in range(2 * BLOBS_MAX + 1)]
+    network._peers[ANNA] = server(store_with(*contents))
+    store = store_with()
+    await Transfer(network, store).fetch_many([BlobRef(digest_of(each), len(each)) for each in contents], ANNA)
+    assert all(store.has(digest_of(each)) for each in contents)
+    assert network.opened == [ANNA] * 3
+
+
+async def test_of_many_what_does_not_come_is_left_for_others(network: FakeNetwork) -> None:
+    here, there = b"here", b"there"
+    blobs = [BlobRef(digest_of(each), len(each)) for each in (here, there)]
+
+    async def lies_in_part(stream: FakeStream, request: object) -> None:
+        frames = encode(Here()) + encode(Blobs({digest_of(here): here})) + encode(Blobs({digest_of(there): b"else"}))
+        await stream.send_all(frames)
+        await stream.aclose()
+
+    network.faulty(ANNA, lies_in_part)
+    network._peers[BERT] = server(store_with(there))
+    store = store_with()
+    transfer = Transfer(network, store)
+    await transfer.fetch_many(blobs, ANNA)
+    assert (store.has(digest_of(here)), store.has(digest_of(there))) == (True, False)
+    await transfer.fetch_many(blobs, CARL)  # nobody is there
+    await transfer.fetch(blobs[1], [BERT])
+    assert store.has(digest_of(there))
+
+
+async def test_who_wants_one_of_many_that_are_on_their_way_waits_for_it(network: FakeNetwork) -> None:
+    contents = [b"one", b"two"]
+    blobs = [BlobRef(digest_of(each), len(each)) for each in contents]
+    go_on = trio.Event()
+
+    async def late(stream: FakeStream, request: object) -> None:
+        await go_on.wait()
+        await stream.send_all(encode(Here()) + encode(Blobs({digest_of(each): each for each in contents})))
+        await stream.aclose()
+
+    network.faulty(ANNA, late)
+    store = store_with()
+    transfer = Transfer(network, store)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(transfer.fetch_many, blobs, ANNA)
+        await wait_all_tasks_blocked()
+        nursery.start_soon(transfer.fetch, blobs[0], [ANNA])
+        nursery.start_soon(transfer.fetch_many, blobs, ANNA)
+        await wait_all_tasks_blocked()
+        go_on.set()
+    assert network.opened == [ANNA]
+    assert all(store.has(each.digest) for each in blobs)
 
 
 async def test_what_nobody_gives_is_named_with_what_each_holder_said(network: FakeNetwork) -> None:
