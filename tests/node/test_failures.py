@@ -8,6 +8,7 @@ import threading
 import pytest
 
 import jcpeer
+from jcpeer.application.references import TaskRef
 from jcpeer.errors import ApplicationFailedError, RequestError
 from jcpeer.values import evolve
 from jcpeer.wire.requests import Happened, Status
@@ -112,17 +113,17 @@ def test_a_coordinator_that_was_stopped_goes_on_as_if_nothing_had_been_or_gives_
 
 
 def test_a_client_outlives_the_death_of_its_coordinator(world: RealGrid, nodes: Three, gate: Gate) -> None:
-    a, b, _ = nodes
+    a, b, c = nodes
     application = jcpeer.Application("outlives", placement="local")
     done = [application.command(["true"], name=f"done-{number}") for number in range(4)]
-    for number in range(6):
-        application.command(gate.command, name=f"held-{number}", after=done)
+    held = [application.command(gate.command, name=f"held-{number}", after=done) for number in range(6)]
     ends: list[Status] = []
     with a.connect() as grid:
         handle = grid.run(application, placement="local")
         waiter = threading.Thread(target=lambda: ends.append(handle.wait(timeout=30)))
         waiter.start()
-        eventually(lambda: len(b.attempts()) == 2, within_s=10, what="the held ones run")
+        eventually(lambda: len(b.attempts()) == len(c.attempts()) == 2, within_s=10, what="the held ones run")
+        elsewhere = {task: each for task in held if (each := where_it_is(handle, task))[0] in ("b", "c")}
         finished = {each.task for each in finishes(handle, count=4)}
         a.kill()
         world.ensure("a", slots=2)
@@ -132,7 +133,14 @@ def test_a_client_outlives_the_death_of_its_coordinator(world: RealGrid, nodes: 
         assert (status.summary.state, status.takeovers, status.epoch) == ("ok", 1, 2)
         assert finished == {f"done-{number}" for number in range(4)}
         assert all(len(handle.task(task).attempts) == 1 for task in done), "what was finished stayed so"
-        assert all(each.number == 1 for task in range(6) for each in handle.task(f"held-{task}").attempts[:1])
+        assert len(elsewhere) == 4
+        assert {task: where_it_is(handle, task) for task in elsewhere} == elsewhere, "what others ran went on"
+
+
+def where_it_is(handle: jcpeer.Handle, task: str | TaskRef) -> tuple[str, int]:
+    """The node of the latest attempt, and its number."""
+    latest = handle.task(task).attempts[-1]
+    return latest.node.name, latest.number
 
 
 def finishes(handle: jcpeer.Handle, *, count: int) -> list[Happened]:
