@@ -2,10 +2,11 @@
 
 Run: python -m benchmarks.growth [SERIES…] [--full] [--small] [--json FILE]
 
-Series: `tasks` of one application, to 100,000, or to 1,000,000 with --full; `applications` at once, of 20 tasks each;
-`bytes` of a result that a task on another node reads; `replicas` that keep the journal. Real nodes: three, or as many
-as there are journals, that run nothing and coordinate, and two with a slot each that keep no journal. So the memory of
-the first is the coordinator's (placement `local`), that of the next is a replica's, and neither is a participant's.
+Series: `tasks` of one application, to 100,000, or to 1,000,000 with --full; `takeovers` of one with so many tasks, half
+of them done; `applications` at once, of 20 tasks each; `bytes` of a result that a task on another node reads;
+`replicas` that keep the journal. Real nodes: three, or as many as there are journals, that run nothing and coordinate,
+and two with a slot each that keep no journal. So the memory of the first is the coordinator's (placement `local`), that
+of the next is a replica's, and neither is a participant's.
 """
 
 from __future__ import annotations
@@ -23,6 +24,8 @@ from benchmarks.nodes import IDLE, RealNode, real_nodes
 from benchmarks.tables import Point, tell
 from jcpeer.application.manifest import RunPolicies
 from jcpeer.client.grid import Grid
+from jcpeer.client.handle import Handle
+from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.wire.requests import Status
 
 FUNCTIONS = Path(__file__).parent / "functions"
@@ -31,6 +34,7 @@ TASKS_EACH = 20
 """Of each of many applications at once."""
 TASKS_FULL = 1_000_000
 REPLICAS = 3
+POLL_S = 0.02
 
 
 @contextmanager
@@ -85,6 +89,32 @@ def by_tasks(counts: Sequence[int]) -> Iterator[Point]:
             )
 
 
+def by_takeovers(counts: Sequence[int]) -> Iterator[Point]:
+    """From the coordinator's SIGKILL until another node shows that more has been done."""
+    for count in counts:
+        application = noops(count)
+        with grid_of(REPLICAS) as (grid, nodes), jcpeer.connect(nodes[1].socket) as other:
+            there = other.handle(grid.run(application, placement="local", replicas=REPLICAS).id)
+            while (before := done(there)) < count // 2:
+                time.sleep(POLL_S)
+            nodes[0].kill()
+            killed_s = time.perf_counter()
+            while done(there) <= before or not there.status().takeovers:
+                time.sleep(POLL_S)
+            seconds = time.perf_counter() - killed_s
+            status = there.wait()
+            assert status.summary.state == "ok", status.failures
+            yield Point({"tasks": count, "seconds to go on": seconds, "run again": status.attempts - count})
+
+
+def done(handle: Handle) -> int:
+    """How many tasks have finished; 0 while nobody can say."""
+    try:
+        return handle.status().summary.tasks.get("finished", 0)
+    except (RequestError, UnreachableError):
+        return 0
+
+
 def by_applications(counts: Sequence[int]) -> Iterator[Point]:
     with grid_of(REPLICAS) as (grid, _):
         for count in counts:
@@ -127,12 +157,14 @@ def series(*, full: bool, small: bool) -> dict[str, Callable[[], Iterator[Point]
     if small:
         return {
             "tasks": lambda: by_tasks([50]),
+            "takeovers": lambda: by_takeovers([200]),
             "applications": lambda: by_applications([1, 3]),
             "bytes": lambda: by_bytes([1024]),
             "replicas": lambda: by_replicas([1, 3], 50),
         }
     return {
         "tasks": lambda: by_tasks([1_000, 10_000, 100_000, *([TASKS_FULL] if full else [])]),
+        "takeovers": lambda: by_takeovers([1_000, 10_000, 100_000, *([TASKS_FULL] if full else [])]),
         "applications": lambda: by_applications([1, 10, 30, 100, *([400] if full else [])]),
         "bytes": lambda: by_bytes([2**10, 2**16, 2**20, 2**24, 2**26, *([2**30] if full else [])]),
         "replicas": lambda: by_replicas([1, 2, 3, 5, 7], 2_000),
@@ -141,7 +173,8 @@ def series(*, full: bool, small: bool) -> dict[str, Callable[[], Iterator[Point]
 
 def main(arguments: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.growth", description=(__doc__ or "").splitlines()[0])
-    parser.add_argument("series", nargs="*", metavar="SERIES", help="tasks, applications, bytes, replicas; else all")
+    names = ", ".join(series(full=False, small=False))
+    parser.add_argument("series", nargs="*", metavar="SERIES", help=f"{names}; else all")
     parser.add_argument("--full", action="store_true", help="to 1,000,000 tasks, 400 applications and 1 GiB: an hour")
     parser.add_argument("--small", action="store_true", help="a trial in a moment")
     parser.add_argument("--json", type=Path, metavar="FILE")
