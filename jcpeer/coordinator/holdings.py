@@ -6,45 +6,52 @@ not to be had from anybody twice.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from jcpeer.ids import Digest, NodeId
 
 DOUBTS_MAX = 2
 """One failure to get a blob may be the asker's; after the second its holders are taken to have lost it."""
-
-
+GROUPS_MAX = 10_000
 NOBODY: frozenset[NodeId] = frozenset()
 
 
 class Holdings:
-    """Blob → holders. `me` is the coordinator's own node, which is not doubted by others' failures."""
+    """Blob → holders, and back. `me` is the coordinator's own node, which is not doubted by others' failures.
+
+    Invariants: see `check`.
+    """
 
     def __init__(self, *, me: NodeId) -> None:
         self._me = me
         self._holders: dict[Digest, frozenset[NodeId]] = {}
         self._groups: dict[frozenset[NodeId], frozenset[NodeId]] = {}
         """Blobs with the same holders share one set: there are many blobs, and few such groups."""
+        self._held: dict[NodeId, dict[Digest, None]] = {}
+        """The same by node, but for this one, which is never lost; in the order in which it became known."""
         self._doubts: dict[Digest, int] = {}
 
     def of(self, digest: Digest) -> frozenset[NodeId]:
         return self._holders.get(digest, NOBODY)
 
-    def has_any(self, node: NodeId) -> bool:
-        """Whether this node holds something. Looks at every blob, if need be."""
-        return any(node in holders for holders in self._holders.values())
+    def at(self, node: NodeId) -> Collection[Digest]:
+        """What another node holds, in the order in which that became known; not to be changed."""
+        return self._held.get(node, {})
 
     def nodes(self) -> frozenset[NodeId]:
-        """All that hold something. Looks at every blob."""
-        return frozenset().union(*self._holders.values())
+        """All others that hold something."""
+        return frozenset(self._held)
 
     def holds(self, node: NodeId, digest: Digest) -> bool:
         return node in self.of(digest)
 
     def add(self, node: NodeId, digest: Digest) -> None:
         holders = self.of(digest)
-        if node not in holders:
-            self._set(digest, holders | {node})
+        if node in holders:
+            return
+        self._set(digest, holders | {node})
+        if node != self._me:
+            self._held.setdefault(node, {})[digest] = None
 
     def add_if_known(self, node: NodeId, digests: Iterable[Digest]) -> None:
         """A node says that it fetched these; what is no blob of the application is passed over."""
@@ -53,22 +60,27 @@ class Holdings:
                 self.add(node, digest)
 
     def remove(self, nodes: Iterable[NodeId], digest: Digest) -> None:
-        if digest in self._holders:
-            self._set(digest, self._holders[digest].difference(nodes))
+        holders = self.of(digest)
+        gone = holders.intersection(nodes)
+        if not gone:
+            return
+        self._set(digest, holders - gone)
+        for node in gone - {self._me}:
+            held = self._held[node]
+            del held[digest]
+            if not held:
+                del self._held[node]
 
     def remove_each(self, node: NodeId, digests: Iterable[Digest]) -> None:
         for digest in digests:
             self.remove((node,), digest)
 
-    def lose(self, node: NodeId) -> frozenset[Digest]:
-        """A node is gone; returns what it held. A death is rare, so it may look at every blob."""
-        lost = frozenset(digest for digest, holders in self._holders.items() if node in holders)
+    def lose(self, node: NodeId) -> list[Digest]:
+        """Another node is gone; returns what nobody has any more."""
+        lost = self._held.pop(node, {})
         for digest in lost:
-            self.remove((node,), digest)
-        return lost
-
-    def _set(self, digest: Digest, holders: frozenset[NodeId]) -> None:
-        self._holders[digest] = self._groups.setdefault(holders, holders)
+            self._set(digest, self._holders[digest] - {node})
+        return [digest for digest in lost if not self._holders[digest]]
 
     def doubt(self, digest: Digest) -> bool:
         """Nobody gave this blob though none of its holders is known to be gone. True when they no longer count."""
@@ -76,5 +88,17 @@ class Holdings:
         if self._doubts[digest] < DOUBTS_MAX:
             return False
         del self._doubts[digest]
-        self._set(digest, self.of(digest) & {self._me})
+        self.remove(self.of(digest) - {self._me}, digest)
         return True
+
+    def _set(self, digest: Digest, holders: frozenset[NodeId]) -> None:
+        if len(self._groups) > GROUPS_MAX:
+            self._groups.clear()
+        self._holders[digest] = self._groups.setdefault(holders, holders)
+
+    def check(self) -> None:
+        """Assert what holds after each event."""
+        by_node = {(node, digest) for node, held in self._held.items() for digest in held}
+        holders = {(node, digest) for digest, nodes in self._holders.items() for node in nodes}
+        assert by_node == {each for each in holders if each[0] != self._me}
+        assert all(self._held.values())

@@ -959,6 +959,8 @@ class Coordinator:
         self._recorder.check()
         self._attempts.check(self._policy.holds)
         self.roster.check()
+        self._results.holdings.check()
+        self._once.check()
         for task in self.state.tasks:
             if self._attempts.is_stranded(task) and not self.over:
                 assert self._once.keeps(task) or task in self._attempts.stranded, task

@@ -19,11 +19,14 @@ class Rescue:
         self._recorder = recorder
         self._results = results
         self._from: dict[Digest, NodeId] = {}
+        self._stay_for: dict[NodeId, dict[Digest, None]] = {}
+        """What each leaving node was told, whatever came of it."""
 
     def begin(self, node: NodeId) -> list[Effect]:
         """This node leaves, and stays a little for what it is told that we need."""
         needed = {each.digest: each for each in self._results.only_at(node)}
         effects: list[Effect] = [Send(node, Stay(self._recorder.app, self._recorder.epoch, tuple(needed)))]
+        self._stay_for.setdefault(node, {}).update(dict.fromkeys(needed))
         for digest, blob in needed.items():
             if digest not in self._from and not self._results.collects(digest):
                 effects.append(Collect(blob, (node,)))
@@ -39,4 +42,6 @@ class Rescue:
 
     def gone(self, node: NodeId) -> None:
         """It has left, or died: nothing is said to it any more."""
-        self._from = {digest: holder for digest, holder in self._from.items() if holder != node}
+        for digest in self._stay_for.pop(node, ()):
+            if self._from.get(digest) == node:
+                del self._from[digest]

@@ -31,6 +31,8 @@ class Results:
         self._recorder = recorder
         self._state = recorder.state
         self._me = me
+        self._makers: dict[Digest, list[TaskId]] = {}
+        """Which tasks left each blob that others hold; one that ran again may be named again."""
         self._collecting: dict[Digest, TaskId] = {}
         self._finished_early: dict[TaskId, None] = {}
         """Tasks without children that had finished before the application was sealed."""
@@ -92,24 +94,26 @@ class Results:
         return effects
 
     def only_at(self, node: NodeId) -> Iterator[BlobRef]:
-        """What this node alone holds, and somebody still needs. A leaving is rare, so it may look at every task."""
-        for record in self._state.tasks.values():
-            if record.result is None or self._state.ended is not None or self._state.stopped:
-                continue
-            for each in record.result.outcome.outputs:
-                if self.holdings.of(each.blob.digest) == {node} and self._is_needed(record, each.name):
+        """What this node alone holds, and somebody still needs."""
+        if self._state.ended is not None or self._state.stopped:
+            return
+        alone = [digest for digest in self.holdings.at(node) if self.holdings.of(digest) == {node}]
+        for record in self._made(alone):
+            needed = self._needed(record)
+            for each in record.result.outcome.outputs if record.result is not None else ():
+                if each.name in needed and self.holdings.of(each.blob.digest) == {node}:
                     yield each.blob
+
+    def _made(self, digests: Iterable[Digest]) -> Iterator[TaskRecord]:
+        """The tasks that left these, each once."""
+        makers = (task for digest in digests for task in self._makers.get(digest, ()))
+        return (self._state.tasks[each] for each in dict.fromkeys(makers))
 
     # --- making anew
 
     def lose_holder(self, node: NodeId, why: str, *, now_s: float) -> list[Effect]:
-        lost = self.holdings.lose(node)
-        concerned = [
-            record.spec.id
-            for record in self._state.tasks.values()
-            if record.result is not None and any(each.blob.digest in lost for each in record.result.outcome.outputs)
-        ]
-        return [effect for task in concerned for effect in self._restore_if_needed(task, why, now_s=now_s)]
+        concerned = self._made(self.holdings.lose(node))
+        return [effect for each in concerned for effect in self._restore_if_needed(each.spec.id, why, now_s=now_s)]
 
     def doubt(self, digest: Digest, tasks: Iterable[TaskId], why: str, *, now_s: float) -> list[Effect]:
         """Nobody gave this blob to attempts of these tasks, though no holder is known to be gone."""
@@ -134,7 +138,7 @@ class Results:
             if record.result is None or self._state.ended is not None or self._state.stopped:
                 continue
             gone = [each for each in record.result.outcome.outputs if not self.holdings.of(each.blob.digest)]
-            needed = any(self._is_needed(record, each.name, by_started=False) for each in gone)
+            needed = bool(gone) and not self._needed(record, by_started=False).isdisjoint(each.name for each in gone)
             if not needed and not record.spec.once:
                 continue
             for each in gone:
@@ -156,35 +160,36 @@ class Results:
         parents = record.spec.sources()
         return [effect for each in parents for effect in self._restore_if_needed(each, why, now_s=now_s)]
 
-    def _is_needed(self, record: TaskRecord, output: str, *, by_started: bool = True) -> bool:
-        """`by_started`: what is marked `once` and has started counts, too, though it needs no input a second time."""
+    def _needed(self, record: TaskRecord, *, by_started: bool = True) -> set[str]:
+        """The outputs of this task that somebody still needs. `by_started`: what is marked `once` and has started
+        counts, too, though it needs no input a second time."""
         if record.is_final:
-            return True
-        source = OutputOf(record.spec.id, output)
-        return any(
-            self._state.tasks[child].standing == "pending"
-            and (by_started or self._state.tasks[child].started is None)
-            and any(each.source == source for each in self._state.tasks[child].spec.inputs)
-            for child in record.children
-        )
+            return set(record.spec.outputs)
+        children = (self._state.tasks[each] for each in record.children)
+        waiting = (each for each in children if each.standing == "pending" and (by_started or each.started is None))
+        sources = (each.source for child in waiting for each in child.spec.inputs)
+        return {each.output for each in sources if isinstance(each, OutputOf) and each.task == record.spec.id}
 
     # --- collecting
 
     def _note_holders(self, result: Finished) -> None:
         for output in result.outcome.outputs:
             self.holdings.add(self._me if output.carried else result.node, output.blob.digest)
+            if not output.carried:
+                self._makers.setdefault(output.blob.digest, []).append(result.outcome.task)
 
     def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
         once = record.spec.once  # what it left cannot be made again
         if record.result is None or not (record.is_final or once):
             return []
+        outputs = [each for each in record.result.outcome.outputs if not each.carried]
+        if not outputs:
+            return []
         if not (self._state.whole or once):
             self._finished_early[record.spec.id] = None  # its children may still be on their way
             return []
         effects: list[Effect] = []
-        for output in record.result.outcome.outputs:
-            if output.carried:
-                continue
+        for output in outputs:
             self.copies.want(output.blob, "result")
             if output.blob.digest in self._collecting:
                 continue

@@ -54,7 +54,7 @@ class Supervision:
     def miss(self, node: NodeId, missed: Missed, *, now_s: float) -> list[Effect] | None:
         """This node is out of reach. None where it is lost at once."""
         until_s = self._absences.excused_until_s
-        if missed.proof not in PROVEN and (self._roster.takes_part(node) or self._holdings.has_any(node)):
+        if missed.proof not in PROVEN and (self._roster.takes_part(node) or self._holdings.at(node)):
             until_s = max(until_s, now_s + GRACE_S)
         if until_s <= now_s:
             return None
