@@ -80,9 +80,10 @@ class Absences:
         """Of the attempts in doubt those that it does not have, and those that it has and is still to cancel. The
         others are taken to run."""
         absent, to_cancel = [], []
+        here = frozenset(known)
         for name in sorted(self._to_compare.pop(participant.record.node, set()) & participant.assigned.keys()):
             attempt = participant.assigned[name]
-            if name not in known:
+            if name not in here:
                 absent.append(name)
             elif attempt.state == "cancelling":
                 to_cancel.append(name)

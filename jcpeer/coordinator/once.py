@@ -12,7 +12,7 @@ that one says what it has, or is lost. Invariant (`keeps`): a task that has star
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections import Counter
 
 from attrs import frozen
 
@@ -53,6 +53,7 @@ class Once:
         self._held: dict[AttemptName, Held] = {}
         """By index."""
         self._awaited: dict[NodeId, dict[AttemptName, None]] = {}
+        self._awaited_tasks: Counter[TaskId] = Counter()
         self._until_s = math.inf
 
     # --- orders that wait
@@ -87,7 +88,8 @@ class Once:
         return name in self._held
 
     def held_for(self, node: NodeId) -> list[AttemptName]:
-        return [name for name, each in self._held.items() if each.node == node]
+        participant = self._roster.participants.get(node)
+        return [name for name in participant.assigned if name in self._held] if participant is not None else []
 
     # --- attempts that wait for the word of their node
 
@@ -100,7 +102,9 @@ class Once:
             self._until_s = now_s + AWAITED_S
 
     def await_word(self, node: NodeId, name: AttemptName) -> None:
-        self._awaited.setdefault(node, {})[name] = None
+        waiting = self._awaited.setdefault(node, {})
+        self._awaited_tasks[name.task] += name not in waiting
+        waiting[name] = None
 
     def to_ask(self) -> list[NodeId]:
         """Who is to say what it has; one that declined just now is asked later."""
@@ -113,7 +117,15 @@ class Once:
 
     def spoke(self, node: NodeId) -> list[AttemptName]:
         """The node said what it has, which is booked, or is gone. Returns what it was to tell of."""
-        return list(self._awaited.pop(node, ()))
+        names = list(self._awaited.pop(node, ()))
+        for name in names:
+            self._await_no_more(name.task)
+        return names
+
+    def _await_no_more(self, task: TaskId) -> None:
+        self._awaited_tasks[task] -= 1
+        if not self._awaited_tasks[task]:
+            del self._awaited_tasks[task]
 
     def ended(self, name: AttemptName, node: NodeId) -> bool:
         """Something became of this attempt there. Whether it was awaited."""
@@ -121,6 +133,7 @@ class Once:
         if name not in waiting:
             return False
         del waiting[name]
+        self._await_no_more(name.task)
         if not waiting:
             del self._awaited[node]
         return True
@@ -146,7 +159,8 @@ class Once:
 
     def keeps(self, task: TaskId) -> bool:
         """It has started, and is not under way as far as is known, nor given up."""
-        return task in self.early or any(name.task == task for name in self._all_awaited())
+        return task in self.early or task in self._awaited_tasks
 
-    def _all_awaited(self) -> Iterator[AttemptName]:
-        return (name for waiting in self._awaited.values() for name in waiting)
+    def check(self) -> None:
+        """Assert what holds after each event."""
+        assert self._awaited_tasks == Counter(name.task for waiting in self._awaited.values() for name in waiting)

@@ -9,6 +9,7 @@ participants leave, and tasks marked `once`, the coordinator places as with `ass
 from __future__ import annotations
 
 from collections import deque
+from itertools import islice
 
 from jcpeer.application.roles import role_of
 from jcpeer.application.task import Task
@@ -58,9 +59,9 @@ class Relaying(Assigning):
 
     def _shared(self, task: TaskId) -> tuple[TaskId, ...]:
         tasks = self._recorder.state.tasks
-        specs = [tasks[each].spec for each in tasks[task].children]
-        shared = [each.id for each in specs if not each.once and role_of(each) == "shared"]
-        return tuple(shared[:SHARED_TOLD_MAX])
+        specs = (tasks[each].spec for each in tasks[task].children)
+        shared = (each.id for each in specs if not each.once and role_of(each) == "shared")
+        return tuple(islice(shared, SHARED_TOLD_MAX))
 
     # --- claims
 

@@ -41,6 +41,7 @@ from jcpeer.wire.facts import (
 from jcpeer.wire.messages import Outcome, Output
 
 TROUBLES_MAX = 200
+FEW_OUTPUTS = 8
 
 TaskStanding = Literal["pending", "finished", "failed", "cancelled", "skipped"]
 """`skipped`: a parent failed or was cancelled for good, so this task will never run."""
@@ -126,6 +127,8 @@ class ApplicationState:
         self.epoch: Epoch | None = None
         self.last_index = 0
         self.tasks: dict[TaskId, TaskRecord] = {}
+        self._outputs: dict[TaskId, dict[str, Output]] = {}
+        """Of tasks that left many, by name, where they have been asked for."""
         self.counts: Counter[TaskStanding] = Counter()
         self.blocked = 0
         """How many pending tasks wait for parents."""
@@ -182,7 +185,11 @@ class ApplicationState:
         """What the producing task left under that name, if its result stands."""
         record = self.tasks[source.task]
         outputs = record.result.outcome.outputs if record.result else ()
-        return next((each for each in outputs if each.name == source.output), None)
+        if len(outputs) <= FEW_OUTPUTS:
+            return next((each for each in outputs if each.name == source.output), None)
+        if source.task not in self._outputs:  # once, lest each of as many children looks through all of them
+            self._outputs[source.task] = {each.name: each for each in outputs}
+        return self._outputs[source.task].get(source.output)
 
     def consumed(self, task: TaskId) -> tuple[Digest, ...] | None:
         """The digests that a valid outcome of this task names, in the order of its inputs; None while a parent's
@@ -200,7 +207,7 @@ class ApplicationState:
         return tuple(digests)
 
     def final_tasks(self) -> Iterator[TaskRecord]:
-        """The tasks whose outputs are the application's results."""
+        """The tasks whose outputs are the application's results. It looks at all tasks, for people and for the end."""
         return (each for each in self.tasks.values() if each.is_final)
 
     # --- applying
@@ -329,6 +336,7 @@ class ApplicationState:
         node, outcome = record.result.node, record.result.outcome
         self._remember(record, PastAttempt(outcome.number, outcome.epoch.counter, node, outcome, fact.reason))
         record.result = None
+        self._outputs.pop(fact.task, None)
         self._stand(record, "pending")
         for child_id in record.children:
             self._miss(self.tasks[child_id], +1)

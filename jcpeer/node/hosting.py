@@ -96,7 +96,7 @@ class ApplicationHost:
         self._batch_added = trio.Event()
         self._recent: deque[Entry] = deque(maxlen=RECENT_ENTRIES_MAX)
         self._told_index = min(machine.state.last_index, copy.committed)
-        self._marks: list[_Mark] = []
+        self._marks: deque[_Mark] = deque()
         self._finishes: deque[float] = deque(maxlen=1000)
 
     @property
@@ -384,7 +384,7 @@ class ApplicationHost:
 
     def _settle(self, *, at_the_end: bool = False) -> None:
         while self._marks and (at_the_end or self._marks[0].index <= self._told_index):
-            self._marks.pop(0).reached.set()
+            self._marks.popleft().reached.set()
         while at_the_end:
             try:
                 event = self._events.receive_nowait()

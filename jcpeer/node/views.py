@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import islice
 
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.matching import explain
@@ -223,7 +224,7 @@ class Views:
 
     def why(self, task: TaskId) -> Reasons:
         state = self.task_state(task)
-        return Reasons(state, tuple(self._reasons(task, state))[:REASONS_MAX])
+        return Reasons(state, tuple(islice(self._reasons(task, state), REASONS_MAX)))
 
     def _reasons(self, task: TaskId, state: TaskStateName) -> Iterator[str]:
         record = self._state.tasks[task]
