@@ -73,6 +73,7 @@ class Relaying:
         self, app: AppId, engagement: Engagement, attempt: Attempt, outcome: Outcome, *, now_s: float
     ) -> list[Effect]:
         ready: list[tuple[Task, AttemptName, Attempt]] = []
+        names: set[AttemptName] = set()
         for right in attempt.rights.after(attempt.order.task):
             order = order_after(outcome, right, coordinator=engagement.coordinator)
             if order is not None and not self._desk.has(app, name_of(order, attempt.epoch)):
@@ -86,7 +87,8 @@ class Relaying:
                     by_right=True,
                 )
                 name = name_of(order, attempt.epoch)
-                if all(name != each for _, each, _ in ready):
+                if name not in names:
+                    names.add(name)
                     ready.append((right.task, name, successor))
         if not ready:
             return []
@@ -116,8 +118,8 @@ class Relaying:
         effects: list[Effect] = []
         for name, successor in reversed(kept):
             effects += self._desk.begin(AttemptKey(app, name), engagement, successor, first=True)
-        before = (engagement.kept[each].outcome for each in engagement.ancestors(parent))
-        crowded = bool(alike) and sum(map(size_of, before)) > REPORT_BYTES_MAX
+        before = engagement.ancestors(parent) if alike else ()
+        crowded = sum(size_of(engagement.kept[each].outcome) for each in before) > REPORT_BYTES_MAX
         for task, attempts in alike.values():
             if crowded:
                 self._leave(Homeless(app, parent, task, attempts), tell=True, now_s=now_s)
@@ -148,7 +150,7 @@ class Relaying:
 
     # --- ending
 
-    def in_hand(self, app: AppId) -> list[AttemptName]:
+    def in_hand(self, app: AppId) -> Collection[AttemptName]:
         """Successors that are no attempts yet."""
         return self._searches.names(app)
 
@@ -227,9 +229,7 @@ class Relaying:
         """Assert what holds after each event."""
         self._searches.check()
         for app, engagement in self._engagements.items():
-            names = self._searches.names(app)
-            assert len(names) == len(set(names))
-            assert not engagement.attempts.keys() & set(names)
+            assert engagement.attempts.keys().isdisjoint(self._searches.names(app))
 
 
 def _whole_order(attempt: Attempt) -> AttemptOrder:

@@ -7,9 +7,10 @@ back at once.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 
 from attrs import define, field, frozen
 
@@ -84,6 +85,10 @@ class Searches:
 
     def __init__(self) -> None:
         self._searches: dict[int, Search] = {}
+        self._of: dict[AppId, dict[AttemptName, int]] = {}
+        """Which search has each attempt, by application."""
+        self._ends: list[tuple[float, int, NodeId]] = []
+        """When each wait for a node ends, the earliest first; some have ended before."""
         self._last = 0
 
     def begin(
@@ -92,6 +97,7 @@ class Searches:
         """`task` is one of them, to be matched with what nodes offer."""
         self._last += 1
         self._searches[self._last] = Search(self._last, app, epoch, parent, task, attempts)
+        self._of.setdefault(app, {}).update(dict.fromkeys(attempts, self._last))
         return [Find(self._last, app, task, len(attempts))]
 
     def found(self, number: int, nodes: Iterable[NodeId], *, now_s: float) -> list[Step]:
@@ -109,6 +115,7 @@ class Searches:
         if answer.granted > 0 and search.waiting:
             given = {name: search.waiting.pop(name) for name in list(search.waiting)[: answer.granted]}
             search.handed[node] = (given, now_s + HAND_S)
+            heapq.heappush(self._ends, (now_s + HAND_S, search.number, node))
             steps.append(HandOver(node, search.number, search.app, search.parent, given))
         elif answer.granted > 0:
             steps.append(Send(node, NotNeeded(search.app, search.number)))
@@ -122,6 +129,7 @@ class Searches:
         steps: list[Step] = []
         for name, attempt in given.items():
             if name in taken.attempts:
+                self._let_go(search.app, (name,))
                 steps.append(Moved(search.app, search.parent, name, node))
             else:
                 search.waiting[name] = attempt
@@ -134,57 +142,54 @@ class Searches:
             if node in search.probed or node in search.handed:
                 search.probed.pop(node, None)
                 if node in search.handed:
-                    given, _ = search.handed.pop(node)
-                    steps.append(Homeless(search.app, search.parent, search.task, given, lost=True))
+                    steps.append(self._give_up(search, node))
                 steps += self._advance(search, now_s=now_s)
         return steps
 
     def look(self, *, now_s: float) -> list[Step]:
         """Time has passed."""
-        steps: list[Step] = []
-        for search in list(self._searches.values()):
-            late = [node for node, until_s in search.probed.items() if until_s <= now_s]
-            for node in late:
+        due: dict[int, list[Step]] = {}
+        while self.wake_s() <= now_s:
+            until_s, number, node = heapq.heappop(self._ends)
+            search, lost = self._searches[number], due.setdefault(number, [])
+            if search.probed.get(node) == until_s:
                 del search.probed[node]
-            lost = [node for node, (_, until_s) in search.handed.items() if until_s <= now_s]
-            for node in lost:
-                given, _ = search.handed.pop(node)
-                steps.append(Homeless(search.app, search.parent, search.task, given, lost=True))
-            if late or lost:
-                steps += self._advance(search, now_s=now_s)
+            else:
+                lost.append(self._give_up(search, node))
+        steps: list[Step] = []
+        for number, lost in sorted(due.items()):
+            steps += [*lost, *self._advance(self._searches[number], now_s=now_s)]
         return steps
 
     def wake_s(self) -> float:
-        return min(
-            (
-                until_s
-                for search in self._searches.values()
-                for until_s in (*search.probed.values(), *(each[1] for each in search.handed.values()))
-            ),
-            default=math.inf,
-        )
+        while self._ends and not self._awaits(*self._ends[0]):
+            heapq.heappop(self._ends)
+        return self._ends[0][0] if self._ends else math.inf
 
-    def names(self, app: AppId) -> list[AttemptName]:
-        """What is looked for, or was handed over and not confirmed."""
-        return [
-            name
-            for search in self._searches.values()
-            if search.app == app
-            for name in (*search.waiting, *(name for given, _ in search.handed.values() for name in given))
-        ]
+    def _awaits(self, until_s: float, number: int, node: NodeId) -> bool:
+        """Something is still to come of what was said to this node."""
+        search = self._searches.get(number)
+        if search is None:
+            return False
+        return search.probed.get(node) == until_s or (node in search.handed and search.handed[node][1] == until_s)
+
+    def names(self, app: AppId) -> Collection[AttemptName]:
+        """What is looked for, or was handed over and not confirmed; not to be changed."""
+        return self._of.get(app, {})
 
     def withdraw(self, app: AppId, name: AttemptName, *, now_s: float) -> tuple[AttemptName, list[Step]] | None:
         """Look for room for this one no longer; returns its parent. None if it is not waiting."""
-        for search in self._searches.values():
-            if search.app == app and search.waiting.pop(name, None) is not None:
-                return search.parent, self._advance(search, now_s=now_s)
-        return None
+        search = self._searches.get(self._of.get(app, {}).get(name, 0))
+        if search is None or search.waiting.pop(name, None) is None:
+            return None
+        self._let_go(app, (name,))
+        return search.parent, self._advance(search, now_s=now_s)
 
     def end(self, app: AppId) -> list[Homeless]:
         """Look for nothing of this application any more."""
         ended = []
-        for search in [each for each in self._searches.values() if each.app == app]:
-            del self._searches[search.number]
+        for number in dict.fromkeys(self._of.pop(app, {}).values()):
+            search = self._searches.pop(number)
             given = {name: each for attempts, _ in search.handed.values() for name, each in attempts.items()}
             ended.append(Homeless(app, search.parent, search.task, search.waiting | given, lost=True))
         return ended
@@ -195,9 +200,11 @@ class Searches:
             while search.candidates and len(search.probed) < PROBES_MAX:
                 node = search.candidates.popleft()
                 search.probed[node] = now_s + ANSWER_S
+                heapq.heappush(self._ends, (now_s + ANSWER_S, search.number, node))
                 wanted = Probe(search.app, search.epoch, search.number, len(search.waiting), search.task.needs)
                 steps.append(Send(node, wanted))
             if search.found and not search.probed:
+                self._let_go(search.app, search.waiting)
                 steps.append(Homeless(search.app, search.parent, search.task, search.waiting))
                 search.waiting = {}
         else:
@@ -207,8 +214,29 @@ class Searches:
             self._searches.pop(search.number, None)
         return steps
 
+    def _give_up(self, search: Search, node: NodeId) -> Homeless:
+        """What this node was handed."""
+        given, _ = search.handed.pop(node)
+        self._let_go(search.app, given)
+        return Homeless(search.app, search.parent, search.task, given, lost=True)
+
+    def _let_go(self, app: AppId, names: Iterable[AttemptName]) -> None:
+        """These are in nobody's hands here any more."""
+        ours = self._of[app]
+        for name in names:
+            del ours[name]
+        if not ours:
+            del self._of[app]
+
     def check(self) -> None:
         """Assert what holds after each event."""
+        found: dict[AppId, dict[AttemptName, int]] = {}
+        for search in self._searches.values():
+            handed = (name for given, _ in search.handed.values() for name in given)
+            for name in (*search.waiting, *handed):
+                assert name not in found.setdefault(search.app, {})
+                found[search.app][name] = search.number
+        assert found == self._of
         for search in self._searches.values():
             assert len(search.probed) <= PROBES_MAX
             assert search.waiting or search.handed or not search.found
