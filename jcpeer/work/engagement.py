@@ -37,6 +37,11 @@ class Attempt:
     """The coordinator would have it run elsewhere, should it not have begun."""
 
     @property
+    def waits(self) -> bool:
+        """It has not started."""
+        return self.state in ("fetching", "queued")
+
+    @property
     def takes_room(self) -> bool:
         """Slots, memory and GPUs are taken for it."""
         return self.state in ("running", "stopping") and not self.behind
@@ -65,9 +70,9 @@ class Engagement:
     epoch: Epoch
     placed: Signed
     header: Header
-    served: bool = False
-    """Attempts of it came here, so that there may be blobs, too."""
     attempts: dict[AttemptName, Attempt] = field(factory=dict)
+    slots_waiting: int = 0
+    """What the attempts that have not started will take."""
     queue: deque[AttemptName] = field(factory=deque)
     """Attempts whose inputs are here, in order; those no longer `queued` are passed over."""
     kept: dict[AttemptName, Kept] = field(factory=dict)
@@ -78,6 +83,21 @@ class Engagement:
     """Who supervises beside the coordinator."""
     mean_run_s: float | None = None
     """How long its attempts ran of late."""
+
+    def add(self, name: AttemptName, attempt: Attempt) -> None:
+        """An attempt is to run here."""
+        self.attempts[name] = attempt
+        self.slots_waiting += slots_of(attempt.order)
+
+    def start(self, attempt: Attempt, *, now_s: float) -> None:
+        """It runs, or is in the hands of who runs it."""
+        attempt.state, attempt.started_s = "running", now_s
+        self.slots_waiting -= slots_of(attempt.order)
+
+    def put_back(self, attempt: Attempt) -> None:
+        """It had not started after all."""
+        attempt.state = "queued"
+        self.slots_waiting += slots_of(attempt.order)
 
     def next_queued(self) -> AttemptName | None:
         """The attempt that is to start next; it stays in the queue."""
@@ -92,6 +112,7 @@ class Engagement:
         """The attempt is no longer here."""
         attempt = self.attempts.pop(name, None)
         if attempt is not None:
+            self.slots_waiting -= slots_of(attempt.order) if attempt.waits else 0
             self.forget_successor(attempt.parent, name)
         return attempt
 
@@ -108,9 +129,11 @@ class Engagement:
             name = kept.parent
         return chain[::-1]
 
-    def slots_waiting(self) -> int:
-        """What the attempts that have not started will take."""
-        return sum(slots_of(each.order) for each in self.attempts.values() if each.state in ("fetching", "queued"))
+    def check(self) -> None:
+        """Assert what holds after each event."""
+        waiting = [each for each in self.attempts.values() if each.waits]
+        assert self.slots_waiting == sum(slots_of(each.order) for each in waiting)
+        assert not self.attempts.keys() & self.kept.keys()
 
 
 def name_of(order: AttemptOrder, epoch: Epoch) -> AttemptName:

@@ -6,8 +6,10 @@ neither taken by anybody nor called off ends by itself.
 
 from __future__ import annotations
 
+import heapq
 import math
 from collections.abc import Iterable
+from itertools import takewhile
 
 from attrs import define, field, frozen
 
@@ -36,8 +38,10 @@ class Offers:
     coordinator: NodeId
     epoch: Epoch
     standing: dict[TaskId, Standing] = field(factory=dict)
+    ends: list[tuple[float, TaskId]] = field(factory=list)
+    """When each of those ends, the earliest first; some have ended before."""
     asked: dict[TaskId, Standing] = field(factory=dict)
-    """Those that we would take, and until when an answer may come."""
+    """Those that we would take, and until when an answer may come, the earliest first."""
 
 
 class Grabbing:
@@ -56,6 +60,7 @@ class Grabbing:
         for each in offer.tasks[:OFFERS_MAX]:
             if each.task not in offers.asked and len(offers.standing) < OFFERS_MAX:
                 offers.standing[each.task] = Standing(each.needs, now_s + offer.lease_s)
+                heapq.heappush(offers.ends, (now_s + offer.lease_s, each.task))
 
     def gone(self, app: AppId, tasks: Iterable[TaskId]) -> None:
         """These were given to somebody, to us perhaps, or are over."""
@@ -77,29 +82,31 @@ class Grabbing:
                 continue
             room -= sum(_slots(each.needs) for each in offers.asked.values())
             taken = []
-            for task, each in list(offers.standing.items()):
+            for task, each in offers.standing.items():
                 if room <= 0:
                     break
                 if _slots(each.needs) <= room:
                     room -= _slots(each.needs)
-                    del offers.standing[task]
-                    offers.asked[task] = Standing(each.needs, now_s + ANSWER_S)
                     taken.append(task)
+            for task in taken:
+                offers.asked[task] = Standing(offers.standing.pop(task).needs, now_s + ANSWER_S)
             if taken:
                 takes.append((offers.coordinator, Take(app, offers.epoch, tuple(taken))))
         return takes
 
     def wake_s(self) -> float:
         """When an answer is no longer waited for: there may be room for something else then."""
-        waiting = (each.until_s for offers in self._offers.values() for each in offers.asked.values())
-        return min(waiting, default=math.inf)
+        first = (next(iter(offers.asked.values()), None) for offers in self._offers.values())
+        return min((each.until_s for each in first if each is not None), default=math.inf)
 
 
 def _end_old(offers: Offers, now_s: float) -> None:
-    for standing in (offers.standing, offers.asked):
-        for task, each in list(standing.items()):
-            if each.until_s <= now_s:
-                del standing[task]
+    while offers.ends and offers.ends[0][0] <= now_s:
+        until_s, task = heapq.heappop(offers.ends)
+        if task in offers.standing and offers.standing[task].until_s == until_s:
+            del offers.standing[task]
+    for task in [*takewhile(lambda task: offers.asked[task].until_s <= now_s, offers.asked)]:
+        del offers.asked[task]
 
 
 def _slots(needs: Needs) -> int:

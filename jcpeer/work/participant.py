@@ -117,6 +117,8 @@ class ParticipantMachine:
         self._opens_in_s: float | None = None
         self._claims = Claims(slots, half_life_s=share_half_life_s)
         self._engagements: dict[AppId, Engagement] = {}
+        self._unserved: dict[AppId, None] = {}
+        """Those of which no attempts came here, so that there are no blobs of them, either."""
         self._queued: dict[AppId, None] = {}
         """Applications with a queue."""
         self._closed: str | None = None
@@ -277,6 +279,7 @@ class ParticipantMachine:
         if engagement is None:
             engagement = Engagement(event.node, epoch, recruit.placed, event.header)
             self._engagements[app] = engagement
+            self._unserved[app] = None
         if epoch != engagement.epoch:
             self._relaying.end(app, tell=False, now_s=now_s)
         engagement.coordinator, engagement.epoch, engagement.ftc = event.node, epoch, recruit.ftc
@@ -310,7 +313,8 @@ class ParticipantMachine:
         for change in self._claims.take_changes():
             if (engagement := self._engagements.get(change.app)) is not None and not self._closed:
                 effects.append(self._grant(change.app, engagement, change.why, change.retry_s))
-        for app in [app for app, each in self._engagements.items() if not each.served and app not in self._claims]:
+        for app in [app for app in self._unserved if app not in self._claims]:
+            del self._unserved[app]
             self._reporting.drop(app, self._engagements.pop(app))
         return effects
 
@@ -450,6 +454,7 @@ class ParticipantMachine:
             del self._fenced[next(iter(self._fenced))]
         if not engagement.attempts:
             del self._engagements[message.app]
+            self._unserved.pop(message.app, None)
         return [*effects, DropBlobs(message.app)]
 
     def _abandon(self, engagement: Engagement, app: AppId, name: AttemptName, *, now_s: float) -> list[Effect]:
@@ -566,7 +571,9 @@ class ParticipantMachine:
                 if self._room.lack(order.needs) is not None or slots_of(order) > idle:
                     continue
                 if not taken:
-                    self._engagements[hand.app] = engagement
+                    if hand.app not in self._engagements:
+                        self._engagements[hand.app] = engagement
+                        self._unserved[hand.app] = None
                     parent = self._reporting.keep_passed(
                         hand.app, engagement, hand.ancestors, sender=event.node, now_s=now_s
                     )
@@ -596,7 +603,7 @@ class ParticipantMachine:
         return not self._closed and self._room.lack(task.needs) is None and self._offers(task)
 
     def slots_idle(self) -> int:
-        waiting = sum(each.slots_waiting() for each in self._engagements.values())
+        waiting = sum(each.slots_waiting for each in self._engagements.values())
         return self._room.slots - self._room.slots_used - self._leases.slots - waiting
 
     def queue_room(self) -> int:
@@ -608,8 +615,8 @@ class ParticipantMachine:
     # --- attempts
 
     def begin(self, key: AttemptKey, engagement: Engagement, attempt: Attempt, *, first: bool = False) -> list[Effect]:
-        engagement.attempts[key.name] = attempt
-        engagement.served = True
+        engagement.add(key.name, attempt)
+        self._unserved.pop(key.app, None)
         if key.app not in self._claims:
             self._claim(key.app, engagement, slots=1, at_once=1, now_s=attempt.came_s)
         self._claims.came(key.app, slots_of(attempt.order), now_s=attempt.came_s)
@@ -652,10 +659,13 @@ class ParticipantMachine:
             app, engagement, name = found
             attempt = engagement.attempts[name]
             engagement.queue.popleft()
-            attempt.state, attempt.started_s = "running", now_s
+            engagement.start(attempt, now_s=now_s)
             self._claims.started(app, slots_of(attempt.order), now_s=now_s)
             self._room.occupy(attempt)
             line = self._line_up(engagement, name, attempt)
+            for _, each in line:
+                engagement.start(each, now_s=now_s)
+                each.behind = True
             effects.append(self._start(app, name, attempt, now_s=now_s, behind=line))
         return effects
 
@@ -671,11 +681,8 @@ class ParticipantMachine:
         key = AttemptKey(app, name)
         if not attempt.behind:
             self._to_tell.append((now_s + TELL_STARTED_AFTER_S, key))
-        others = []
-        for other, each in behind:
-            each.state, each.started_s, each.behind = "running", now_s, True
-            others.append(self._start(app, other, each, now_s=now_s))
-        return Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s, attempt.gpus, tuple(others))
+        others = tuple([self._start(app, other, each, now_s=now_s) for other, each in behind])
+        return Start(key, attempt.epoch, attempt.order, now_s - attempt.came_s, attempt.gpus, others)
 
     def _line_up(self, engagement: Engagement, name: AttemptName, first: Attempt) -> list[tuple[AttemptName, Attempt]]:
         """Attempts that are to follow this one in its slot: to start and to end each by itself would cost more than
@@ -755,6 +762,7 @@ class ParticipantMachine:
             self._claims.put_back(key.app, slots_of(attempt.order), now_s=now_s)
             self._room.vacate(attempt)
         attempt.behind = False
+        engagement.put_back(attempt)
         self._queue(key, engagement, attempt, first=True)
         if attempt.wanted_back:
             return self._withdraw(engagement, Withdraw(key.app, engagement.epoch, (key.name,)), now_s=now_s)
@@ -839,8 +847,9 @@ class ParticipantMachine:
         }
         assert {each.app: each.busy for each in self._claims if each.busy} == {app: n for app, n in busy.items() if n}
         self._leases.check()
+        assert self._unserved.keys() <= self._engagements.keys()
         for engagement in self._engagements.values():
-            assert not engagement.attempts.keys() & engagement.kept.keys()
+            engagement.check()
 
 
 def _may_line_up(attempt: Attempt) -> bool:

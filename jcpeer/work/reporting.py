@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
+from itertools import takewhile
 
 from attrs import define, field
 
@@ -132,11 +133,10 @@ class Reporting:
             return
         self._look_at_kept_s = math.inf
         for engagement in engagements.values():
-            for name, each in list(engagement.kept.items()):
-                if now_s - each.since_s >= OUTCOME_KEPT_S:
-                    del engagement.kept[name]
-                else:
-                    self._look_at_kept_s = min(self._look_at_kept_s, each.since_s + OUTCOME_KEPT_S)
+            for name in _old(engagement.kept, now_s):
+                del engagement.kept[name]
+            if (oldest := next(iter(engagement.kept.values()), None)) is not None:
+                self._look_at_kept_s = min(self._look_at_kept_s, oldest.since_s + OUTCOME_KEPT_S)
 
     def _due(self, app: AppId, since_s: float) -> Unsent:
         unsent = self._unsent.setdefault(app, Unsent(since_s))
@@ -150,6 +150,11 @@ class Reporting:
 
 def _hold_s(engagement: Engagement) -> float:
     return BUSY_HOLD_S if len(engagement.queue) >= BUSY_QUEUE else REPORT_HOLD_S
+
+
+def _old(kept: dict[AttemptName, Kept], now_s: float) -> list[AttemptName]:
+    """Those that nobody has asked for: the first, since they are kept in the order in which they came."""
+    return [*takewhile(lambda name: kept[name].since_s + OUTCOME_KEPT_S <= now_s, kept)]
 
 
 def size_of(outcome: Outcome) -> int:
