@@ -22,7 +22,7 @@ from typing import Any
 from jcpeer.application.loaded import LoadedApplication
 from jcpeer.application.manifest import RunPolicies
 from jcpeer.application.python import Application, TaskOptions
-from jcpeer.application.task import FUNCTION, MODULES, VALUE, BlobRef, Task
+from jcpeer.application.task import FUNCTION, MODULES, VALUE, BlobRef
 from jcpeer.client.blocking import iterate_blocking, run_blocking
 from jcpeer.client.futures import CANCELLED, FutureOutcome, GridFuture, Raised, Value
 from jcpeer.client.header import new_header
@@ -236,16 +236,17 @@ class ExecutorFeed:
 
     def _send_all(self, app: AppId, loaded: LoadedApplication, number: int, there: set[Digest]) -> int:
         """Send what was taken, batch by batch, but for what is cancelled meanwhile; returns the next batch's number."""
-        waiting: Sequence[Task] = loaded.tasks
+        waiting = deque(loaded.tasks)
         while not self._broken:
             with self._changed:
-                waiting = [each for each in waiting if each.id in self._queue]
-                batch = next(ships(waiting, number=number, there=there), None)
+                wanted = (each for each in waiting if each.id in self._queue)
+                batch = next(ships(wanted, number=number, there=there), None)
                 if batch is None:
                     break
                 self._in_flight = frozenset(each.id for each in batch.tasks)
                 self._queue -= self._in_flight
-            waiting = waiting[len(batch.tasks) :]
+            while waiting.popleft() is not batch.tasks[-1]:
+                pass
             number += self._send_batch(app, loaded, batch, there)
         return number
 

@@ -6,10 +6,10 @@ What gets lost of it is missing, no more: an attempt that nobody knew of is met 
 
 from __future__ import annotations
 
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Iterable, Iterator
 
-from jcpeer.ids import AppId, AttemptName, Epoch
+from jcpeer.ids import AppId, AttemptName, Epoch, NodeId
 from jcpeer.wire.replication import Underway, UnderwayAttempt
 
 ATTEMPTS_PER_FRAME_MAX = 5000
@@ -82,18 +82,33 @@ class UnderwayMemory:
     def __init__(self) -> None:
         self._epoch: Epoch | None = None
         self._given: dict[AttemptName, UnderwayAttempt] = {}
+        self._at: Counter[NodeId] = Counter()
+        """How many there are at each participant."""
 
     def heard(self, message: Underway) -> None:
         """From the coordinator of that epoch. What it says before all of it was told once is of no use."""
         if message.whole:
             self._epoch = message.epoch
             self._given.clear()
+            self._at.clear()
         if message.epoch != self._epoch:
             return
         for each in message.given:
+            self._leave(self._given.get(each.attempt))
             self._given[each.attempt] = each
+            self._at[each.node] += 1
         for name in message.ended:
-            self._given.pop(name, None)
+            self._leave(self._given.pop(name, None))
+
+    def _leave(self, attempt: UnderwayAttempt | None) -> None:
+        if attempt is not None:
+            self._at[attempt.node] -= 1
+            if not self._at[attempt.node]:
+                del self._at[attempt.node]
+
+    def busy(self, node: NodeId) -> bool:
+        """Something is under way there, as far as was told."""
+        return node in self._at
 
     def known(self) -> tuple[UnderwayAttempt, ...] | None:
         """What is under way where, as far as was told; None where nothing is known."""

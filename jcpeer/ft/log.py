@@ -161,18 +161,17 @@ class Log:
     def sets_in_force(self) -> Iterator[tuple[int, int, ReplicaSet]]:
         """The uncommitted entries by the set in which they count: those after the first index, up to the second."""
         first = self.committed
-        for change in self._sets:
-            if change.index > self.committed:
-                yield first, change.index, self.set_for(change.index)
-                first = change.index
+        for change, before in self.uncommitted_changes():
+            yield first, change.index, before
+            first = change.index
         if first < self.last_index:
             yield first, self.last_index, self.latest
 
     def uncommitted_changes(self) -> Iterator[tuple[SetChange, ReplicaSet]]:
         """With the set before each."""
-        for change in self._sets:
-            if change.index > self.committed:
-                yield change, self.set_for(change.index)
+        first = bisect_right(self._sets, self.committed, key=lambda change: change.index)
+        for change in self._sets[first:]:
+            yield change, self.set_for(change.index)
 
     # --- all of it
 

@@ -149,14 +149,13 @@ class Supervisor:
             del self._asked[node]
             effects += self._say(node)
         old = [node for node, since_s in self._held.items() if since_s + HELD_S <= now_s]
-        busy = {each.node for each in self._memory.known() or ()} if old else set()
         for node in old:
-            if node in busy:
+            if self._memory.busy(node):
                 self._held[node] = now_s
             else:
                 del self._held[node]
                 self._down.pop(node, None)
-        if any(node not in busy for node in old):
+        if any(node not in self._held for node in old):
             effects.append(Hold(frozenset(self._held)))
         return effects
 
