@@ -6,7 +6,9 @@ A copy comes by a submission, by the journal of an earlier run, or by a coordina
 
 from __future__ import annotations
 
+import heapq
 import math
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn, Protocol
 
@@ -93,7 +95,13 @@ class Copies:
         self._supervision = Supervision(parts.network, hold=hold_watched, up=up)
         self._supervised: set[AppId] = set()
         self._copies: dict[AppId, Copy] = {}
-        self._held: frozenset[NodeId] = frozenset()
+        self._needed: dict[AppId, frozenset[NodeId]] = {}
+        """To whom each copy needs connections."""
+        self._held: Counter[NodeId] = Counter()
+        """How many copies need each of them."""
+        self._wakes: list[tuple[float, AppId]] = []
+        """When copies are to be seen to, the earliest first; some have changed their minds since."""
+        self._wake_of: dict[AppId, float] = {}
         self._news = trio.Event()
         self._alarm = Alarm(self._wake_s, self._ring)
 
@@ -165,7 +173,8 @@ class Copies:
     def drop(self, app: AppId) -> None:
         """Nothing of it is kept here any more; the journal is for others to clear."""
         if self._copies.pop(app, None) is not None:
-            self._renew_hold()
+            self._renew_hold(app)
+            self._wake_of.pop(app, None)
             self._supervised.discard(app)
             self._supervision.end(app)
 
@@ -318,8 +327,9 @@ class Copies:
         self.drop(copy.app)
 
     def moved(self, copy: Copy) -> None:
-        self._renew_hold()
+        self._renew_hold(copy.app)
         self._renew_supervision(copy)
+        self._note_wake(copy.app)
         self._alarm.look()
         self._news.set()
 
@@ -344,13 +354,22 @@ class Copies:
 
     # --- connections and newcomers
 
-    def _renew_hold(self) -> None:
-        live = [copy for copy in self._copies.values() if not copy.over]
-        nodes = {node for copy in live for node in (*copy.replica_set.nodes, *copy.machine.rivals)}
-        held = frozenset(nodes - {self._parts.identity.node})
-        if held != self._held:
-            self._held = held
-            self._hold(held)
+    def _renew_hold(self, app: AppId) -> None:
+        """Of one copy: those of applications that ended are many, and this is asked at each step of any."""
+        copy, before = self._copies.get(app), self._needed.pop(app, frozenset())
+        if copy is not None and not copy.over:
+            nodes = {*copy.replica_set.nodes, *copy.machine.rivals}
+            self._needed[app] = frozenset(nodes - {self._parts.identity.node})
+        needed, known = self._needed.get(app, frozenset()), len(self._held)
+        for node in needed - before:
+            self._held[node] += 1
+        come = len(self._held) > known
+        gone = [node for node in before - needed if self._held[node] == 1]
+        self._held.subtract(before - needed)
+        for node in gone:
+            del self._held[node]
+        if come or gone:
+            self._hold(frozenset(self._held))
 
     def _offer_newcomers(self, copy: Copy) -> None:
         """The members near to the key that may take a seat."""
@@ -370,13 +389,34 @@ class Copies:
 
     # --- in time
 
+    def _note_wake(self, app: AppId) -> None:
+        copy = self._copies.get(app)
+        wake_s = math.inf if copy is None else copy.wake_s()
+        if wake_s == self._wake_of.get(app, math.inf):
+            return
+        self._wake_of[app] = wake_s
+        if wake_s < math.inf:
+            heapq.heappush(self._wakes, (wake_s, app))
+
     def _wake_s(self) -> float:
-        return min((each.wake_s() for each in self._copies.values()), default=math.inf)
+        while self._wakes:
+            wake_s, app = self._wakes[0]
+            self._note_wake(app)  # one that has failed wakes no more
+            if self._wake_of.get(app) == wake_s:
+                return wake_s
+            heapq.heappop(self._wakes)
+        return math.inf
 
     def _ring(self) -> None:
         now_s = trio.current_time()
-        for copy in self:
-            if copy.wake_s() <= now_s:
+        due: dict[AppId, None] = {}
+        while self._wakes and self._wakes[0][0] <= now_s:
+            due[heapq.heappop(self._wakes)[1]] = None
+        for app in due:
+            self._wake_of.pop(app, None)
+            copy = self._copies.get(app)
+            if copy is not None and copy.wake_s() <= now_s:
                 copy.tick()
                 if copy.reigns:
                     self._offer_newcomers(copy)
+            self._note_wake(app)
