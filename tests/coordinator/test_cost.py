@@ -3,10 +3,7 @@ interpreter are counted, which are the same each time."""
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable
-from types import FrameType
-from typing import Any
 
 import pytest
 
@@ -20,30 +17,12 @@ from jcpeer.values import evolve
 from jcpeer.wire.facts import Submitted
 from jcpeer.wire.messages import Confirm, Decline, Outcome, Report
 from tests.coordinator.little_world import record_of, unsigned
+from tests.steps import steps
 
 ME = NodeId("coordinator")
 APP = AppId("a" * 40)
 FIRST = Epoch(1, ME)
 FEW, MANY = 10, 400
-
-
-def steps(do: Callable[[], object]) -> int:
-    """How many instructions of the interpreter this takes."""
-    count = 0
-
-    def trace(frame: FrameType, event: str, argument: object) -> Any:
-        nonlocal count
-        count += event == "opcode"
-        frame.f_trace_opcodes, frame.f_trace_lines = True, False
-        return trace
-
-    before = sys.gettrace()
-    sys.settrace(trace)
-    try:
-        do()
-    finally:
-        sys.settrace(before)
-    return count
 
 
 class Grid:
