@@ -15,7 +15,7 @@ from jcpeer.coordinator.orders import Orders
 from jcpeer.coordinator.ready import ReadyQueue
 from jcpeer.coordinator.recorder import Recorder
 from jcpeer.coordinator.room import Participant
-from jcpeer.coordinator.roster import Roster, has_room, prefetch_slots, queued_last_first, slots_of
+from jcpeer.coordinator.roster import Roster, full_load, has_room, queued_last_first, slots_of
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.wire.messages import AttemptOrder
 
@@ -36,6 +36,8 @@ class Assigning:
         self._orders = orders
         self._once = once
         self._look_s = math.inf
+        self._seen: tuple[int, int] | None = None
+        """Who took part, and who could be asked, when all queues were looked at."""
         self._nobody: dict[tuple[NeedsKey, frozenset[NodeId]], int] = {}
         """Of tasks that no participant could run: the version of the roster when that was seen."""
 
@@ -43,7 +45,7 @@ class Assigning:
         """Order as many ready tasks as there is room for."""
         orders: dict[NodeId, list[AttemptOrder]] = {}
         effects: list[Effect] = []
-        for queue in self._attempts.ready:
+        for queue in self._to_place():
             if queue.once:
                 effects += self._place_once(queue, now_s=now_s)
                 continue
@@ -56,6 +58,21 @@ class Assigning:
         elif self._look_s == math.inf:
             self._look_s = now_s + LOOK_S
         return effects
+
+    def _to_place(self) -> Iterator[ReadyQueue]:
+        """The queues in which there may be something to do: while there is room, any; else those for which somebody may
+        have to be called up, which are the new ones, unless others take part than before, or may be asked."""
+        ready, new = self._attempts.ready, self._attempts.ready.take_new()
+        seen = self._roster.version, self._roster.arrivals
+        if seen != self._seen:
+            self._seen = seen
+            yield from ready
+            return
+        for queue in ready:
+            if self._roster.is_full(self._attempts.mean_run_s):
+                break
+            yield queue
+        yield from new
 
     def _place_once(self, queue: ReadyQueue, *, now_s: float) -> list[Effect]:
         """Whoever decides otherwise: only what is committed may start such a task."""
@@ -148,7 +165,7 @@ class Assigning:
         wanted = slots_of(task.needs)
         large = self._orders.large_inputs(task)
         if wanted == 1:
-            full = 1.0 + prefetch_slots(1, self._attempts.mean_run_s)
+            full = full_load(self._attempts.mean_run_s)
             best = self._roster.room.least_loaded(lambda each: _can_run(task, each, avoid), below=full)
             if best is None:
                 return None

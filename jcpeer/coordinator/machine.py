@@ -391,7 +391,7 @@ class Coordinator:
         if now_s < self._settled_s:
             wanted, ready = self.state.counts["pending"], None
         else:
-            wanted, ready = self.state.runnable, [self.state.tasks[each].spec for each in self._policy.heads()]
+            wanted, ready = self.state.runnable, (self.state.tasks[each].spec for each in self._policy.heads())
         asked = self.roster.call_up(slots_wanted=wanted, now_s=now_s, ready=ready)
         return [*effects, *self._orders.recruit(asked)]
 

@@ -45,7 +45,7 @@ class Orders:
             return []
         state = self._recorder.state
         assert state.placed is not None
-        widest = max((slots_of(state.tasks[head].spec.needs) for head in self._attempts.ready.heads()), default=1)
+        widest = self._attempts.ready.widest
         recruit = Recruit(state.app, self._recorder.epoch, state.placed.placed, state.runnable, widest)
         recruit = evolve(recruit, ftc=self.ftc) if self.ftc else recruit
         self._roster.claim(nodes)

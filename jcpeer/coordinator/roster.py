@@ -14,7 +14,7 @@ import heapq
 import itertools
 import math
 from collections import deque
-from collections.abc import Hashable, Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator
 
 from jcpeer.application.manifest import Header
 from jcpeer.application.task import Needs, Task
@@ -152,6 +152,15 @@ class Roster:
                     participant.assigned[name].state = "running"
             self.confirm(node, 0, why, REFUSED_FOR_S_MAX, now_s=now_s)
 
+    def is_full(self, mean_run_s: float | None) -> bool:
+        """Nobody has room for anything, be it only to wait there."""
+        return self.room.least_loaded(lambda each: True, below=full_load(mean_run_s)) is None
+
+    @property
+    def arrivals(self) -> int:
+        """Another number whenever somebody may be asked who could not, or offers something else."""
+        return self._list.arrivals
+
     def takes_part(self, node: NodeId) -> bool:
         """It has slots for us."""
         participant = self.participants.get(node)
@@ -237,7 +246,7 @@ class Roster:
         ends = (self._calls[0][0] if self._calls else math.inf, self._refusals[0][0] if self._refusals else math.inf)
         return min(ends)
 
-    def call_up(self, *, slots_wanted: int, now_s: float, ready: Sequence[Task] | None = None) -> list[NodeId]:
+    def call_up(self, *, slots_wanted: int, now_s: float, ready: Iterable[Task] | None = None) -> list[NodeId]:
         """Whom to ask now so that the participants and those already asked offer that many slots.
 
         `ready` are tasks that stand for all that wait to be placed; slots that none of them can use are left to others.
@@ -247,6 +256,7 @@ class Roster:
         missing = slots_wanted - self._offered
         if missing <= 0 or not self._list:
             return []
+        ready = None if ready is None else list(ready)
 
         def suits(candidate: Candidate) -> bool:
             # Who had slots for us and lost them, unused, is asked for a task; others may relieve participants.
@@ -368,6 +378,11 @@ def prefetch_slots(slots: int, mean_run_s: float | None) -> int:
     if mean_run_s is None:
         return slots
     return slots * max(1, min(PREFETCH_TASKS_MAX, round(PREFETCH_S / max(mean_run_s, 1e-6))))
+
+
+def full_load(mean_run_s: float | None) -> float:
+    """Whoever has been given so much by slot has no room for a task of any width (`has_room`)."""
+    return 1.0 + prefetch_slots(1, mean_run_s)
 
 
 def mean_run_s(mean_s: float | None, seconds: float) -> float | None:

@@ -116,7 +116,12 @@ class WaitingList:
         """Who came since, or all for the mark 0, as far as they may be asked; and the mark of now."""
         arrived = dict.fromkeys(self._arrivals[max(0, mark - self._forgotten) :])
         here = [self._candidates[node] for node in arrived if node in self._candidates]
-        return [each for each in here if each.place in ("waiting", "unsuited")], self._forgotten + len(self._arrivals)
+        return [each for each in here if each.place in ("waiting", "unsuited")], self.arrivals
+
+    @property
+    def arrivals(self) -> int:
+        """Another number whenever somebody arrived."""
+        return self._forgotten + len(self._arrivals)
 
     def _trim(self) -> None:
         """Forget arrivals of those who are gone again; to the others every mark is an earlier one."""

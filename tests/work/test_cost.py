@@ -4,7 +4,6 @@ that it has worked for: steps of the interpreter are counted, and whatever is go
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from functools import cache
 
 import pytest
 
@@ -196,7 +195,6 @@ WORLDS: dict[str, tuple[Callable[[int], Busy], Callable[[Busy], Iterator[Happeni
 }
 
 
-@cache
 def costs(world: str, count: int) -> dict[str, int]:
     begun, happening = WORLDS[world]
     busy = begun(count)
