@@ -42,6 +42,8 @@ ENTRY_BYTES = 256
 PARTIAL_S_MAX = 24 * 3600.0
 """A partial file that nobody resumed for this long is removed at the next start."""
 HASH_BYTES = 2**20
+DELETED_AT_ONCE_BYTES_MAX = 16 * 2**20
+"""A larger file is deleted in a thread: the system takes half a second for a few GiB, which nobody waits for."""
 
 
 class BlobStore:
@@ -304,10 +306,16 @@ class BlobStore:
         if digest in self._memory:
             del self._data[digest]
             self._memory.remove(digest)
-        else:
-            with suppress(OSError):  # what cannot be deleted now is found again at the next start
-                self._path(digest).unlink()
-            self._files.remove(digest)
+            return
+        path, size = self._path(digest), self._files.size(digest)
+        self._files.remove(digest)
+        with suppress(OSError):  # what cannot be deleted now is found again at the next start
+            if size <= DELETED_AT_ONCE_BYTES_MAX or self._directory is None:
+                path.unlink()
+                return
+            # Out of its place first, which is free for the same blob at once.
+            moved = path.rename(self._temporary(self._directory))
+            trio.lowlevel.start_thread_soon(lambda: moved.unlink(missing_ok=True), lambda outcome: None)
 
 
 def _move_and_name(source: Path, target: Path) -> BlobRef:

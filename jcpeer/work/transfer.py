@@ -48,10 +48,11 @@ STALL_S = 10.0
 """A holder that sends nothing for so long is left for the next one."""
 SEND_STALL_S = 60.0
 """A receiver that takes no piece for so long is given up: even a link of 2 KB/s takes one in time."""
-PIECE_BYTES = 64 * 1024
-"""Sent at once: a message that shares the connection waits for one piece at most."""
+PIECE_BYTES = 65_000
+"""Sent at once: a message that shares the connection waits for one piece at most. A little less than 64 KiB, so that it
+is one frame of the carrier, and not one and a bit."""
 RECEIVE_BYTES = 256 * 1024
-READ_BYTES = 2**20
+READ_BYTES = 16 * PIECE_BYTES
 """Read from disk at once, in a thread: a slow disk must not silence the heartbeats."""
 BLOBS_FRAME_BYTES_MAX = 2 * BLOBS_BYTES_MAX
 """A longer frame of blobs is not read."""

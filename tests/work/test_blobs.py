@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 import errno
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import trio
 
 from jcpeer.application.task import INLINE_BYTES_MAX, BlobRef
 from jcpeer.errors import RemoteProtocolError, StorageError
 from jcpeer.ids import AppId, Digest, digest_of
-from jcpeer.work.blobs import ENTRY_BYTES, BlobStore
+from jcpeer.work.blobs import DELETED_AT_ONCE_BYTES_MAX, ENTRY_BYTES, BlobStore
 
 APP = AppId("a" * 40)
 OTHER = AppId("b" * 40)
@@ -104,6 +106,28 @@ def test_drop_deletes_what_no_application_pins(tmp_path: Path) -> None:
     store.drop([b.digest])
     assert store.has(b.digest)
     check(store)
+
+
+def test_a_large_file_is_deleted_by_and_by_and_its_place_is_free_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    later: list[Callable[[], object]] = []
+    monkeypatch.setattr(trio.lowlevel, "start_thread_soon", lambda do, deliver: later.append(do))
+    store = BlobStore(tmp_path, bytes_max=10**9)
+    content = bytes(DELETED_AT_ONCE_BYTES_MAX + 1)
+    for held_again in (False, True):
+        blob = store.put(content)
+        store.drop([blob.digest])
+        assert not store.has(blob.digest)
+        if held_again:
+            store.put(content)
+        assert list((tmp_path / "temporary").iterdir())
+        later.pop()()
+        assert not list((tmp_path / "temporary").iterdir())
+        assert store.has(blob.digest) is held_again
+    path = store.content(blob.digest)
+    assert isinstance(path, Path)
+    assert path.stat().st_size == len(content)
 
 
 async def test_file_is_adopted_and_gone_from_its_place(tmp_path: Path) -> None:
