@@ -1,7 +1,8 @@
 """A blob on its way in: its bytes so far, and the check when they are all there.
 
-Invariant: the file (or buffer) holds exactly the first `offset` bytes, and the hash is that of them. Where the bytes
-come from, and what becomes of a checked blob, is the business of `transfer` and `blobs`.
+Invariant: the file (or buffer), and after it what is held back for it, are exactly the first `offset` bytes, and the
+hash is that of the file. Bytes are written and hashed many at a time, in a thread: a slow disk must not silence the
+heartbeats. Where the bytes come from, and what becomes of a checked blob, is the business of `transfer` and `blobs`.
 """
 
 from __future__ import annotations
@@ -15,6 +16,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import BinaryIO
+
+import trio
 
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import RemoteProtocolError, StorageError
@@ -32,8 +35,13 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise StorageError(f"cannot use the blob store {path}: {error.strerror or error}") from error
 
 
+HELD_BYTES_MAX = 2**20
+"""So many bytes are held back before they are written."""
+
+
 class PartialBlob:
-    """Made by `BlobStore.receiving`. Leaving its `with` block before `finish` keeps a file for a later resumption."""
+    """Made by `BlobStore.receiving`, for one at a time to write to. Leaving its `with` block before `finish` keeps a
+    file for a later resumption."""
 
     def __init__(
         self,
@@ -53,6 +61,8 @@ class PartialBlob:
         self._keep = keep
         self._closed = closed
         self._in_use = True
+        self._held: list[bytes] = []
+        self._held_bytes = 0
         self._file = self._open()
 
     @property
@@ -64,7 +74,7 @@ class PartialBlob:
     def complete(self) -> bool:
         return self._offset == self.blob.size
 
-    def write(self, data: bytes) -> None:
+    async def write(self, data: bytes) -> None:
         """Take the next bytes.
 
         Raises:
@@ -74,14 +84,24 @@ class PartialBlob:
         if self._offset + len(data) > self.blob.size:
             self.discard()
             raise RemoteProtocolError(f"blob {short(self.blob.digest)} came with more than its {self.blob.size} bytes")
-        try:
-            with storage_errors(self._path or Path()):
-                self._file.write(data)
-        except StorageError:
-            self.discard()
-            raise
-        self._hash.update(data)
         self._offset += len(data)
+        self._held.append(data)
+        self._held_bytes += len(data)
+        if self._path is None:
+            self._write_held()
+        elif self._held_bytes >= HELD_BYTES_MAX or self.complete:
+            try:
+                await trio.to_thread.run_sync(self._write_held)
+            except StorageError:
+                self.discard()
+                raise
+
+    def _write_held(self) -> None:
+        data = self._held[0] if len(self._held) == 1 else b"".join(self._held)
+        self._held, self._held_bytes = [], 0
+        with storage_errors(self._path or Path()):
+            self._file.write(data)
+        self._hash.update(data)
 
     def finish(self) -> BlobRef:
         """Put the blob into the store.
@@ -110,6 +130,7 @@ class PartialBlob:
         if self._path is not None:
             self._path.unlink(missing_ok=True)
         self._hash = hashlib.sha256()
+        self._held, self._held_bytes = [], 0
         self._offset = 0
         self._file = self._open()
 
@@ -119,6 +140,8 @@ class PartialBlob:
             return
         self._in_use = False
         # Bytes that the disk refuses here were not counted on: a resumption reads what is really there.
+        with suppress(OSError):
+            self._file.write(b"".join(self._held))
         with suppress(OSError):
             self._file.close()
         if self._path is not None and self._offset == 0:

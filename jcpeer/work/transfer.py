@@ -251,7 +251,7 @@ class Transfer:
                     data = await stream.receive_some(min(RECEIVE_BYTES, partial.blob.size - partial.offset))
                 if not data:
                     raise UnreachableError(f"broke off after {partial.offset} bytes")
-                partial.write(data)
+                await partial.write(data)
             partial.finish()
 
     # --- logs

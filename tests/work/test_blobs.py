@@ -157,14 +157,14 @@ async def test_received_bytes_become_a_blob_only_if_they_are_what_the_digest_say
     for store in (BlobStore(tmp_path, bytes_max=10**9), BlobStore(None, bytes_max=10**9)):
         blob = BlobRef(digest_of(large("x")), LARGE)
         with await store.receiving(blob) as partial:
-            partial.write(large("y"))
+            await partial.write(large("y"))
             with pytest.raises(RemoteProtocolError, match="digest"):
                 partial.finish()
             assert partial.offset == 0
-            partial.write(large("x")[:-1])
+            await partial.write(large("x")[:-1])
             with pytest.raises(RemoteProtocolError, match="more"):
-                partial.write(b"xx")
-            partial.write(large("x"))
+                await partial.write(b"xx")
+            await partial.write(large("x"))
             partial.finish()
         assert store.has(blob.digest)
         with pytest.raises(RemoteProtocolError, match="not the name"):
@@ -175,13 +175,13 @@ async def test_reception_that_broke_off_is_resumed_even_after_a_restart(tmp_path
     content = large("x")[:-10] + b"0123456789"
     blob = BlobRef(digest_of(content), LARGE)
     with await BlobStore(tmp_path, bytes_max=10**9).receiving(blob) as partial:
-        partial.write(content[:-5])
+        await partial.write(content[:-5])
     store = BlobStore(tmp_path, bytes_max=10**9)
     assert not store.has(blob.digest)
     with await store.receiving(blob) as partial, await store.receiving(blob) as beside:
         assert (partial.offset, beside.offset) == (LARGE - 5, 0)  # two never write into one file
-        beside.write(content)
-        partial.write(content[-5:])
+        await beside.write(content)
+        await partial.write(content[-5:])
         partial.finish()
         beside.finish()
     path = store.content(blob.digest)
