@@ -196,6 +196,8 @@ class Copy:
                 self._proofs.note(*message.seated)
             case Kept():
                 self._proofs.note(*message.seated)
+                if message.epoch == self.machine.epoch:
+                    self._shipping.kept(node, message.index)
             case Underway():
                 self._note_underway(node, message)
                 return
@@ -327,6 +329,7 @@ class Copy:
                 network.send(effect.node, self._attesting.signed(effect.message))
             case SendReign():
                 network.send(effect.node, self.reign(invited=effect.invited))
+                self._shipping.begin_anew(effect.node)
                 self._court.introduced(self, effect.node)
             case PassOnReign():
                 assert self._heard_last is not None, "it ended ours"

@@ -1,5 +1,5 @@
 """Entries on their way to other copies: what was recorded lately is at hand, the rest is read from the disk, and all of
-it goes out in bounded frames.
+it goes out in bounded frames, as fast as the other copy says that it has them.
 """
 
 from __future__ import annotations
@@ -11,8 +11,9 @@ from attrs import define, field, frozen
 
 from jcpeer.ft.events import Ship
 from jcpeer.ft.journal import Journal
-from jcpeer.ids import AppId
+from jcpeer.ids import AppId, NodeId
 from jcpeer.net.network import Network
+from jcpeer.values import evolve
 from jcpeer.wire.codec import pack
 from jcpeer.wire.facts import AttemptLost, Brought, Entry, Finished
 from jcpeer.wire.replication import AppendEntries
@@ -24,6 +25,9 @@ FRAME_BYTES_MAX = 2**20
 """Of entries and blobs in one frame, about; far below the frame limit, so that nothing else waits long behind it. A
 single entry may exceed it."""
 FRAME_ENTRIES_MAX = 500
+ON_THEIR_WAY_BYTES_MAX = 16 * 2**20
+"""To one copy, before it has them: a batch may bring a mebibyte of small blobs, and a newcomer is to catch up with more
+of them than its queue takes."""
 ENTRY_BYTES = 300
 NAMED_BLOB_BYTES = 150
 """What an outcome takes, roughly, beside the data of small outputs; and each blob that it names."""
@@ -56,6 +60,23 @@ class _Frame:
         return fits or not self.size
 
 
+@define
+class _Way:
+    """To one copy: the entries on it, by index and size; and what waits for room there."""
+
+    entries: deque[tuple[int, int]] = field(factory=deque)
+    size: int = 0
+    rest: Ship | None = None
+
+    def sent(self, index: int, size: int) -> None:
+        self.entries.append((index, size))
+        self.size += size
+
+    def kept(self, index: int) -> None:
+        while self.entries and self.entries[0][0] <= index:
+            self.size -= self.entries.popleft()[1]
+
+
 class Shipping:
     """Of one application's entries."""
 
@@ -65,6 +86,7 @@ class Shipping:
         self._network = network
         self._recent: deque[_Recent] = deque()
         self._recent_bytes = 0
+        self._ways: dict[NodeId, _Way] = {}
         self._loose: list[Brought] = []
         """Small blobs recorded since the last entry: the other copies get them along with the next one, without which
         nothing is promised on their strength."""
@@ -78,25 +100,60 @@ class Shipping:
 
     def forget(self) -> None:
         """What was at hand may not be in the journal any more."""
+        self._ways.clear()
         self._recent.clear()
         self._recent_bytes = 0
         self._loose = []
 
-    def ship(self, effect: Ship) -> None:
-        """Send what the effect says."""
-        after, epoch = effect.after_index, effect.after_epoch
-        for frame in self._frames(effect.after_index, effect.last_index):
-            entries = tuple(frame.entries)
-            blobs = tuple(frame.blobs)
-            message = AppendEntries(self._app, effect.epoch, after, epoch, entries, blobs, effect.committed)
-            self._network.send(effect.node, message)
-            if entries:
-                after, epoch = entries[-1].index, entries[-1].epoch
+    def begin_anew(self, node: NodeId) -> None:
+        """What was on its way to this copy may be lost."""
+        self._ways.pop(node, None)
 
-    def _frames(self, after: int, last: int) -> Iterator[_Frame]:
+    def kept(self, node: NodeId, index: int) -> None:
+        """This copy has everything up to here."""
+        if (way := self._ways.get(node)) is not None:
+            way.kept(index)
+            if way.rest is not None and way.size <= ON_THEIR_WAY_BYTES_MAX // 2:
+                self._send(way, way.rest)
+
+    def ship(self, effect: Ship) -> None:
+        """Send what the effect says, at once or when there is room on the way."""
+        way = self._ways.setdefault(effect.node, _Way())
+        if way.rest is not None and effect.after_index == way.rest.last_index:
+            way.rest = evolve(way.rest, last_index=effect.last_index, committed=effect.committed)
+            return
+        if way.rest is not None or (way.entries and effect.after_index < way.entries[-1][0]):
+            way = self._ways[effect.node] = _Way()  # it is looked for where its journal agrees with ours
+        self._send(way, effect)
+
+    def _send(self, way: _Way, effect: Ship) -> None:
+        way.rest = None
+        after, epoch = effect.after_index, effect.after_epoch
+        entries = self._with_room(way, effect)
+        for frame in self._frames(entries):
+            message = AppendEntries(
+                self._app, effect.epoch, after, epoch, tuple(frame.entries), tuple(frame.blobs), effect.committed
+            )
+            self._network.send(effect.node, message)
+            if frame.entries:
+                after, epoch = frame.entries[-1].index, frame.entries[-1].epoch
+        if after < effect.last_index:
+            way.rest = evolve(effect, after_index=after, after_epoch=epoch)
+
+    def _with_room(self, way: _Way, effect: Ship) -> list[_Recent]:
+        """As many of these entries as there is room for, and one where nothing is on its way."""
+        taken: list[_Recent] = []
+        for each in self._entries(effect.after_index, effect.last_index):
+            if way.entries and way.size + each.all_bytes > ON_THEIR_WAY_BYTES_MAX:
+                break
+            taken.append(each)
+            way.sent(each.entry.index, each.all_bytes)
+        return taken
+
+    def _frames(self, entries: Sequence[_Recent]) -> Iterator[_Frame]:
         """Cut so that none is long; at least one. Blobs go before their entry or beside it: whoever has it has them."""
         frame = _Frame()
-        for each in self._entries(after, last):
+        for each in entries:
             for blob in each.blobs:
                 if not frame.has_room(len(blob.data)):
                     yield frame
@@ -108,7 +165,7 @@ class Shipping:
                 frame = _Frame()
             frame.entries.append(each.entry)
             frame.size += each.size
-        if frame.entries or last <= after:
+        if frame.entries or not entries:
             yield frame
 
     def _entries(self, after: int, last: int) -> Iterator[_Recent]:
