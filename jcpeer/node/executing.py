@@ -23,6 +23,8 @@ CARRIED_BYTES_MAX = 1024 * 1024
 """Of one attempt's small outputs, so many bytes travel in its report, which is one frame."""
 TAIL_BYTES = 4096
 """What an outcome carries of each log; a longer log is a blob beside it, held by the participant."""
+READ_MAX = 100
+"""Inputs that are looked up without a turn for others."""
 LOG_PIECE_BYTES = 64 * 1024
 LOG_POLL_S = 0.2
 
@@ -100,7 +102,7 @@ class Executing:
         try:
             with scope:
                 try:
-                    if in_line := self._in_line(line):
+                    if in_line := await self._in_line(line):
                         await self._parts.executor.run_line(in_line, ended, lasts)
                 except StorageError as error:
                     effect = left.popleft()
@@ -110,7 +112,7 @@ class Executing:
             while left:
                 self._not_begun(left.pop())
 
-    def _in_line(self, line: tuple[Start, ...]) -> list[InLine]:
+    async def _in_line(self, line: tuple[Start, ...]) -> list[InLine]:
         """Those up to the first whose inputs are not at hand.
 
         Raises:
@@ -118,7 +120,7 @@ class Executing:
         """
         found: list[InLine] = []
         for each in line:
-            inputs = self._inputs(each)
+            inputs = await self._inputs(each)
             if isinstance(inputs, str):
                 if not found:
                     raise StorageError(inputs)
@@ -130,10 +132,12 @@ class Executing:
         killed = self._running.pop(effect.key).killed
         self._tell(Killed(effect.key) if killed else Unstarted(effect.key))
 
-    def _inputs(self, effect: Start) -> dict[str, Content] | str:
+    async def _inputs(self, effect: Start) -> dict[str, Content] | str:
         """The content of what it reads, or why it cannot be had."""
         inputs: dict[str, Content] = {}
-        for each in effect.order.inputs:
+        for number, each in enumerate(effect.order.inputs, start=1):
+            if number % READ_MAX == 0:
+                await trio.lowlevel.checkpoint()  # small ones may have to be read from the disk
             content = self._parts.store.content(each.blob.digest)
             if content is None:
                 return f"input {each.name} left the store"
@@ -142,7 +146,7 @@ class Executing:
 
     async def _attempt(self, effect: Start, running: _Running) -> Outcome:
         order = effect.order
-        inputs = self._inputs(effect)
+        inputs = await self._inputs(effect)
         if isinstance(inputs, str):
             return _could_not_run(effect, self._parts.clock_s(), inputs)
         try:

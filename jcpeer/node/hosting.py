@@ -306,8 +306,10 @@ class ApplicationHost:
                 digest = blob.digest
                 if digest in attach:
                     attach.discard(digest)
+                    if size > ATTACHED_BYTES_MAX:
+                        continue  # it is fetched from us
                     data = self.small_blob(digest)
-                    if data is not None and size <= ATTACHED_BYTES_MAX:  # the others are fetched from us
+                    if data is not None:
                         blobs[digest] = data
                         size += len(data)
             part.append(order)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
 import structlog
 import trio
@@ -79,6 +79,8 @@ FIND_S = 1.0
 ACQUAINTANCE_S = 2.5
 """Within this all nodes see one that has come."""
 FETCH_AGAIN_S = 0.2
+DROPPED_MAX = 100
+"""Blobs that are deleted without a turn for others."""
 HELD_AT_ONCE = 10_000
 """Names of blobs in one frame."""
 SHOW_AGAIN_S = 1.0
@@ -327,7 +329,13 @@ class Participation:
                 blobs = self._application_blobs.pop(effect.app, set())
                 if not self._hosted_here(effect.app):
                     self._parts.store.release(effect.app)
-                    self._parts.store.drop(blobs)
+                    nursery.start_soon(self._drop, list(blobs))
+
+    async def _drop(self, blobs: Sequence[Digest]) -> None:
+        """The system takes its time to delete thousands of files; others of this node have their turns meanwhile."""
+        for start in range(0, len(blobs), DROPPED_MAX):
+            self._parts.store.drop(blobs[start : start + DROPPED_MAX])
+            await trio.lowlevel.checkpoint()
 
     async def leave(self, reason: str, *, in_reach: Callable[[NodeId], bool]) -> None:
         """Hand everything back, and return when nothing runs and no coordinator in reach needs what only we have."""
