@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 
@@ -329,7 +330,9 @@ class Participation:
                 blobs = self._application_blobs.pop(effect.app, set())
                 if not self._hosted_here(effect.app):
                     self._parts.store.release(effect.app)
-                    nursery.start_soon(self._drop, list(blobs))
+                    self._parts.store.drop(itertools.islice(blobs, DROPPED_MAX))  # as a rule, that is all
+                    if len(blobs) > DROPPED_MAX:
+                        nursery.start_soon(self._drop, list(blobs))
 
     async def _drop(self, blobs: Sequence[Digest]) -> None:
         """The system takes its time to delete thousands of files; others of this node have their turns meanwhile."""

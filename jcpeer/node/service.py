@@ -488,6 +488,7 @@ def _without_values(event: Happened) -> Happened:
 
 
 async def _read(path: Path) -> AsyncGenerator[bytes, None]:
-    async with await trio.open_file(path, "rb") as file:
+    # Opened at once: it may be dropped as soon as anybody else has a turn, and can be read to its end all the same.
+    async with trio.wrap_file(path.open("rb")) as file:
         while piece := await file.read(PIECE_BYTES):
             yield piece
