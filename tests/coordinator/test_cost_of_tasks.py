@@ -46,6 +46,8 @@ from tests.coordinator.long_application import (
 )
 from tests.steps import steps, watched
 
+pytestmark = pytest.mark.long
+
 FEW, MANY = 200, 20_000
 SOME, TEN_TIMES = 500, 5000
 NODE, OTHER, THIRD = NODES[:3]
