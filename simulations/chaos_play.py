@@ -41,8 +41,9 @@ ONE_COORDINATOR_S = 20.0
 """Once all faults have passed: nodes that are suspected for silence are dialled again after a while."""
 REST_S = 90.0
 AGAIN_S = 0.5
-MEETING_S = 5.0
-"""So long two sides of a split need to find each other, once it has healed."""
+MEETING_S = 5.0 + 2.0
+"""So long two sides of a split need to find each other, once it has healed: a dial that began in the cut says nothing
+for 5 s, and whoever is called up is called again after 2 s."""
 CPU_S_MAX = 60.0
 """The longest takes two seconds."""
 RECOVERY_TRIES = 6

@@ -120,7 +120,7 @@ class Following:
         return [Send(self.coordinator, Differs(self._state.app, self.epoch, self._state.me.journal, hint))]
 
     def _diverge(self, conflict: int) -> list[Effect]:
-        if not self._may_cut(not self._state.log.set_for(conflict).quorum):
+        if not self._may_cut(self._state.log.needed_no_quorum(conflict)):
             raise LocalProtocolError(
                 f"{short(self._state.app)}: the coordinator of epoch {self.epoch.counter} has another entry at "
                 f"{conflict}, where ours is committed"

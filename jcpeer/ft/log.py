@@ -141,6 +141,12 @@ class Log:
         """There was a time when nobody was needed for a promise but the coordinator."""
         return any(not each.replica_set.quorum for each in self._sets)
 
+    def needed_no_quorum(self, index: int) -> bool:
+        """What is committed at this index, one journal may have committed alone: in a set without a quorum, or along
+        with a change to one, by which a user had this copy go on."""
+        changes = [each for each in self._sets if index <= each.index <= self.committed]
+        return not all(each.quorum for each in [self.set_for(index), *(change.replica_set for change in changes)])
+
     @property
     def quorum(self) -> QuorumSince | None:
         """When it came to need a quorum, where it had been going on without one; None where it needs none, or always

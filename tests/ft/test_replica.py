@@ -569,6 +569,21 @@ def test_what_both_sides_of_a_split_committed_is_told_before_it_is_taken_back() 
     assert copy.handle(Heard(B, conflict), now_s=1.1)[0] == ft.Truncate(1, even_committed=True)
 
 
+def test_what_a_copy_committed_alone_by_its_user_s_word_gives_way_to_a_later_reign() -> None:
+    """The others never heard of it, and elected one of them meanwhile. What came before it stays."""
+    alone, later = Epoch(1001, B), Epoch(1003, A)  # started again, this copy reigns alone in 1002
+    only_b = SetChange(5, ReplicaSet(1, (SEAT[B],), quorum=False))
+    for committed, gives_way in ((6, True), (4, False)):
+        shape = LogShape((Run(1, E1), Run(4, alone)), 6, committed, (only_b,), promised=alone)
+        copy = follower_of(A, later, shape=shape, me=B)
+        conflict = append(3, E1, *entries(4, 6, later), epoch=later)
+        if gives_way:
+            assert copy.handle(Heard(A, conflict), now_s=0.0) == [ft.Diverging(A, later, 3)]
+        else:  # no change to a set without a quorum is committed
+            with pytest.raises(LocalProtocolError, match="ours is committed"):
+                copy.handle(Heard(A, conflict), now_s=0.0)
+
+
 def test_by_its_user_s_word_a_copy_goes_on_alone_in_an_epoch_far_above() -> None:
     copy = follower_of(A, E1, me=B)
     copy.handle(ft.Down(A, "silent"), now_s=1.0)
