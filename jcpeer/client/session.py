@@ -27,7 +27,7 @@ from jcpeer.ids import AppId, Digest, TaskId
 from jcpeer.values import evolve
 from jcpeer.wire import requests
 from jcpeer.wire.messages import Output
-from jcpeer.wire.requests import Accepted, Done, Happened, Progress, Results, Status, TaskDetail
+from jcpeer.wire.requests import Accepted, Done, Happened, News, Progress, Results, Status, TaskDetail
 
 T = TypeVar("T")
 
@@ -152,12 +152,14 @@ class Session:
                 async with aclosing(self._link.call(watch)) as replies:
                     async for reply in replies:
                         breaks = 0
-                        event = reply if isinstance(reply, Progress) else expect(reply, Happened)
-                        if isinstance(event, Happened):
+                        if isinstance(reply, Progress):
+                            yield reply
+                            continue
+                        for event in expect(reply, News).events:
                             after, epoch = event.index, event.epoch
-                        yield event
-                        if isinstance(event, Happened) and event.kind == "ended":
-                            return
+                            yield event
+                            if event.kind == "ended":
+                                return
                 raise NoNodeError("the node ended the watch")
             except NoNodeError as error:
                 breaks += 1

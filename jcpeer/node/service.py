@@ -15,7 +15,6 @@ import trio
 
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import CancelRequested
-from jcpeer.coordinator.history import happened
 from jcpeer.discovery.directory import Directory
 from jcpeer.errors import RequestError, UnreachableError
 from jcpeer.ids import AppId, NodeId, TaskId
@@ -26,6 +25,7 @@ from jcpeer.node.executing import LOG_POLL_S, TAIL_BYTES
 from jcpeer.node.home import Home
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import looks_like_id, named
+from jcpeer.node.news import REPLY_BYTES_MAX, by_the_hundred, news_of, with_data
 from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.safety import Safety
@@ -35,7 +35,7 @@ from jcpeer.node.whereabouts import Whereabouts
 from jcpeer.values import evolve
 from jcpeer.wire import requests
 from jcpeer.wire.facts import Ended
-from jcpeer.wire.messages import Outcome, Output
+from jcpeer.wire.messages import Outcome
 from jcpeer.wire.requests import (
     AddTasks,
     Cancel,
@@ -49,13 +49,13 @@ from jcpeer.wire.requests import (
     GetResults,
     GetStatus,
     GetTask,
-    Happened,
     JoinGrid,
     ListApplications,
     ListNodes,
     Missing,
     MissingBlobs,
     Moved,
+    News,
     Nodes,
     Opened,
     Piece,
@@ -82,7 +82,6 @@ MOVED_S = 0.05
 """Between two looks for an application whose coordinator changes."""
 NODES_POLL_S = 0.5
 PIECE_BYTES = 256 * 1024
-REPLY_BYTES_MAX = 1024 * 1024
 OUTPUT_BYTES = 256
 """What the description of an output takes, roughly, beside its data."""
 
@@ -171,8 +170,9 @@ class Service:
                     async for reply in replies:
                         if isinstance(reply, Moved):
                             raise ElsewhereError(reply)
-                        if isinstance(body, Watch) and isinstance(reply, Happened):
-                            body = evolve(body, after_index=reply.index, after_epoch=reply.epoch)
+                        if isinstance(body, Watch) and isinstance(reply, News):
+                            last = reply.events[-1]
+                            body = evolve(body, after_index=last.index, after_epoch=last.epoch)
                         yield reply
                 return
             except ElsewhereError as error:
@@ -310,7 +310,7 @@ class Service:
         part: list[requests.TaskResult] = []
         size = 0
         for result in results.results:
-            outputs = self._with_data(result.outputs, host, room=REPLY_BYTES_MAX - size)
+            outputs = with_data(result.outputs, host, room=REPLY_BYTES_MAX - size)
             part.append(evolve(result, outputs=outputs))
             size += sum(OUTPUT_BYTES + len(each.data or b"") for each in outputs)
             if size > REPLY_BYTES_MAX:
@@ -318,29 +318,17 @@ class Service:
                 part, size = [], 0
         yield evolve(results, results=tuple(part))
 
-    def _with_data(self, outputs: tuple[Output, ...], host: ApplicationHost, *, room: int) -> tuple[Output, ...]:
-        """With the data of small ones as far as there is room; for the others the client asks one by one."""
-        filled = []
-        for output in outputs:
-            if output.blob.small and output.data is None and room > 0:
-                output = evolve(output, data=host.small_blob(output.blob.digest))
-            filled.append(output)
-            room -= len(output.data or b"")
-        return tuple(filled)
-
     async def _watch(self, body: Watch, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
         index, state = self._resumed(body, host), host.machine.state
         while True:
             if state.ended is not None:  # whoever has seen more than there is, elsewhere, is to know that it ended
                 index = min(index, state.last_index - 1)
             before = index
-            for entry in host.entries_after(index):
-                index = entry.index
-                event = happened(entry, self._name_of)
-                if event is not None:
-                    event = evolve(event, epoch=entry.epoch.counter)
-                    yield self._with_values(event, host) if body.values else _without_values(event)
-                if isinstance(entry.fact, Ended):
+            for entries in by_the_hundred(host.entries_after(index)):
+                index = entries[-1].index
+                for news in news_of(entries, host, self._name_of, values=body.values):
+                    yield news
+                if isinstance(entries[-1].fact, Ended):
                     return
             if host.fault is not None:
                 raise RequestError(f"{host.machine.state.header.name} is stalled: {host.fault}")
@@ -367,9 +355,6 @@ class Service:
         with trio.move_on_after(PROGRESS_S):
             while host.machine.state.ended is None:
                 await host.news()
-
-    def _with_values(self, event: Happened, host: ApplicationHost) -> Happened:
-        return evolve(event, outputs=self._with_data(event.outputs, host, room=REPLY_BYTES_MAX))
 
     # --- bytes
 
@@ -481,10 +466,6 @@ def _task(host: ApplicationHost, name: str) -> TaskId:
 
 def _records(nodes: Nodes) -> list[object]:
     return [each.record for each in nodes.nodes]
-
-
-def _without_values(event: Happened) -> Happened:
-    return evolve(event, outputs=tuple(evolve(each, data=None) for each in event.outputs))
 
 
 async def _read(path: Path) -> AsyncGenerator[bytes, None]:

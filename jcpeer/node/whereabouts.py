@@ -41,6 +41,7 @@ from jcpeer.wire.requests import (
     Happened,
     Holders,
     Moved,
+    News,
     NodeName,
     Progress,
     ReplyBody,
@@ -76,6 +77,15 @@ class _Place:
     node: NodeId
     name: str = ""
     copies: tuple[NodeId, ...] = ()
+
+
+def _unseen(news: News, watch: Watch) -> News:
+    """What comes after what was told. Where nobody says of which epoch an event is, its index alone counts."""
+
+    def is_new(event: Happened) -> bool:
+        return (event.epoch, event.index) > (watch.after_epoch if event.epoch else 0, watch.after_index)
+
+    return news if all(map(is_new, news.events[:1])) else News(tuple(filter(is_new, news.events)))
 
 
 @define
@@ -295,10 +305,12 @@ class Whereabouts:
                 async with aclosing(self._about(body, patience)) as replies:
                     async for reply in replies:
                         patience.found()
-                        if isinstance(body, Watch) and isinstance(reply, Happened):
-                            if (reply.epoch, reply.index) <= (body.after_epoch if reply.epoch else 0, body.after_index):
+                        if isinstance(body, Watch) and isinstance(reply, News):
+                            reply = _unseen(reply, body)
+                            if not reply.events:
                                 continue
-                            body = evolve(body, after_index=reply.index, after_epoch=reply.epoch)
+                            last = reply.events[-1]
+                            body = evolve(body, after_index=last.index, after_epoch=last.epoch)
                         if isinstance(body, Forget):
                             self._forget(body.app)
                         yield reply

@@ -95,9 +95,9 @@ class GetStatus(Value, tag=True):
 
 
 class Watch(Value, tag=True):
-    """Answered by `Happened` for each committed event after `after_index`, then as they come, until the end.
+    """Answered by `News` of the committed events after `after_index`, then as they come, until the end.
 
-    `progress` adds `Progress` a few times a second; `values` adds small outputs to `Happened`. `after_epoch` is that of
+    `progress` adds `Progress` a few times a second; `values` adds small outputs to the events. `after_epoch` is that of
     the event at `after_index`: a journal that has a higher one in its place is told of from there on.
     """
 
@@ -407,7 +407,7 @@ EventKind = Literal[
 ]
 
 
-class Happened(Value, tag=True):
+class Happened(Value):
     """A committed event. `index` is that of its journal entry; a client resumes after the last one that it saw."""
 
     index: int
@@ -423,6 +423,13 @@ class Happened(Value, tag=True):
     outputs: tuple[Output, ...] = ()
     epoch: int = 0
     """The counter of its entry's epoch; 0 where that is not told."""
+
+
+class News(Value, tag=True):
+    """Events that follow each other: what had been committed when it was told, up to some hundred at a time. Of several
+    tens of thousands a second each for itself would cost more than what it tells of."""
+
+    events: tuple[Happened, ...]
 
 
 class Progress(Value, tag=True):
@@ -552,7 +559,7 @@ ReplyBody = (
     | Accepted
     | Applications
     | Status
-    | Happened
+    | News
     | Progress
     | TaskDetail
     | Results

@@ -13,7 +13,7 @@ from jcpeer.client.link import Link
 from jcpeer.client.session import Session
 from jcpeer.errors import NoNodeError
 from jcpeer.ids import NodeId
-from jcpeer.wire.requests import Happened, NodeName, Progress, ReplyBody, RequestBody, Self, WhoAreYou
+from jcpeer.wire.requests import Happened, News, NodeName, Progress, ReplyBody, RequestBody, Self, WhoAreYou
 from tests.client.fake_service import ME, RECORD
 
 TWO, THREE = NodeName(NodeId("2"), "two"), NodeName(NodeId("3"), "three")
@@ -24,7 +24,7 @@ RUNNING = Progress({"finished": 3, "running": 1}, {"two": 1}, 1.0, 1.0, copies=(
 class GoneLink(Link):
     """A node that tells this much, and then is gone for good."""
 
-    replies: list[Happened | Progress]
+    replies: list[News | Progress]
 
     async def call(self, body: RequestBody) -> AsyncGenerator[ReplyBody, None]:
         if isinstance(body, WhoAreYou):
@@ -51,7 +51,7 @@ def test_a_takeover_is_one_line_and_the_count_of_tasks_stays_while_nobody_counts
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     line = "coordinator two lost, three took over at epoch 2 after 0.4 s"
-    took_over = Happened(7, 0.0, "took_over", text=line)
+    took_over = News((Happened(7, 0.0, "took_over", text=line),))
     nobody = Progress({}, {}, 0.0, None, missing=(TWO,))
     screen = Screen()
     with pytest.raises(NoNodeError):

@@ -186,9 +186,7 @@ class FakeGrid:
             case _:
                 raise RequestError(f"the fake does not know {type(body).__name__}")
 
-    def _watch(
-        self, app: FakeApplication, body: ask.Watch, wait: Callable[[], None]
-    ) -> Iterator[ask.Happened | ask.Progress]:
+    def _watch(self, app: FakeApplication, body: ask.Watch, wait: Callable[[], None]) -> Iterator[ask.News]:
         told = body.after_index
         while True:
             with self.changed:
@@ -198,7 +196,7 @@ class FakeGrid:
                     wait()
                 event = app.events[told]
             told = event.index
-            yield event
+            yield ask.News((event,))
             if event.kind == "ended":
                 return
 
