@@ -29,6 +29,7 @@ from jcpeer.errors import (
     UnreachableError,
 )
 from jcpeer.net.local_client import RECEIVE_BYTES, check_socket_path
+from jcpeer.net.sending import send_at_once
 from jcpeer.wire.codec import CLIENT_KINDS, FrameReader, decode, encode
 from jcpeer.wire.requests import (
     Abandon,
@@ -204,7 +205,7 @@ class _Connection:
     async def _write(self, connection_scope: trio.CancelScope) -> None:
         try:
             while True:
-                await self._stream.send_all(await self._outbox.take())
+                await send_at_once(self._stream, await self._outbox.take())
         except (trio.BrokenResourceError, trio.ClosedResourceError):
             connection_scope.cancel()
 

@@ -13,6 +13,7 @@ from typing import Literal
 import structlog
 import trio
 from attrs import frozen
+from libp2p.stream_muxer.exceptions import MuxedStreamReset
 
 from jcpeer.config import Config
 from jcpeer.errors import ConfigError, RemoteProtocolError, UnreachableError
@@ -51,7 +52,7 @@ class End:
 
 
 class Frames:
-    """The frames that arrive on a stream, one by one."""
+    """The frames that arrive on a stream: one by one at first, then each as it comes."""
 
     def __init__(self, stream: Stream, *, frame_bytes_max: int = FRAME_BYTES_MAX) -> None:
         self._stream = stream
@@ -74,6 +75,26 @@ class Frames:
                 raise UnreachableError("the connection was closed")
             self._bodies.extend(self._reader.feed(data))
         return self._bodies.popleft()
+
+    async def each(self, take: Callable[[bytes], None]) -> None:
+        """Have `take` called for each further frame until the stream has ended, at once when its last byte arrives.
+
+        Raises:
+            RemoteProtocolError: a frame is longer than allowed.
+            UnreachableError: the stream broke.
+            Exception: `take` raised it.
+        """
+
+        def feed(data: bytes) -> None:
+            for body in self._reader.feed(data):
+                take(body)
+
+        while self._bodies:
+            take(self._bodies.popleft())
+        try:
+            await self._stream.read_into(feed)
+        except MuxedStreamReset as error:
+            raise UnreachableError("the connection broke") from error
 
 
 @frozen(eq=False)
@@ -197,20 +218,24 @@ class Link:
 
     async def _read(self) -> None:
         try:
-            while self.end is None:
-                message = decode(await self._frames.next(), MESSAGE_KINDS)
-                match message:
-                    case Goodbye(stays=True):
-                        self.fail("parted", PARTED)
-                    case Goodbye():
-                        self.fail("left", "it said goodbye")
-                    case _:
-                        self._deliver(self, message)
+            await self._frames.each(self._take)
+            self.fail("closed" if self._leaving else "broke", "the connection was closed")
         except RemoteProtocolError as error:
             log.warning("peer sent nonsense; connection closed", peer=self.node, why=str(error))
             self.fail("broke", f"it sent nonsense: {error}")
         except UnreachableError as error:
             self.fail("closed" if self._leaving else "broke", str(error))
+
+    def _take(self, body: bytes) -> None:
+        if self.end is not None:
+            return
+        match decode(body, MESSAGE_KINDS):
+            case Goodbye(stays=True):
+                self.fail("parted", PARTED)
+            case Goodbye():
+                self.fail("left", "it said goodbye")
+            case message:
+                self._deliver(self, message)
 
     async def _write(self) -> None:
         try:

@@ -12,7 +12,8 @@ The multiplexer is libp2p's too; `Streams` and `Stream` replace what a carrier c
 - a reader that pauses for 5 s costs its stream: here the writer waits for as long as the connection lives;
 - each read sends a window update, which makes five frames of one: here credit is returned by the half window;
 - nothing stops a peer from sending beyond its window: here that ends the connection, for strangers at 256 KiB;
-- data that had arrived is thrown away when the connection ends: here it can still be read.
+- data that had arrived is thrown away when the connection ends: here it can still be read;
+- each frame takes two turns of the event loop: here data goes straight to its stream (`session`).
 """
 
 from __future__ import annotations
@@ -43,7 +44,9 @@ from multiaddr import Multiaddr
 from jcpeer.errors import UnreachableError
 from jcpeer.ids import NodeId, short
 from jcpeer.membership.identity import Identity
+from jcpeer.net.libp2p.session import adopted
 from jcpeer.net.libp2p.sockets import remote_of
+from jcpeer.net.sending import send_at_once
 
 MESSAGES = TProtocol("/jcpeer/1")
 BULK = TProtocol("/jcpeer/bulk/1")
@@ -62,6 +65,10 @@ MEMBER_BYTES_MAX = 256 * 2**20
 
 # What libp2p calls errors are ordinary ends of connections. What happened is said once, by the carrier.
 logging.getLogger("libp2p").setLevel(logging.CRITICAL)
+
+
+_FOR_READERS = frozenset(("recv_window", "recv_closed", "reset_received", "closed"))
+_FOR_WRITERS = frozenset(("send_window", "send_closed", "closed"))
 
 
 class Wire(IRawConnection):
@@ -91,7 +98,7 @@ class Wire(IRawConnection):
         return data
 
     async def write(self, data: bytes) -> None:
-        await self._tcp.send_all(data)
+        await send_at_once(self._tcp, data)
 
     async def send_eof(self) -> None:
         await self._tcp.send_eof()
@@ -120,51 +127,111 @@ class Stream(yamux.YamuxStream):
 
     def adopt(self) -> None:
         """Take over from libp2p, which makes the streams itself, before anybody reads or writes."""
-        self.__dict__["_changed"] = trio.lowlevel.ParkingLot()
-        self.__dict__["_ended"] = self.recv_closed and not self.reset_received
+        self._ended = self.recv_closed and not self.reset_received
+        self._reader, self._writer = trio.lowlevel.ParkingLot(), trio.lowlevel.ParkingLot()
         self._unread = self.conn.stream_buffers.get(self.stream_id, bytearray())
         self._consumed = 0
+        self._take: Callable[[bytes], None] | None = None
+        self._fault: Exception | None = None
 
     def __setattr__(self, name: str, value: object) -> None:
-        # libp2p changes a stream's state from many places; each of them may be what a reader or writer waits for.
+        # libp2p changes a stream's state from many places; some of it is what the reader or the writer waits for.
         if name == "recv_closed" and value and not self.closed and not self.conn.event_shutting_down.is_set():
-            self.__dict__["_ended"] = True  # the peer's own word, unlike a reset or the connection's end
+            self._ended = True  # the peer's own word, unlike a reset or the connection's end
         super().__setattr__(name, value)
-        if (changed := self.__dict__.get("_changed")) is not None:
-            changed.unpark_all()
+        if name in _FOR_READERS and (reader := self.__dict__.get("_reader")) is not None:
+            reader.unpark_all()
+        if name in _FOR_WRITERS and (writer := self.__dict__.get("_writer")) is not None:
+            writer.unpark_all()
 
     async def read(self, n: int | None = -1) -> bytes:
         """Up to n bytes, at least one, or none when the peer has said that it sends no more."""
         while not self._unread:
-            if self.__dict__["_ended"]:
+            if self._ended:
                 return b""
             if self.closed or self.reset_received:
                 raise MuxedStreamReset("the stream was reset or its connection ended")
-            await self.__dict__["_changed"].park()
+            await self._reader.park()
         data = bytes(self._unread if n is None or n < 0 else memoryview(self._unread)[:n])
         # Bytes leave the buffer only when nothing can be cancelled any more, so that a cancelled read loses none.
         await self._return_credit(len(data))
         del self._unread[: len(data)]
         return data
 
+    async def read_into(self, take: Callable[[bytes], None]) -> None:
+        """Have all that comes given to `take` as it arrives, with no turn of the event loop in between, until the peer
+        has said that it sends no more.
+
+        Raises:
+            MuxedStreamReset: the stream was reset, or its connection ended.
+            Exception: `take` raised it, which gets nothing any more.
+        """
+        self._take = take
+        while True:
+            self._give(b"")
+            if self._fault is not None:
+                raise self._fault
+            if self._ended:
+                return
+            if self.closed or self.reset_received:
+                raise MuxedStreamReset("the stream was reset or its connection ended")
+            if self._owes_credit(self._consumed):
+                consumed, self._consumed = self._consumed, 0
+                try:
+                    await self._give_credit(consumed)
+                except Exception as error:  # of libp2p, of trio, of the system
+                    raise MuxedStreamReset("the connection broke") from error
+            else:
+                await self._reader.park()
+
+    def feed(self, data: bytes) -> None:
+        """The multiplexer got this."""
+        self.__dict__["recv_window"] = max(self.recv_window - len(data), 0)  # and nobody is woken
+        if self._take is None:
+            self._unread += data
+        else:
+            self._give(data)
+            if self._fault is None and not self._owes_credit(self._consumed):
+                return
+        self._reader.unpark_all()
+
+    def _give(self, data: bytes) -> None:
+        """To whom all is given, after what came with the first or the last frame, which libp2p reads."""
+        assert self._take is not None
+        if self._unread:
+            data = bytes(self._unread) + data
+            self._unread.clear()
+        self._consumed += len(data)
+        try:
+            if data:
+                self._take(data)
+        except Exception as error:
+            self._fault, self._take = error, lambda _: None
+
     async def _return_credit(self, size: int) -> None:
         consumed = self._consumed + size
-        window = self.target_recv_window
-        if consumed >= window // 2 and not (self.closed or self.__dict__["_ended"]):
-            wider = min(2 * window, WINDOW_BYTES_MAX)
-            credit = consumed + wider - window
-            await self.conn.write_frame(_header(yamux.TYPE_WINDOW_UPDATE, 0, self.stream_id, credit))
-            self.target_recv_window = wider
-            self.recv_window += credit
+        if self._owes_credit(consumed) and not (self.closed or self._ended):
+            await self._give_credit(consumed)
             consumed = 0
         self._consumed = consumed
+
+    def _owes_credit(self, consumed: int) -> bool:
+        return consumed >= self.target_recv_window // 2
+
+    async def _give_credit(self, consumed: int) -> None:
+        window = self.target_recv_window
+        wider = min(2 * window, WINDOW_BYTES_MAX)
+        credit = consumed + wider - window
+        await self.conn.write_frame(_header(yamux.TYPE_WINDOW_UPDATE, 0, self.stream_id, credit))
+        self.target_recv_window = wider
+        self.recv_window += credit
 
     async def write(self, data: bytes) -> None:
         """All of the data, when the peer has room for it."""
         left = memoryview(data)
         while left:
             while self.send_window <= 0 and not self.closed:
-                await self.__dict__["_changed"].park()
+                await self._writer.park()
             if self.closed or self.send_closed:
                 raise MuxedStreamClosed("the stream was closed")
             size = min(len(left), self.send_window, FRAME_BYTES)
@@ -196,7 +263,8 @@ class Streams(yamux.Yamux):
     """The multiplexer of one connection, opened by `secure`."""
 
     def __init__(self, wire: Wire, secured: ISecureConn, peer: NodeId) -> None:
-        super().__init__(secured, secured.get_remote_peer(), is_initiator=wire.is_initiator)
+        session = adopted(secured, self._receiver_of)
+        super().__init__(session, secured.get_remote_peer(), is_initiator=wire.is_initiator)
         self.wire = wire
         self.peer = peer
         self._member = False
@@ -227,7 +295,7 @@ class Streams(yamux.Yamux):
             raise UnreachableError(f"node …{short(self.peer)} opened no stream: {_reason(error)}") from error
         except trio.Cancelled:
             if stream is not None:
-                with trio.move_on_after(1, shield=True):
+                with contextlib.suppress(Exception), trio.move_on_after(1, shield=True):
                     await stream.reset()
             raise
         return stream
@@ -283,11 +351,23 @@ class Streams(yamux.Yamux):
     async def _write_frame(self, data: bytes) -> None:
         await self.write_frame(data)
 
-    async def _read_data_body(self, length: int) -> bytes:
-        unread = length + sum(len(buffer) for buffer in self.stream_buffers.values())
+    def _receiver_of(self, stream_id: int, size: int) -> Stream | None:
+        """Who takes so much data; nobody, for a stream that is libp2p's still, or is no more."""
+        stream = self.streams.get(stream_id)
+        if not isinstance(stream, Stream):
+            return None
+        self._find_room(size)
+        return stream
+
+    def _find_room(self, size: int) -> None:
+        """Raises: TooSlowError: more waits to be read than a peer may send; then the connection is closed."""
+        unread = size + sum(len(buffer) for buffer in self.stream_buffers.values())
         if unread > (MEMBER_BYTES_MAX if self._member else STRANGER_BYTES_MAX):
             self.wire.abort()
             raise trio.TooSlowError  # the one error here at which libp2p gives the connection up
+
+    async def _read_data_body(self, length: int) -> bytes:
+        self._find_room(length)
         return await super()._read_data_body(length)
 
     async def _measure_rtt_loop(self) -> None:
