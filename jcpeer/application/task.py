@@ -131,7 +131,8 @@ class Task(Value):
 
     def sources(self) -> tuple[TaskId, ...]:
         """The tasks whose outputs this one reads, each once."""
-        return tuple(dict.fromkeys([each.source.task for each in self.inputs if isinstance(each.source, OutputOf)]))
+        found = [each.source.task for each in self.inputs if isinstance(each.source, OutputOf)]
+        return tuple(dict.fromkeys(found)) if found else ()
 
     def blobs(self) -> list[BlobRef]:
         """What it reads that no task leaves."""

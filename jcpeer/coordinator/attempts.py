@@ -12,6 +12,7 @@ from jcpeer.coordinator.ready import ReadyQueues
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, mean_run_s
 from jcpeer.coordinator.state import ApplicationState
+from jcpeer.coordinator.task_record import TaskRecord
 from jcpeer.coordinator.underway import UnderwayNews
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.replication import UnderwayAttempt
@@ -67,6 +68,16 @@ class Attempts:
         """No attempt of this task is under way any more, perhaps."""
         if self.is_ready(task):
             self.make_ready(task, first=True)
+        elif self.is_stranded(task):
+            self.stranded[task] = None
+
+    def look_over(self, record: TaskRecord) -> None:
+        """What the journal says of this task, after those that came before it."""
+        task = record.spec.id
+        if record.last_number:
+            self.note_number(task, record.last_number)
+        if self.is_ready(task):
+            self.make_ready(task)
         elif self.is_stranded(task):
             self.stranded[task] = None
 

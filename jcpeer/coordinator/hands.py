@@ -77,8 +77,7 @@ class Hands:
         return self.has(participant, name, now_s=now_s)
 
     def _is_past(self, name: AttemptName) -> bool:
-        result = self._state.tasks[name.task].result
-        return self._attempts.is_closed(name) or (result is not None and result.outcome.attempt == name)
+        return self._attempts.is_closed(name) or self._state.tasks[name.task].is_result_of(name)
 
     def _take_part(self, node: NodeId, *, now_s: float) -> Participant | None:
         """It does, as another participant says; None if nobody knows it here."""

@@ -15,8 +15,8 @@ It leaves to others: the journal, fetching and storing blobs, checking signature
 from __future__ import annotations
 
 import math
-from collections.abc import Collection
-from itertools import zip_longest
+from collections.abc import Collection, Iterator
+from itertools import islice, zip_longest
 from typing import assert_never
 
 from jcpeer.coordinator.absences import Absences, Missed
@@ -56,8 +56,9 @@ from jcpeer.coordinator.rescue import Rescue
 from jcpeer.coordinator.results import Results
 from jcpeer.coordinator.room import Assigned, Participant
 from jcpeer.coordinator.roster import Roster, beyond_room, slots_of
-from jcpeer.coordinator.state import ApplicationState, TaskRecord
+from jcpeer.coordinator.state import ApplicationState
 from jcpeer.coordinator.supervision import Supervision
+from jcpeer.coordinator.task_record import TaskRecord
 from jcpeer.coordinator.underway import whole
 from jcpeer.coordinator.yielding import Yielding
 from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
@@ -139,6 +140,7 @@ class Coordinator:
         self._reconciling = Reconciling(state)
         self._predecessor: NodeId | None = None
         """Who coordinated before, as long as it has not been looked for."""
+        self._to_look_over: Iterator[TaskRecord] | None = None
         self._to_meet: dict[NodeId, None] = {}
         """Nodes that worked for the application before a takeover, and do not know of it yet."""
         self._some_to_meet = False
@@ -163,6 +165,17 @@ class Coordinator:
     def _chosen_policy(self) -> Policy:
         policy = POLICIES[self.state.header.dispatch]
         return policy(self._recorder, self.roster, self._attempts, self._orders, self._once)
+
+    def look_over(self, tasks_max: int) -> bool:
+        """Learn what the journal says of some more tasks, before `take_over`, which looks over those that are left: a
+        node that looked at a million at once would be taken for dead. Returns whether any are left."""
+        if self._to_look_over is None:
+            self._to_look_over = iter(self.state.tasks.values())
+        some = list(islice(self._to_look_over, tasks_max))
+        for record in some:
+            self._attempts.look_over(record)
+            self._results.look_over(record)
+        return bool(some)
 
     def take_over(
         self,
@@ -199,9 +212,8 @@ class Coordinator:
         self._predecessor = predecessor
         self._to_meet = dict.fromkeys([*self.state.shares, *([predecessor] if predecessor is not None else [])])
         self._some_to_meet = True
-        for record in self.state.tasks.values():
-            self._attempts.note_number(record.spec.id, record.last_number)
-            self._attempts.requeue(record.spec.id)
+        while self.look_over(len(self.state.tasks)):
+            pass
         for name in fallen:
             if name.task in self.state.tasks:
                 effects += self._lose_attempt(self._me, name, "its node was started anew", now_s=now_s)
@@ -869,7 +881,7 @@ class Coordinator:
             return [taken] if message.last else []
         for each in self._reconciling.compare(node, message):
             effects += self._take_outcome(each.node, each.node, each.outcome, now_s=now_s)
-            if each.outcome.failure is None and self.state.tasks[each.outcome.task].result is None:
+            if each.outcome.failure is None and not self.state.tasks[each.outcome.task].has_result:
                 self._reconciling.refused(node, each.outcome.task)
         for task in message.cancelled:
             effects += self._cancel(task, now_s=now_s)

@@ -36,10 +36,11 @@ class Reconciling:
             record = self._state.tasks.get(each.outcome.task)
             if record is None:
                 continue
-            if record.result is None:
+            result = record.result
+            if result is None:
                 to_take.append(each)
-            elif record.result.outcome.attempt != each.outcome.attempt and each.outcome.failure is None:
-                same = _left(record.result.outcome) == _left(each.outcome)
+            elif result.outcome.attempt != each.outcome.attempt and each.outcome.failure is None:
+                same = _left(result.outcome) == _left(each.outcome)
                 (found.twice if same else found.changed)[each.outcome.task] = None
         return to_take
 

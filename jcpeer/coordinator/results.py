@@ -15,9 +15,9 @@ from jcpeer.coordinator.events import Collect, CollectFailed, Effect
 from jcpeer.coordinator.holdings import Holdings
 from jcpeer.coordinator.losses import NOT_AGAIN
 from jcpeer.coordinator.recorder import Recorder
-from jcpeer.coordinator.state import TaskRecord
+from jcpeer.coordinator.task_record import TaskRecord
 from jcpeer.ids import Digest, NodeId, TaskId
-from jcpeer.wire.facts import Finished, OutputLost
+from jcpeer.wire.facts import OutputLost
 
 
 class Results:
@@ -36,6 +36,8 @@ class Results:
         self._collecting: dict[Digest, TaskId] = {}
         self._finished_early: dict[TaskId, None] = {}
         """Tasks without children that had finished before the application was sealed."""
+        self._left_apart: list[TaskRecord] = []
+        """Of those that were looked over."""
         self.given_up: list[TaskId] = []
         """Tasks that have just failed, since they lost what they left and must not run again."""
 
@@ -44,21 +46,22 @@ class Results:
         """Some are being brought here."""
         return bool(self._collecting)
 
+    def look_over(self, record: TaskRecord) -> None:
+        """What the journal says of this task; `learn_again` follows when all were looked over."""
+        self.add_inputs(record.spec.blobs())
+        if record.has_result and self._note_holders(record):
+            self._left_apart.append(record)
+
     def learn_again(self, *, absent: Collection[Digest], now_s: float) -> list[Effect]:
         """Of an application whose journal was read. `absent` are blobs that this node has not, as others of the set may
         be taken to have."""
-        finished = []
-        for record in self._state.tasks.values():
-            self.add_inputs(record.spec.blobs())
-            if record.result is not None:
-                self._note_holders(record.result)
-                finished.append(record)
+        finished, self._left_apart = self._left_apart, []
         self.assume_copies()
         for digest in absent:
             self.holdings.remove((self._me,), digest)
         effects: list[Effect] = []
         for record in finished:
-            if absent and record.result and any(each.blob.digest in absent for each in record.result.outcome.outputs):
+            if absent and any(each.blob.digest in absent for each in record.outputs):
                 why = "it was in the memory of a process that is gone"
                 effects += self._restore_if_needed(record.spec.id, why, now_s=now_s)
         for record in finished:
@@ -83,8 +86,7 @@ class Results:
 
     def finished(self, record: TaskRecord) -> list[Effect]:
         """This task has just got its result."""
-        assert record.result is not None
-        self._note_holders(record.result)
+        self._note_holders(record)
         return self._collect_if_final(record)
 
     def sealed(self) -> list[Effect]:
@@ -100,7 +102,7 @@ class Results:
         alone = [digest for digest in self.holdings.at(node) if self.holdings.of(digest) == {node}]
         for record in self._made(alone):
             needed = self._needed(record)
-            for each in record.result.outcome.outputs if record.result is not None else ():
+            for each in record.outputs:
                 if each.name in needed and self.holdings.of(each.blob.digest) == {node}:
                     yield each.blob
 
@@ -135,9 +137,9 @@ class Results:
         doubtful = [task]  # not by recursion: a chain of tasks may be longer than Python's stack
         while doubtful:
             record = self._state.tasks[doubtful.pop()]
-            if record.result is None or self._state.ended is not None or self._state.stopped:
+            if not record.has_result or self._state.ended is not None or self._state.stopped:
                 continue
-            gone = [each for each in record.result.outcome.outputs if not self.holdings.of(each.blob.digest)]
+            gone = [each for each in record.outputs if not self.holdings.of(each.blob.digest)]
             needed = bool(gone) and not self._needed(record, by_started=False).isdisjoint(each.name for each in gone)
             if not needed and not record.spec.once:
                 continue
@@ -172,17 +174,23 @@ class Results:
 
     # --- collecting
 
-    def _note_holders(self, result: Finished) -> None:
+    def _note_holders(self, record: TaskRecord) -> bool:
+        """Whether it left any that its report did not carry."""
+        result = record.result
+        assert result is not None
+        apart = False
         for output in result.outcome.outputs:
             self.holdings.add(self._me if output.carried else result.node, output.blob.digest)
             if not output.carried:
-                self._makers.setdefault(output.blob.digest, []).append(result.outcome.task)
+                apart = True
+                self._makers.setdefault(output.blob.digest, []).append(record.spec.id)
+        return apart
 
     def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
         once = record.spec.once  # what it left cannot be made again
-        if record.result is None or not (record.is_final or once):
+        if not record.has_result or not (record.is_final or once):
             return []
-        outputs = [each for each in record.result.outcome.outputs if not each.carried]
+        outputs = [each for each in record.outputs if not each.carried]
         if not outputs:
             return []
         if not (self._state.whole or once):

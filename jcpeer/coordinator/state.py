@@ -10,16 +10,16 @@ result; `counts` and `blocked` agree with the tasks.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
-from itertools import zip_longest
+from collections.abc import Iterator
 from typing import Literal, assert_never
 
-from attrs import define, frozen
+from attrs import define
 
 from jcpeer.application.manifest import Batch, Header, Placed, ReplicaSet
-from jcpeer.application.task import Input, OutputOf, Task
-from jcpeer.ids import AppId, AttemptName, Digest, Epoch, NodeId, TaskId
-from jcpeer.values import evolve
+from jcpeer.application.task import OutputOf, Task
+from jcpeer.coordinator.sharing import share_parts
+from jcpeer.coordinator.task_record import PastAttempt, TaskRecord, TaskStanding
+from jcpeer.ids import AppId, Digest, Epoch, NodeId, TaskId
 from jcpeer.wire.codec import unpack
 from jcpeer.wire.facts import (
     AttemptLost,
@@ -38,70 +38,10 @@ from jcpeer.wire.facts import (
     TasksAdded,
     TookOver,
 )
-from jcpeer.wire.messages import Outcome, Output
+from jcpeer.wire.messages import Output
 
 TROUBLES_MAX = 200
 FEW_OUTPUTS = 8
-
-TaskStanding = Literal["pending", "finished", "failed", "cancelled", "skipped"]
-"""`skipped`: a parent failed or was cancelled for good, so this task will never run."""
-
-
-@frozen
-class PastAttempt:
-    """An attempt that came to something other than the task's result."""
-
-    number: int
-    epoch: int
-    node: NodeId
-    outcome: Outcome | None
-    reason: str
-
-
-@define
-class TaskRecord:
-    """One task and what the journal says of it."""
-
-    spec: Task
-    missing: int
-    batch: int = 0
-    """The number of the batch that brought it."""
-    standing: TaskStanding = "pending"
-    children: Sequence[TaskId] = ()
-    readers: int = 0
-    """How many of the children read its outputs; the others only wait for it."""
-    result: Finished | None = None
-    """The valid result; its outputs carry no data, and what it consumed is not in it, since that was compared. Gone
-    again when an output was lost."""
-    failures: int = 0
-    losses: int = 0
-    past: tuple[PastAttempt, ...] = ()
-    started: AttemptStarted | None = None
-    """Of a task marked `once`: what may have started, wherever it is now. It never becomes ready again."""
-
-    @property
-    def is_final(self) -> bool:
-        """Its outputs are results of the application, as far as its readers have come."""
-        return self.spec.keep or self.readers == 0
-
-    @property
-    def runnable(self) -> bool:
-        return self.standing == "pending" and self.missing == 0 and self.started is None
-
-    @property
-    def blocked(self) -> bool:
-        return self.standing == "pending" and self.missing > 0
-
-    @property
-    def last_number(self) -> int:
-        """The highest attempt number that the journal knows."""
-        past = max((each.number for each in self.past), default=0)
-        started = self.started.attempt.number if self.started else 0
-        return max(past, started, self.result.outcome.number if self.result else 0)
-
-    def past_of(self, attempt: AttemptName) -> list[PastAttempt]:
-        """What this attempt came to; one that was taken for lost may have come back and failed, too."""
-        return [each for each in self.past if (each.epoch, each.number) == (attempt.epoch, attempt.number)]
 
 
 @define
@@ -184,7 +124,7 @@ class ApplicationState:
     def output(self, source: OutputOf) -> Output | None:
         """What the producing task left under that name, if its result stands."""
         record = self.tasks[source.task]
-        outputs = record.result.outcome.outputs if record.result else ()
+        outputs = record.outputs
         if len(outputs) <= FEW_OUTPUTS:
             return next((each for each in outputs if each.name == source.output), None)
         if source.task not in self._outputs:  # once, lest each of as many children looks through all of them
@@ -280,12 +220,15 @@ class ApplicationState:
         runnable = []
         before: Task | None = None
         for task in batch.tasks:
-            before = _sharing(task, before)
-            self.tasks[task.id] = TaskRecord(before, missing=0, batch=batch.number)
-            self.counts["pending"] += 1
+            if before is not None:
+                share_parts(task, before)
+            before = task
+            self.tasks[task.id] = TaskRecord(task, 0, batch.number)
+        self.counts["pending"] += len(batch.tasks)
+        stopped = self.stopped
         for task in batch.tasks:  # a second pass: tasks of one batch may come in any order
             record = self.tasks[task.id]
-            parents = task.parents() if task.inputs or task.after else ()
+            parents = task.parents()
             sources = task.sources() if parents else ()
             for parent_id in parents:
                 parent = self.tasks[parent_id]
@@ -297,7 +240,7 @@ class ApplicationState:
                 self._miss(record, parent.standing != "finished")
                 if parent.standing in ("failed", "cancelled", "skipped"):
                     self._skip(task.id)
-            if self.stopped and record.standing == "pending":
+            if stopped and record.standing == "pending":
                 self._stand(record, "cancelled")
             if record.runnable:
                 runnable.append(task.id)
@@ -307,12 +250,8 @@ class ApplicationState:
         outcome = fact.outcome
         record = self.tasks[outcome.task]
         share = self._share_of(fact.node)
-        # There may be a million of these: what they have in common is one object, and nothing is kept twice.
-        names = record.spec.outputs
-        outputs = [evolve(each, name=_same(each.name, names), data=None) for each in outcome.outputs]
-        epoch = self.epoch if outcome.epoch == self.epoch else outcome.epoch
-        slim = evolve(outcome, task=record.spec.id, epoch=epoch, outputs=tuple(outputs), consumed=())
-        record.result = Finished(share.node, slim)
+        epoch = self.epoch if outcome.epoch == self.epoch and self.epoch is not None else outcome.epoch
+        record.take_result(share.node, epoch, outcome)
         self._stand(record, "finished")
         share.finished += 1
         share.busy_s += outcome.ran_s
@@ -332,10 +271,11 @@ class ApplicationState:
 
     def _unfinish(self, fact: OutputLost) -> list[TaskId]:
         record = self.tasks[fact.task]
-        assert record.result is not None
-        node, outcome = record.result.node, record.result.outcome
-        self._remember(record, PastAttempt(outcome.number, outcome.epoch.counter, node, outcome, fact.reason))
-        record.result = None
+        result = record.result
+        assert result is not None
+        outcome = result.outcome
+        self._remember(record, PastAttempt(outcome.number, outcome.epoch.counter, result.node, outcome, fact.reason))
+        record.drop_result()
         self._outputs.pop(fact.task, None)
         self._stand(record, "pending")
         for child_id in record.children:
@@ -421,29 +361,6 @@ class ApplicationState:
         for task, record in self.tasks.items():
             unfinished = sum(self.tasks[each].standing != "finished" for each in record.spec.parents())
             assert record.missing == unfinished, (task, record.missing, unfinished)
-            assert (record.result is not None) == (record.standing == "finished"), task
+            assert record.has_result == (record.standing == "finished"), task
         assert self.blocked == sum(each.blocked for each in self.tasks.values())
         assert +self.counts == Counter(each.standing for each in self.tasks.values())
-
-
-def _sharing(task: Task, before: Task | None) -> Task:
-    """The same task, made of the parts of the one before it where they are equal: a million calls of one function
-    differ in their arguments only."""
-    if before is None:
-        return task
-    inputs = tuple([_alike(each, other) for each, other in zip_longest(task.inputs, before.inputs) if each])
-    work = before.work if task.work == before.work else task.work
-    needs = before.needs if task.needs == before.needs else task.needs
-    outputs = before.outputs if task.outputs == before.outputs else task.outputs
-    return evolve(task, work=work, inputs=inputs, needs=needs, outputs=outputs)
-
-
-def _alike(each: Input, other: Input | None) -> Input:
-    if other is None or each.name != other.name:
-        return each
-    return other if each == other else evolve(each, name=other.name)
-
-
-def _same(name: str, names: Sequence[str]) -> str:
-    """The name, as it stands among these if it does."""
-    return names[names.index(name)] if name in names else name

@@ -28,7 +28,8 @@ from jcpeer.coordinator.events import (
     Woke,
 )
 from jcpeer.coordinator.machine import Coordinator
-from jcpeer.coordinator.state import ApplicationState, TaskRecord
+from jcpeer.coordinator.state import ApplicationState
+from jcpeer.coordinator.task_record import TaskRecord
 from jcpeer.errors import JcpeerError, MembershipError, RequestError, UnreachableError
 from jcpeer.ft.events import BeginReign, Diverging
 from jcpeer.ids import AppId, Digest, NodeId, short
@@ -52,7 +53,6 @@ from jcpeer.wire.messages import (
     Fetched,
     GivenBack,
     NodeRecord,
-    Output,
     Release,
     Report,
     Signed,
@@ -66,8 +66,8 @@ from jcpeer.work.transfer import Transfer
 
 log = structlog.get_logger()
 
-ENTRIES_AT_ONCE = 200
-"""Of a journal that is read; then all else of the node has a turn."""
+AT_ONCE = 200
+"""Entries of a journal, or tasks, that are gone through; then all else of the node has a turn."""
 DIVERGED_BYTES_MAX = 2**20
 """Of what is told in one frame, about."""
 OUTCOME_BYTES = 500
@@ -144,21 +144,6 @@ class Applications:
             return False
         return True
 
-    def _absent_outputs(self, state: ApplicationState) -> set[Digest]:
-        """What our own attempts left that neither their reports nor our disk kept."""
-        ours = (
-            each.result
-            for each in state.tasks.values()
-            if each.result and each.result.node == self._parts.identity.node
-        )
-        blobs = (each.blob for result in ours for each in result.outcome.outputs if not each.carried)
-        return {
-            each.digest
-            for each in blobs
-            if not self._parts.store.has(each.digest)
-            and not (each.small and self._parts.journal.inline(state.app, each.digest))
-        }
-
     def open(self, signed: Signed) -> ApplicationHost:
         """The host of this submission, of which nothing is here yet."""
         self._copies.open(signed)
@@ -202,12 +187,14 @@ class Applications:
     async def _take_over(self, copy: Copy, reign: BeginReign, mandate: Mandate | None, scope: trio.CancelScope) -> None:
         with scope:
             state = await self.state_of(copy)
-            self._parts.store.pin(copy.app, _blobs_of(state))
+            absent = await self._take_stock(state)
             log.info("coordinates", app=copy.app, name=copy.header.name, epoch=reign.epoch.counter)
-            now_s = trio.current_time()
             if state.placed is None:
                 state.epoch = reign.epoch
             host = self._host(copy, state)
+            while host.machine.look_over(AT_ONCE):
+                await trio.lowlevel.checkpoint()
+            now_s = trio.current_time()
             effects = [] if state.placed is not None else host.machine.open(Submitted(copy.placed), now_s=now_s)
             effects += host.machine.take_over(
                 epoch=reign.epoch,
@@ -217,7 +204,7 @@ class Applications:
                 after_s=now_s - reign.since_s,
                 underway=copy.underway.known(),
                 now_s=now_s,
-                absent=self._absent_outputs(state) | self._absent_inputs(state),
+                absent=absent,
             )
             if reign.alone is not None:
                 alone = SetChanged(copy.change_to(reign.alone))
@@ -228,20 +215,31 @@ class Applications:
         if self._beginning.get(copy.app) is scope:
             del self._beginning[copy.app]
 
-    def _absent_inputs(self, state: ApplicationState) -> set[Digest]:
-        """Large ones of which this node has no copy."""
-        sources = (each.source for task in state.tasks.values() for each in task.spec.inputs)
-        return {
-            each.digest
-            for each in sources
-            if isinstance(each, BlobRef) and not each.small and not self._parts.store.has(each.digest)
-        }
+    async def _take_stock(self, state: ApplicationState) -> set[Digest]:
+        """Pin what tasks read or left and no journal has; returns what of it this node should have, and has not: large
+        inputs, and what our own attempts left. Others of this node have their turns meanwhile."""
+        store, absent = self._parts.store, set()
+        for number, record in enumerate(state.tasks.values(), start=1):
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            for blob in _unjournalled(record):
+                store.pin(state.app, (blob.digest,))
+            absent.update([each.digest for each in _large_inputs(record) if not store.has(each.digest)])
+            result = record.result
+            if result is None or result.node != self._parts.identity.node:
+                continue
+            left = [
+                each.blob for each in result.outcome.outputs if not each.carried and not store.has(each.blob.digest)
+            ]
+            kept = self._parts.journal.inline
+            absent.update([each.digest for each in left if not (each.small and kept(state.app, each.digest))])
+        return absent
 
     async def state_of(self, copy: Copy) -> ApplicationState:
         """What its journal says; others of this node have their turns meanwhile."""
         state = ApplicationState()
         for number, entry in enumerate(self._parts.journal.read(copy.app)):
-            if number % ENTRIES_AT_ONCE == ENTRIES_AT_ONCE - 1:
+            if number % AT_ONCE == AT_ONCE - 1:
                 await trio.lowlevel.checkpoint()
             state.apply(entry)
         return state
@@ -276,7 +274,7 @@ class Applications:
         state = await self.state_of(copy)
         if self._copies.get(copy.app) is copy and copy.app not in self._hosts and copy.over:
             self._keep(copy, state)
-            self._drop_intermediate(copy.app, state)
+            await self._drop_intermediate(copy.app, state)
 
     def _keep(self, copy: Copy, state: ApplicationState) -> None:
         host = self._hosts[copy.app] = self._host(copy, state)
@@ -353,7 +351,7 @@ class Applications:
         if message.app in self._running:
             if not copy.machine.ever_had_seat(node):
                 tasks = host.machine.state.tasks
-                done = [each for each in message.outcomes if (task := tasks.get(each.outcome.task)) and task.result]
+                done = [each for each in message.outcomes if (task := tasks.get(each.outcome.task)) and task.has_result]
                 message = evolve(message, outcomes=tuple(done), cancelled=())
             host.post(Heard(node, message))
         elif copy.over and message.last:  # too late to be told of: what it ended in stands
@@ -439,16 +437,25 @@ class Applications:
         await host.run(first)
         if host.deposed:
             return
-        if host.fault is None:
-            self._drop_intermediate(host.app, host.machine.state)
         self._running.pop(host.app, None)
         self._changed()
+        if host.fault is None:
+            await self._drop_intermediate(host.app, host.machine.state)
 
-    def _drop_intermediate(self, app: AppId, state: ApplicationState) -> None:
-        """Of an application that has ended only the results are kept."""
-        results = {each.blob.digest for task in state.final_tasks() for each in _outputs(task)}
+    async def _drop_intermediate(self, app: AppId, state: ApplicationState) -> None:
+        """Of an application that has ended only the results are kept. Others of this node have their turns meanwhile,
+        since the system takes its time to delete thousands of files."""
+        results: set[Digest] = set()
+        for number, record in enumerate(state.tasks.values(), start=1):
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            if record.is_final:
+                results.update([each.blob.digest for each in record.outputs if not each.carried])
         self._parts.store.release(app, keep=results)
-        self._parts.store.drop(each.blob.digest for task in state.tasks.values() for each in _outputs(task))
+        for number, record in enumerate(state.tasks.values(), start=1):
+            if number % AT_ONCE == 0:
+                await trio.lowlevel.checkpoint()
+            self._parts.store.drop([each.blob.digest for each in record.outputs])
 
     def forget(self, host: ApplicationHost) -> None:
         """Drop an ended application.
@@ -576,20 +583,22 @@ class Applications:
             self._hosts[app].post(event)
 
 
-def _outputs(task: TaskRecord) -> Iterator[Output]:
-    if task.result is not None:
-        yield from task.result.outcome.outputs
-
-
 def _blobs_of(state: ApplicationState) -> set[Digest]:
-    """All that the application's tasks read or left, as far as it has a name."""
-    blobs = {
-        each.source.digest
-        for task in state.tasks.values()
-        for each in task.spec.inputs
-        if isinstance(each.source, BlobRef)
-    }
-    return blobs | {each.blob.digest for task in state.tasks.values() for each in _outputs(task)}
+    """All that the application's tasks read or left, but for what the journal has."""
+    return {blob.digest for record in state.tasks.values() for blob in _unjournalled(record)}
+
+
+def _unjournalled(record: TaskRecord) -> Iterator[BlobRef]:
+    yield from _large_inputs(record)
+    for each in record.outputs:
+        if not each.carried:
+            yield each.blob
+
+
+def _large_inputs(record: TaskRecord) -> Iterator[BlobRef]:
+    for each in record.spec.inputs:
+        if isinstance(each.source, BlobRef) and not each.source.small:
+            yield each.source
 
 
 def _recorded(copy: Copy, effects: list[Effect]) -> list[Effect]:

@@ -181,6 +181,7 @@ class Node:
             opening=self._own.opening,
             changed=self._show_state,
             hosted_here=lambda app: self.copies.get(app) is not None,
+            journalled=parts.journal.inline,
             offers=lambda task: unmet_need(task, self.record) is None,
             helpers=Helpers(self.id, self.sight.others, lambda: self.finder),
         )

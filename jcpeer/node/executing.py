@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from pathlib import Path
 
 import trio
 from attrs import define, field
 
-from jcpeer.application.task import BlobRef, Call
+from jcpeer.application.task import INLINE_BYTES_MAX, BlobRef, Call
 from jcpeer.errors import StorageError
 from jcpeer.ids import AppId, Digest
 from jcpeer.node.parts import Parts
-from jcpeer.wire.messages import Failure, Outcome, Output
+from jcpeer.wire.messages import Failure, OrderedInput, Outcome, Output
 from jcpeer.wire.streams import ReadLog
 from jcpeer.work.directories import Directories
 from jcpeer.work.events import AttemptKey, Event, Killed, Ran, Start, Unstarted
@@ -41,11 +41,20 @@ class _Running:
 class Executing:
     """The attempts that run on this node: each of them is told of by `Ran`, `Killed` or `Unstarted`, once."""
 
-    def __init__(self, parts: Parts, *, tell: Callable[[Event], None], left: Callable[[AppId, Digest], None]) -> None:
-        """`left`: an attempt of this application left a blob in the store."""
+    def __init__(
+        self,
+        parts: Parts,
+        *,
+        tell: Callable[[Event], None],
+        left: Callable[[AppId, Digest], None],
+        have_again: Callable[[AppId, OrderedInput], Awaitable[Content | None]],
+    ) -> None:
+        """`left`: an attempt of this application left a blob in the store. `have_again`: an input that was there when
+        its attempt was ordered, and is no more."""
         self._parts = parts
         self._tell = tell
         self._left = left
+        self._have_again = have_again
         self._running: dict[AttemptKey, _Running] = {}
         self._directories = Directories(parts.attempts_dir or Path("simulated"))
 
@@ -133,12 +142,18 @@ class Executing:
         self._tell(Killed(effect.key) if killed else Unstarted(effect.key))
 
     async def _inputs(self, effect: Start) -> dict[str, Content] | str:
-        """The content of what it reads, or why it cannot be had."""
+        """The content of what it reads, or why it cannot be had.
+
+        Raises:
+            StorageError: there is no room for it.
+        """
         inputs: dict[str, Content] = {}
         for number, each in enumerate(effect.order.inputs, start=1):
             if number % READ_MAX == 0:
                 await trio.lowlevel.checkpoint()  # small ones may have to be read from the disk
             content = self._parts.store.content(each.blob.digest)
+            if content is None:
+                content = await self._have_again(effect.key.app, each)
             if content is None:
                 return f"input {each.name} left the store"
             inputs[each.name] = content
@@ -146,10 +161,10 @@ class Executing:
 
     async def _attempt(self, effect: Start, running: _Running) -> Outcome:
         order = effect.order
-        inputs = await self._inputs(effect)
-        if isinstance(inputs, str):
-            return _could_not_run(effect, self._parts.clock_s(), inputs)
         try:
+            inputs = await self._inputs(effect)
+            if isinstance(inputs, str):
+                return _could_not_run(effect, self._parts.clock_s(), inputs)
             directory = self._directory_for(effect, running)
             execution = await self._parts.executor.run(order, inputs, directory, gpus=effect.gpus)
             return await self._outcome(effect, execution)
@@ -206,6 +221,9 @@ class Executing:
 
     async def _take_over(self, app: AppId, name: str, content: Content, room: int) -> Output:
         """Into the store; a small blob's bytes travel in the report as well, as far as there is room."""
+        if isinstance(content, bytes) and len(content) <= min(room, INLINE_BYTES_MAX):
+            # The coordinator will have it in its journal; here it is for what follows at once.
+            return Output(name, self._parts.store.put(content), content)
         blob = await self._keep(app, content)
         self._left(app, blob.digest)
         if not blob.small or blob.size > room:

@@ -18,7 +18,7 @@ from jcpeer.application.manifest import Batch, Header, Seal
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.events import SealReceived
 from jcpeer.errors import GraphError, JcpeerError, MembershipError, RequestError, UnreachableError
-from jcpeer.ids import Digest, NodeId
+from jcpeer.ids import AppId, Digest, NodeId
 from jcpeer.membership.signed import open_signed
 from jcpeer.node.applications import Applications
 from jcpeer.node.aside import NOT_HERE, ElsewhereError
@@ -115,8 +115,8 @@ class Home:
             case MissingBlobs():
                 return Missing(self.missing(request.digests))
             case TakeBlobs():
-                self._take_data(hosted, request.data)
-                await self._fetch(hosted, request.blobs, asker)
+                self._take_data(hosted.app, request.data)
+                await self._fetch(hosted, request.blobs, asker, pinned_as=hosted.app)
                 return Done()
             case TakeBatch():
                 batch = self._opened(request.batch, Batch, hosted)
@@ -225,14 +225,18 @@ class Home:
                 await host.batch_added()
         if batch.number not in state.batches:
             self.check_batch(host, batch)
-            self._take_data(host, data)
-            stay = state.header.inputs_stay and holder is not None
-            wanted = [each for each in batch.blobs if each.small or not stay]
-            if holder is not None:
-                await self._fetch(host, wanted, holder)
-            small = dict(data) | await self._small(host, batch.blobs, besides=data)
-            self._check_here(host, batch, wanted)
-            host.add_batch(batch, vouched(), small)
+            arriving = AppId(f"batch {batch.number} of {host.app}")
+            try:
+                self._take_data(arriving, data)
+                stay = state.header.inputs_stay and holder is not None
+                wanted = [each for each in batch.blobs if each.small or not stay]
+                if holder is not None:
+                    await self._fetch(host, wanted, holder, pinned_as=arriving)
+                small = dict(data) | await self._small(host, batch.blobs, besides=data)
+                self._check_here(host, batch, wanted)
+                host.add_batch(batch, vouched(), small)
+            finally:
+                self._parts.store.release(arriving)  # the small ones are journalled with it
         await host.settled(committed=not handed_on)
         if batch.number not in state.batches:
             # Another client, or a seal, was quicker by a moment; what was checked no longer held.
@@ -274,19 +278,21 @@ class Home:
 
     # --- blobs
 
-    def _take_data(self, host: ApplicationHost, data: Mapping[Digest, bytes]) -> None:
+    def _take_data(self, pinned_as: AppId, data: Mapping[Digest, bytes]) -> None:
         # First, lest the store drop for the next of them what nobody needs yet.
-        self._parts.store.pin(host.app, data)
+        self._parts.store.pin(pinned_as, data)
         for digest, each in data.items():
             if self._parts.store.put(each, named=digest).digest != digest:
                 raise RequestError(f"blob {digest[:12]} is not what its name says")
 
-    async def _fetch(self, host: ApplicationHost, blobs: Iterable[BlobRef], holder: NodeId) -> None:
+    async def _fetch(
+        self, host: ApplicationHost, blobs: Iterable[BlobRef], holder: NodeId, *, pinned_as: AppId
+    ) -> None:
         """Bring what is not here from that node, several at once. What it has not got is found missing later."""
         blobs = [each for each in blobs if not self._parts.store.has(each.digest)]
         if len(blobs) > FETCHED_MAX:
             raise RequestError(f"{len(blobs)} blobs at once are too many: at most {FETCHED_MAX}")
-        self._parts.store.pin(host.app, (each.digest for each in blobs))
+        self._parts.store.pin(pinned_as, (each.digest for each in blobs))
         faults: list[JcpeerError] = []
 
         async def bring(blob: BlobRef) -> None:
@@ -322,13 +328,18 @@ class Home:
 
     def _check_here(self, host: ApplicationHost, batch: Batch, blobs: Sequence[BlobRef]) -> None:
         store = self._parts.store
-        store.pin(host.app, (each.digest for each in blobs))
+        store.pin(host.app, (each.digest for each in blobs if not each.small))
         absent: list[str] = []
         for blob in blobs:
-            if not store.has(blob.digest):
+            if store.has(blob.digest):
+                size = store.size(blob.digest)
+            elif blob.small and (data := host.small_blob(blob.digest)) is not None:  # it came with an earlier batch
+                size = len(data)
+            else:
                 absent.append(blob.digest[:12])
-            elif store.size(blob.digest) != blob.size:
-                raise RequestError(f"blob {blob.digest[:12]} has {store.size(blob.digest)} bytes, not {blob.size}")
+                continue
+            if size != blob.size:
+                raise RequestError(f"blob {blob.digest[:12]} has {size} bytes, not {blob.size}")
         if absent:
             raise RequestError(f"blobs {', '.join(absent[:3])} of batch {batch.number} were not put first")
 

@@ -243,7 +243,6 @@ class ApplicationHost:
             for output in entry.fact.outcome.outputs:
                 if output.data is not None:
                     self._parts.store.put(output.data, named=output.blob.digest)
-                    self._parts.store.pin(self.app, [output.blob.digest])
 
     def small_blob(self, digest: Digest) -> bytes | None:
         """A small blob of the application, from the store or, if it was crowded out there, from the journal."""

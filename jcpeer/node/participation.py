@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from contextlib import suppress
 
 import structlog
 import trio
@@ -65,6 +66,7 @@ from jcpeer.work.events import (
     Tick,
     Told,
 )
+from jcpeer.work.execution import Content
 from jcpeer.work.participant import ParticipantMachine
 from jcpeer.work.policy import Opening
 from jcpeer.work.rights import name_of_right, settled_inputs
@@ -80,6 +82,8 @@ FIND_S = 1.0
 ACQUAINTANCE_S = 2.5
 """Within this all nodes see one that has come."""
 FETCH_AGAIN_S = 0.2
+LOOKED_UP_MAX = 100
+"""Small inputs that are looked for in the journal without a turn for others."""
 DROPPED_MAX = 100
 """Blobs that are deleted without a turn for others."""
 HELD_AT_ONCE = 10_000
@@ -105,10 +109,12 @@ class Participation:
         reigns: Reigns,
         changed: Callable[[], None],
         hosted_here: Callable[[AppId], bool] = lambda app: False,
+        journalled: Callable[[AppId, Digest], bytes | None] = lambda app, digest: None,
         offers: Callable[[Task], bool] = lambda task: True,
         helpers: Helpers | None = None,
     ) -> None:
         """`hosted_here`: this node coordinates the application, too, and its results are for that side to keep.
+        `journalled`: a small blob of an application, where this node has its journal.
         `offers`: it has what such a task needs. `helpers` name nodes that may take tasks over."""
         self._post, self._events = trio.open_memory_channel[Event](math.inf)
         self.machine = ParticipantMachine(
@@ -131,9 +137,11 @@ class Participation:
         self._parts = parts
         self._node_changed = changed
         self._hosted_here = hosted_here
+        self._journalled = journalled
+        self._transfer: Transfer | None = None
         self._fetching: dict[AttemptKey, trio.CancelScope] = {}
         self._application_blobs: dict[AppId, set[Digest]] = {}
-        self._executing = Executing(parts, tell=self.post, left=self._note_blob)
+        self._executing = Executing(parts, tell=self.post, left=self._note_blob, have_again=self._have_again)
         self.open_log = self._executing.open_log
 
     def post(self, event: Event) -> None:
@@ -273,22 +281,25 @@ class Participation:
             except StorageError as error:
                 log.warning("an input could not be stored", reason=str(error))
         absent: dict[AttemptName, tuple[OrderedInput, ...]] = {}
-        wanted: set[Digest] = set()
+        pinned: set[Digest] = set()
         for order in orders:
             inputs = {name_of(order, epoch): order.inputs}
             inputs |= {name_of_right(each, epoch): settled_inputs(each, (coordinator,)) for each in order.rights}
             for name, needed in inputs.items():
-                wanted.update(each.blob.digest for each in needed)
+                if sum([each.blob.size for each in needed]) > INLINE_BYTES_MAX:
+                    pinned.update([each.blob.digest for each in needed])
                 missing = tuple(each for each in needed if not store.has(each.blob.digest))
                 if missing:
                     absent[name] = missing
-        store.pin(app, wanted)
-        self._application_blobs.setdefault(app, set()).update(wanted)
+        if pinned:  # of others there may be millions; one that is crowded out is had once more (`Executing`)
+            store.pin(app, pinned)
+            self._application_blobs.setdefault(app, set()).update(pinned)
         return absent
 
     # --- the machine
 
     async def run(self, transfer: Transfer) -> None:
+        self._transfer = transfer
         async with trio.open_nursery() as nursery:
             while True:
                 effects: list[Effect] = []
@@ -407,7 +418,7 @@ class Participation:
         no_room = ""
         with scope:
             try:
-                missing = await self._bring(effect.inputs, transfer)
+                missing = await self._bring(await self._elsewhere(effect.key.app, effect.inputs), transfer)
             except StorageError as error:
                 no_room = str(error)
         self._fetching.pop(effect.key, None)
@@ -426,7 +437,38 @@ class Participation:
         else:
             self.post(InputsHere(effect.key))
 
-    async def _bring(self, inputs: tuple[OrderedInput, ...], transfer: Transfer) -> dict[Digest, str]:
+    async def _elsewhere(self, app: AppId, inputs: Iterable[OrderedInput]) -> list[OrderedInput]:
+        """Those that are neither in the store nor in the journal, from which they get there.
+
+        Raises:
+            StorageError: there is no room for one.
+        """
+        left, store = [], self._parts.store
+        for number, each in enumerate(inputs, start=1):
+            if number % LOOKED_UP_MAX == 0:
+                await trio.lowlevel.checkpoint()
+            data = None
+            if each.blob.small and not store.has(each.blob.digest):
+                data = self._journalled(app, each.blob.digest)
+            if data is not None:
+                store.put(data, named=each.blob.digest)
+            if not store.has(each.blob.digest):
+                left.append(each)
+        return left
+
+    async def _have_again(self, app: AppId, each: OrderedInput) -> Content | None:
+        """What was here when its attempt was ordered, and was crowded out by others since.
+
+        Raises:
+            StorageError: there is no room for it.
+        """
+        for absent in await self._elsewhere(app, [each]):
+            with suppress(UnreachableError):
+                if self._transfer is not None:
+                    await self._transfer.fetch(absent.blob, absent.holders)
+        return self._parts.store.content(each.blob.digest)
+
+    async def _bring(self, inputs: Sequence[OrderedInput], transfer: Transfer) -> dict[Digest, str]:
         """Fetch these; returns why some cannot be had. A holder that has just come to the grid, or come back, may be
         known to the coordinator a little sooner than to us, so for a while they are tried again: unless we know that
         there is no way to any of them.

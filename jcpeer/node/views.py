@@ -7,7 +7,7 @@ from itertools import islice
 
 from jcpeer.application.task import BlobRef
 from jcpeer.coordinator.matching import explain
-from jcpeer.coordinator.state import PastAttempt, TaskRecord
+from jcpeer.coordinator.task_record import PastAttempt, TaskRecord
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.safety import Safety, alone
@@ -140,7 +140,7 @@ class Views:
         return Results(
             self._state.app,
             self.state_name(),
-            tuple(TaskResult(each.spec.id, each.result.outcome.outputs) for each in records if each.result is not None),
+            tuple(TaskResult(each.spec.id, each.outputs) for each in records if each.has_result),
         )
 
     def _story_line(self, task: TaskId, attempt: PastAttempt) -> str:
@@ -169,7 +169,7 @@ class Views:
 
     def detail(self, task: TaskId) -> TaskDetail:
         record = self._state.tasks[task]
-        outputs = record.result.outcome.outputs if record.result else ()
+        outputs = record.outputs
         return TaskDetail(
             app=self._state.app,
             task=task,
@@ -192,8 +192,8 @@ class Views:
             else:
                 state = "failed" if past.outcome.failure else "finished, output lost"
                 yield self._ended_attempt(past.node, past.outcome, state, past.reason)
-        if record.result is not None:
-            yield self._ended_attempt(record.result.node, record.result.outcome, "finished", "")
+        if (result := record.result) is not None:
+            yield self._ended_attempt(result.node, result.outcome, "finished", "")
         for name, (node, state) in self._machine.under_way(task).items():
             yield AttemptView(name.number, name.epoch, self._named(node), state)
 
@@ -216,8 +216,8 @@ class Views:
         """The ended attempt with this number, or the latest that has an outcome."""
         record = self._state.tasks[task]
         ended = [(each.node, each.outcome) for each in record.past if each.outcome is not None]
-        if record.result is not None:
-            ended.append((record.result.node, record.result.outcome))
+        if (result := record.result) is not None:
+            ended.append((result.node, result.outcome))
         return next((each for each in reversed(ended) if number in (None, each[1].number)), None)
 
     # --- what a task waits for
@@ -244,9 +244,9 @@ class Views:
                 for name, (node, _) in self._machine.under_way(task).items():
                     yield f"attempt {name.number} runs on {self._name_of(node)}"
             case "finished":
-                if record.result is not None:
-                    outcome = record.result.outcome
-                    on = self._name_of(record.result.node)
+                if (result := record.result) is not None:
+                    outcome = result.outcome
+                    on = self._name_of(result.node)
                     yield f"attempt {outcome.number} on {on} did it, in {_seconds(outcome.ran_s)}"
             case "skipped":
                 yield from (
