@@ -17,6 +17,7 @@ from jcpeer.coordinator.underway import UnderwayNews
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
 from jcpeer.wire.replication import UnderwayAttempt
 
+NOBODY: frozenset[NodeId] = frozenset()
 NUMBER_MAX = 2**31
 """Of an attempt, as a participant has it."""
 
@@ -110,7 +111,10 @@ class Attempts:
 
     def to_avoid(self, task: TaskId) -> frozenset[NodeId]:
         """Who is given this task only if no other can run it."""
-        failed = (each.node for each in self._state.tasks[task].past)
+        past = self._state.tasks[task].past
+        if not past and task not in self._shunned:
+            return NOBODY
+        failed = (each.node for each in past)
         return frozenset((*failed, *self._shunned.get(task, ())))
 
     # --- under way

@@ -46,7 +46,7 @@ class Holdings:
         return node in self.of(digest)
 
     def add(self, node: NodeId, digest: Digest) -> None:
-        holders = self.of(digest)
+        holders = self._holders.get(digest, NOBODY)
         if node in holders:
             return
         self._set(digest, holders | {node})

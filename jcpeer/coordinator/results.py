@@ -48,7 +48,8 @@ class Results:
 
     def look_over(self, record: TaskRecord) -> None:
         """What the journal says of this task; `learn_again` follows when all were looked over."""
-        self.add_inputs(record.spec.blobs())
+        if blobs := record.spec.blobs():
+            self.add_inputs(blobs)
         if record.has_result and self._note_holders(record):
             self._left_apart.append(record)
 

@@ -147,7 +147,7 @@ class TaskRecord(msgspec.Struct, gc=False):
     @property
     def last_number(self) -> int:
         """The highest attempt number that the journal knows."""
-        past = max([each.number for each in self.past], default=0)
+        past = max([each.number for each in self.past]) if self.past else 0
         started = self.started.attempt.number if self.started else 0
         return max(past, started, self._number)
 
