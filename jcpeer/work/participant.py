@@ -824,7 +824,7 @@ class ParticipantMachine:
             attempt = self.attempt_of(key.app, key.name)
             if attempt is None or attempt.state != "running":
                 continue
-            if now_s - attempt.started_s >= TELL_STARTED_AFTER_S:
+            if now_s >= attempt.started_s + TELL_STARTED_AFTER_S:
                 started.setdefault(key.app, []).append(key.name)
         self._reporting.forget_old(self._engagements, now_s=now_s)
         return [Send(self._engagements[app].coordinator, Started(app, tuple(names))) for app, names in started.items()]

@@ -25,6 +25,7 @@ from jcpeer.coordinator.events import (
 )
 from jcpeer.coordinator.inherited import SETTLE_S
 from jcpeer.coordinator.machine import Coordinator
+from jcpeer.coordinator.state import ApplicationState
 from jcpeer.coordinator.supervision import GRACE_S
 from jcpeer.coordinator.underway import ENDS_ALONE_MIN, UnderwayMemory, UnderwayNews, whole
 from jcpeer.ids import AttemptName, Epoch, NodeId, TaskId
@@ -345,3 +346,29 @@ def test_after_takeovers_nothing_finished_runs_again_and_nothing_that_runs_is_st
     assert world.over == "ok"
     assert not world.killed
     assert set(world.executions.values()) == {1}
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_tasks_that_are_looked_over_a_few_at_a_time_are_known_as_well(seed: int) -> None:
+    draw = random.Random(seed)
+    world = LittleWorld(branching(draw, size=40), seed=seed, nodes=3, slots=2, large=True)
+    while world.machine.state.counts["finished"] < 15:
+        world.step()
+
+    def begun(*, few: int) -> tuple[list[Effect], list[Effect]]:
+        state = ApplicationState()
+        for entry in world.journal:
+            state.apply(entry)
+        successor = Coordinator(state, me=NEXT, now_s=0.0, clock_s=0.0)
+        for _ in range(few):
+            assert successor.look_over(3)
+        first = successor.take_over(now_s=0.0, epoch=SECOND, predecessor=ME, underway=())
+        for node in world.nodes.values():
+            successor.handle(NodeSeen(record_of(node.id, slots=node.slots)), now_s=0.0)
+        then = successor.handle(Quiet(), now_s=0.0)
+        successor.check()
+        return first, then
+
+    at_once = begun(few=0)
+    assert any(isinstance(each, Send) for each in at_once[1])
+    assert begun(few=1) == begun(few=12) == at_once
