@@ -419,11 +419,11 @@ class FakeNode:
             self.grid.changed.notify_all()
         self._listener.shutdown(socket.SHUT_RDWR)
         self._listener.close()
-        for each in list(self._connections):
+        _join(self._threads.pop(0))  # first, since it may have a connection in hand that is in no list yet
+        for each in self._connections:
             _hang_up(each)
         for thread in self._threads:
-            thread.join(5)
-            assert not thread.is_alive(), thread
+            _join(thread)
         self.grid.stopped = False
 
     def _accept(self) -> None:
@@ -479,6 +479,11 @@ class FakeNode:
                         return
                     self.grid.changed.wait()
             self.grid.run(*work)
+
+
+def _join(thread: threading.Thread) -> None:
+    thread.join(5)
+    assert not thread.is_alive(), thread
 
 
 def _hang_up(connection: socket.socket) -> None:
