@@ -34,6 +34,7 @@ class Attempts:
         self._roster = roster
         self._under_way: dict[TaskId, dict[AttemptName, NodeId]] = {}
         self._numbers: dict[TaskId, int] = {}
+        """The highest number of each task, where the journal does not know it."""
         self._closed: set[AttemptName] = set()
         self._shunned: dict[TaskId, set[NodeId]] = {}
         """Nodes that gave a task back of their own will: not asked again while another can run it."""
@@ -75,8 +76,6 @@ class Attempts:
     def look_over(self, record: TaskRecord) -> None:
         """What the journal says of this task, after those that came before it."""
         task = record.spec.id
-        if record.last_number:
-            self.note_number(task, record.last_number)
         if self.is_ready(task):
             self.make_ready(task)
         elif self.is_stranded(task):
@@ -121,18 +120,27 @@ class Attempts:
 
     def next_name(self, task: TaskId, epoch: Epoch) -> AttemptName:
         """A name that no attempt of this task has had in this epoch."""
-        number = self._numbers[task] = self._numbers.get(task, 0) + 1
+        number = self._numbers[task] = self._highest(task) + 1
         return AttemptName(task, epoch.counter, number)
+
+    def _highest(self, task: TaskId) -> int:
+        return max(self._numbers.get(task, 0), self._state.tasks[task].last_number)
 
     def may_exist(self, name: AttemptName, epoch: Epoch) -> bool:
         """Whether an attempt can have this name: in this epoch those that were given one, in others any within reason,
         since further numbers follow on it."""
-        highest = self._numbers.get(name.task, 0) if name.epoch == epoch.counter else NUMBER_MAX
+        highest = self._highest(name.task) if name.epoch == epoch.counter else NUMBER_MAX
         return 0 < name.number <= highest
 
     def note_number(self, task: TaskId, number: int) -> None:
         """Attempts up to this number are known of."""
-        self._numbers[task] = max(self._numbers.get(task, 0), number)
+        if number > self._highest(task):
+            self._numbers[task] = number
+
+    def recorded(self, record: TaskRecord) -> None:
+        """What came of an attempt of this task is in the journal."""
+        if self._numbers.get(record.spec.id, 0) <= record.last_number:
+            self._numbers.pop(record.spec.id, None)
 
     def give(self, participant: Participant, attempt: Assigned) -> None:
         self._roster.give(participant, attempt)

@@ -1,7 +1,8 @@
 """Which nodes hold which blobs of one application, as far as they have said, and when that is doubted.
 
-Soft knowledge: a holder that is silent about having dropped a blob is believed until it is lost, or until the blob was
-not to be had from anybody twice.
+What the journal has, whoever coordinates has: there may be millions of these, and they are not here. Soft knowledge: a
+holder that is silent about having dropped a blob is believed until it is lost, or until the blob was not to be had from
+anybody twice.
 """
 
 from __future__ import annotations

@@ -837,6 +837,7 @@ class Coordinator:
     def _finish(self, node: NodeId, outcome: Outcome, record: TaskRecord, *, now_s: float) -> list[Effect]:
         self._attempts.ran(outcome.ran_s)
         effects = self._recorder.record(Finished(node, outcome), now_s=now_s)
+        self._attempts.recorded(record)
         effects += self._orders.cancel(outcome.task)
         effects += self._results.finished(record)
         for early in (self._early, self._once.early):
@@ -929,6 +930,7 @@ class Coordinator:
         }
 
     def holders(self, digest: Digest) -> frozenset[NodeId]:
+        """Of a blob that the journal has not."""
         return self._results.holdings.of(digest)
 
     @property

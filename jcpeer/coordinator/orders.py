@@ -65,8 +65,8 @@ class Orders:
         self._attempts.give(participant, Assigned(name, slots_of(task.needs), now_s, once=task.once))
         inputs = []
         for each in task.inputs:
-            blob = self._input_blob(each.source)
-            holders = self._best_holders(self._holdings.of(blob.digest), participant.record.node)
+            blob, journalled = self._input_blob(each.source)
+            holders = self._best_holders(blob, participant.record.node, journalled=journalled)
             inputs.append(OrderedInput(each.name, blob, holders, each.executable))
         return AttemptOrder(
             task.id,
@@ -131,7 +131,7 @@ class Orders:
         self._sent_small.pop(node, None)
 
     def large_inputs(self, task: Task) -> list[BlobRef]:
-        return [blob for each in task.inputs if not (blob := self._input_blob(each.source)).small]
+        return [blob for each in task.inputs if not (blob := self._input_blob(each.source)[0]).small]
 
     def local_bytes(self, blobs: Iterable[BlobRef], node: NodeId) -> int:
         """How many bytes of these this node holds."""
@@ -142,19 +142,22 @@ class Orders:
         lacking = (blob.digest for blob in blobs if not self._holdings.holds(node, blob.digest))
         return {holder for digest in lacking for holder in self._holdings.of(digest)}
 
-    def _input_blob(self, source: BlobRef | OutputOf) -> BlobRef:
+    def _input_blob(self, source: BlobRef | OutputOf) -> tuple[BlobRef, bool]:
+        """And whether the journal has it."""
         if isinstance(source, BlobRef):
-            return source
+            return source, source.small
         output = self._recorder.state.output(source)
         assert output is not None, "a ready task's parents are finished, and a success has all declared outputs"
-        return output.blob
+        return output.blob, output.carried
 
-    def _best_holders(self, holders: frozenset[NodeId], node: NodeId) -> tuple[NodeId, ...]:
+    def _best_holders(self, blob: BlobRef, node: NodeId, *, journalled: bool) -> tuple[NodeId, ...]:
         """A few, and others for each node that asks, so that an order stays short and nobody is asked by all. They come
         before ourselves, so that bulk data does not all pass through the coordinator."""
+        holders = self._holdings.of(blob.digest)
         others = holders - {node, self._me}
-        told = heapq.nsmallest(HOLDERS_TOLD_MAX, others, key=lambda each: (each < node, each))
-        return (*told, self._me) if self._me in holders and node != self._me else tuple(told)
+        told = heapq.nsmallest(HOLDERS_TOLD_MAX, others, key=lambda each: (each < node, each)) if others else ()
+        ours = (journalled or self._me in holders) and node != self._me
+        return (*told, self._me) if ours else tuple(told)
 
     def _frame(self, node: NodeId, orders: tuple[AttemptOrder, ...]) -> SendOrders:
         sent = self._sent_small.setdefault(node, set())

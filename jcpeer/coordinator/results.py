@@ -62,7 +62,7 @@ class Results:
             self.holdings.remove((self._me,), digest)
         effects: list[Effect] = []
         for record in finished:
-            if absent and any(each.blob.digest in absent for each in record.outputs):
+            if absent and any(each.blob.digest in absent for each in record.apart):
                 why = "it was in the memory of a process that is gone"
                 effects += self._restore_if_needed(record.spec.id, why, now_s=now_s)
         for record in finished:
@@ -70,11 +70,13 @@ class Results:
         return effects
 
     def add_inputs(self, blobs: Iterable[BlobRef]) -> None:
-        """What no task makes. Small ones are in the journal, and so with whoever has that."""
+        """What no task makes."""
         stay = self._state.header.inputs_stay
         for blob in blobs:
-            self.holdings.add(self._submitter if stay and not blob.small else self._me, blob.digest)
-            if not stay and not blob.small:
+            if blob.small:
+                continue  # the journal has it
+            self.holdings.add(self._submitter if stay else self._me, blob.digest)
+            if not stay:
                 self.copies.want(blob, "input")
 
     def assume_copies(self) -> None:
@@ -103,7 +105,7 @@ class Results:
         alone = [digest for digest in self.holdings.at(node) if self.holdings.of(digest) == {node}]
         for record in self._made(alone):
             needed = self._needed(record)
-            for each in record.outputs:
+            for each in record.apart:
                 if each.name in needed and self.holdings.of(each.blob.digest) == {node}:
                     yield each.blob
 
@@ -140,7 +142,7 @@ class Results:
             record = self._state.tasks[doubtful.pop()]
             if not record.has_result or self._state.ended is not None or self._state.stopped:
                 continue
-            gone = [each for each in record.outputs if not self.holdings.of(each.blob.digest)]
+            gone = [each for each in record.apart if not self.holdings.of(each.blob.digest)]
             needed = bool(gone) and not self._needed(record, by_started=False).isdisjoint(each.name for each in gone)
             if not needed and not record.spec.once:
                 continue
@@ -177,21 +179,18 @@ class Results:
 
     def _note_holders(self, record: TaskRecord) -> bool:
         """Whether it left any that its report did not carry."""
-        result = record.result
-        assert result is not None
-        apart = False
-        for output in result.outcome.outputs:
-            self.holdings.add(self._me if output.carried else result.node, output.blob.digest)
-            if not output.carried:
-                apart = True
-                self._makers.setdefault(output.blob.digest, []).append(record.spec.id)
-        return apart
+        if record.ran_by is None or not record.apart:
+            return False
+        for output in record.apart:
+            self.holdings.add(record.ran_by, output.blob.digest)
+            self._makers.setdefault(output.blob.digest, []).append(record.spec.id)
+        return True
 
     def _collect_if_final(self, record: TaskRecord) -> list[Effect]:
         once = record.spec.once  # what it left cannot be made again
         if not record.has_result or not (record.is_final or once):
             return []
-        outputs = [each for each in record.outputs if not each.carried]
+        outputs = record.apart
         if not outputs:
             return []
         if not (self._state.whole or once):

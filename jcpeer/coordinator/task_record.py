@@ -65,22 +65,24 @@ class TaskRecord(msgspec.Struct, gc=False):
     past: tuple[PastAttempt, ...] = ()
     started: AttemptStarted | None = None
     """Of a task marked `once`: what may have started, wherever it is now. It never becomes ready again."""
-    _node: NodeId | None = None
+    ran_by: NodeId | None = None
+    """The node on which its result was made."""
     _epoch: Epoch | None = None
     _number: int = 0
     _rest: bytes = b""
+    _leaves_apart: bool = False
 
     # --- its result
 
     @property
     def has_result(self) -> bool:
-        return self._node is not None
+        return self.ran_by is not None
 
     @property
     def result(self) -> Finished | None:
         """The valid result; its outputs carry no data, and what it consumed is not in it, since that was compared. None
         again when an output was lost."""
-        if self._node is None or self._epoch is None:
+        if self.ran_by is None or self._epoch is None:
             return None
         rest = unpack(self._rest, _Rest)
         outcome = Outcome(
@@ -100,12 +102,18 @@ class TaskRecord(msgspec.Struct, gc=False):
             rest.stdout_tail,
             rest.stderr_tail,
         )
-        return Finished(self._node, outcome)
+        return Finished(self.ran_by, outcome)
 
     @property
     def outputs(self) -> tuple[Output, ...]:
         """What it left; nothing without a result."""
         return unpack(self._rest, _Rest).outputs if self.has_result else ()
+
+    @property
+    def apart(self) -> tuple[Output, ...]:
+        """Those of its outputs that the journal has not; of most tasks there are none, which is known without a look at
+        the result."""
+        return tuple([each for each in self.outputs if not each.carried]) if self._leaves_apart else ()
 
     def take_result(self, node: NodeId, epoch: Epoch, outcome: Outcome) -> None:
         """`node` and `epoch` are those of the outcome, as objects that many records share."""
@@ -122,10 +130,13 @@ class TaskRecord(msgspec.Struct, gc=False):
             outcome.stdout_tail,
             outcome.stderr_tail,
         )
-        self._node, self._epoch, self._number, self._rest = node, epoch, outcome.number, pack(rest)
+        self.ran_by, self._epoch, self._number = node, epoch, outcome.number
+        self._rest = bytes(memoryview(pack(rest)))  # a copy: what was packed has room for half as much again
+        self._leaves_apart = any(not each.carried for each in outputs)
 
     def drop_result(self) -> None:
-        self._node, self._epoch, self._number, self._rest = None, None, 0, b""
+        self.ran_by, self._epoch, self._number, self._rest = None, None, 0, b""
+        self._leaves_apart = False
 
     # --- how it stands
 

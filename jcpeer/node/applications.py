@@ -225,12 +225,9 @@ class Applications:
             for blob in _unjournalled(record):
                 store.pin(state.app, (blob.digest,))
             absent.update([each.digest for each in _large_inputs(record) if not store.has(each.digest)])
-            result = record.result
-            if result is None or result.node != self._parts.identity.node:
+            if record.ran_by != self._parts.identity.node:
                 continue
-            left = [
-                each.blob for each in result.outcome.outputs if not each.carried and not store.has(each.blob.digest)
-            ]
+            left = [each.blob for each in record.apart if not store.has(each.blob.digest)]
             kept = self._parts.journal.inline
             absent.update([each.digest for each in left if not (each.small and kept(state.app, each.digest))])
         return absent
@@ -450,7 +447,7 @@ class Applications:
             if number % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
             if record.is_final:
-                results.update([each.blob.digest for each in record.outputs if not each.carried])
+                results.update([each.blob.digest for each in record.apart])
         self._parts.store.release(app, keep=results)
         for number, record in enumerate(state.tasks.values(), start=1):
             if number % AT_ONCE == 0:
@@ -590,9 +587,8 @@ def _blobs_of(state: ApplicationState) -> set[Digest]:
 
 def _unjournalled(record: TaskRecord) -> Iterator[BlobRef]:
     yield from _large_inputs(record)
-    for each in record.outputs:
-        if not each.carried:
-            yield each.blob
+    for each in record.apart:
+        yield each.blob
 
 
 def _large_inputs(record: TaskRecord) -> Iterator[BlobRef]:

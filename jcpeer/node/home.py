@@ -232,9 +232,9 @@ class Home:
                 wanted = [each for each in batch.blobs if each.small or not stay]
                 if holder is not None:
                     await self._fetch(host, wanted, holder, pinned_as=arriving)
-                small = dict(data) | await self._small(host, batch.blobs, besides=data)
+                shared = await self._small(host, batch.blobs, besides=data)
                 self._check_here(host, batch, wanted)
-                host.add_batch(batch, vouched(), small)
+                host.add_batch(batch, vouched(), data, shared)
             finally:
                 self._parts.store.release(arriving)  # the small ones are journalled with it
         await host.settled(committed=not handed_on)
@@ -268,12 +268,13 @@ class Home:
 
     def holders(self, host: ApplicationHost, digest: Digest) -> tuple[NodeId, ...]:
         """Who has a blob of the application, this node first if it does; all participants where nobody is known to."""
-        machine = host.machine
-        known = [*sorted(machine.holders(digest))] or [*machine.roster.participants]
+        machine, me = host.machine, self._parts.identity.node
+        here = self._applications.content(digest) is not None
+        known = [*sorted(machine.holders(digest))]
+        if not known and not here:
+            known = [*machine.roster.participants]
         if machine.over:  # of a copy that ended while another node coordinated: results are with most of the set
             known += [each for each in machine.state.replica_set.nodes if each not in known]
-        me = self._parts.identity.node
-        here = self._applications.content(digest) is not None
         return (*((me,) if here else ()), *(each for each in known if each != me))
 
     # --- blobs
@@ -315,12 +316,12 @@ class Home:
     async def _small(
         self, host: ApplicationHost, blobs: Iterable[BlobRef], *, besides: Mapping[Digest, bytes]
     ) -> dict[Digest, bytes]:
-        """Those of the small blobs that were put, but not those of another batch, which the journal has with that."""
-        found, me = {}, self._parts.identity.node
+        """Those of the small blobs that came before their batch, as far as the journal may not have them."""
+        found = {}
         for number, blob in enumerate(blobs):
             if number % LOOKED_UP_MAX == LOOKED_UP_MAX - 1:
                 await trio.lowlevel.checkpoint()
-            if not blob.small or blob.digest in besides or me in host.machine.holders(blob.digest):
+            if not blob.small or blob.digest in besides or host.journals(blob.digest):
                 continue
             if (kept := host.small_blob(blob.digest)) is not None:
                 found[blob.digest] = kept

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 
 import structlog
 import trio
-from attrs import define, field
+from attrs import define, field, frozen
 
 from jcpeer.application.manifest import Batch
 from jcpeer.application.task import BlobRef
@@ -54,6 +54,8 @@ EVENTS_AT_ONCE_MAX = 2000
 RECENT_ENTRIES_MAX = 4000
 RECENT_DATA_BYTES_MAX = 4096
 """A recent entry keeps results up to this size with it; larger ones are looked up again."""
+SHARED_MAX = 10_000
+"""Beyond so many small blobs all are forgotten, and journalled with a batch once more."""
 ATTACHED_BYTES_MAX = 1024 * 1024
 """Small inputs in one frame; far below the frame limit, so that nothing else waits long behind it."""
 
@@ -65,6 +67,14 @@ class _Mark:
     committed: bool = True
     index: int = 0
     reached: trio.Event = field(factory=trio.Event)
+
+
+@frozen
+class _SmallBlobs:
+    """That a batch is journalled with: those that came in it, and those that came before it."""
+
+    own: Mapping[Digest, bytes]
+    shared: Mapping[Digest, bytes]
 
 
 class ApplicationHost:
@@ -84,9 +94,11 @@ class ApplicationHost:
         self._parts = parts
         self._transfer = transfer
         self._posts, self._events = trio.open_memory_channel[Event | _Mark](math.inf)
-        self._arrived: dict[int, dict[Digest, bytes]] = {}
+        self._arrived: dict[int, _SmallBlobs] = {}
         self._batches: dict[int, Signed] = {}
         """Those that may not be on the disk yet."""
+        self._shared: set[Digest] = set()
+        """Small blobs that were journalled with one batch, and may be read by tasks of the next."""
         self._shown: dict[NodeId, set[int]] = {}
         """Which batches a participant that asks for the submitter's word has been shown."""
         self.reign: Reign | None = None
@@ -114,10 +126,17 @@ class ApplicationHost:
         with contextlib.suppress(trio.ClosedResourceError):  # it has ended
             self._posts.send_nowait(event)
 
-    def add_batch(self, batch: Batch, signed: Signed, small: Mapping[Digest, bytes]) -> None:
-        """A checked batch; its small blobs are journalled with it, so that they outlive a crowded store."""
-        self._arrived[batch.number] = dict(small)
+    def add_batch(
+        self, batch: Batch, signed: Signed, small: Mapping[Digest, bytes], shared: Mapping[Digest, bytes]
+    ) -> None:
+        """A checked batch; its small blobs are journalled with it, so that they outlive a crowded store. Those in
+        `shared` came before it, and may be read by tasks of the next one, too."""
+        self._arrived[batch.number] = _SmallBlobs(small, shared)
         self.post(BatchAdded(batch, signed))
+
+    def journals(self, digest: Digest) -> bool:
+        """A small blob that was `shared`, and need not be journalled once more, as far as is remembered."""
+        return digest in self._shared
 
     async def run(self, first: list[Effect]) -> None:
         """Until the end of the application is committed. A fault, be it the machine's or that of a full disk, ends up
@@ -208,7 +227,7 @@ class ApplicationHost:
                 entries.append(effect.entry)
                 if isinstance(effect.entry.fact, TasksAdded):
                     self._keep_batch(effect.entry.fact)
-                    blobs |= self._arrived.pop(effect.entry.fact.number, {})
+                    blobs |= self._take_small(effect.entry.fact.number)
                     self._wake_batches()
                 continue
             match effect:
@@ -236,6 +255,16 @@ class ApplicationHost:
         if told:
             self._tell_watchers()
         return over
+
+    def _take_small(self, batch: int) -> dict[Digest, bytes]:
+        """The small blobs of a batch that is being journalled."""
+        arrived = self._arrived.pop(batch, None)
+        if arrived is None:
+            return {}
+        if len(self._shared) > SHARED_MAX:
+            self._shared.clear()
+        self._shared.update(arrived.shared)
+        return {**arrived.own, **arrived.shared}
 
     def _hold_small_outputs(self, entry: Entry) -> None:
         """Small results are handed on to the tasks that read them, so they are kept at hand."""

@@ -11,7 +11,7 @@ from jcpeer.coordinator.task_record import PastAttempt, TaskRecord
 from jcpeer.ids import NodeId, TaskId
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.safety import Safety, alone
-from jcpeer.wire.messages import Outcome
+from jcpeer.wire.messages import Outcome, Output
 from jcpeer.wire.requests import (
     ApplicationStateName,
     ApplicationSummary,
@@ -176,11 +176,13 @@ class Views:
             state=self.task_state(task),
             attempts=tuple(self._attempts(task, record)),
             outputs=outputs,
-            holders={
-                each.blob.digest: tuple(self._named(node) for node in sorted(self._machine.holders(each.blob.digest)))
-                for each in outputs
-            },
+            holders={each.blob.digest: self._holders(each) for each in outputs},
         )
+
+    def _holders(self, output: Output) -> tuple[NodeName, ...]:
+        if output.carried:
+            return (self._coordinator,)  # whose journal has it
+        return tuple(self._named(node) for node in sorted(self._machine.holders(output.blob.digest)))
 
     def attempt_numbers(self, task: TaskId) -> list[int]:
         return [each.number for each in self._attempts(task, self._state.tasks[task])]
