@@ -139,16 +139,24 @@ class Session:
     # --- following
 
     async def events(
-        self, app: str, after: int = 0, *, progress: bool = False, values: bool = False
+        self,
+        app: str,
+        after: int = 0,
+        *,
+        after_epoch: int = 0,
+        progress: bool = False,
+        values: bool = False,
+        only: tuple[str, ...] | None = None,
     ) -> AsyncGenerator[Happened | Progress, None]:
         """Each committed event after this index, as it comes, the last one being the end.
 
-        `progress` mixes in how it stands, a few times a second; `values` adds small outputs to the events.
+        `progress` mixes in how it stands, a few times a second; `values` adds small outputs to the events. Of `only`
+        these tasks, and the end; others may be among them.
         """
-        breaks = epoch = 0
+        breaks, epoch = 0, after_epoch
         while True:
             try:
-                watch = requests.Watch(app, after, progress=progress, values=values, after_epoch=epoch)
+                watch = requests.Watch(app, after, progress, values, epoch, only)
                 async with aclosing(self._link.call(watch)) as replies:
                     async for reply in replies:
                         breaks = 0
@@ -170,7 +178,7 @@ class Session:
         status = await self.status(app)
         if ended(status):
             return status
-        async with aclosing(self.events(status.summary.app)) as events:
+        async with aclosing(self.events(status.summary.app, only=())) as events:
             async for _ in events:
                 pass
         return await self.status(app)
@@ -193,10 +201,12 @@ class Session:
         Raises:
             Exception: whatever the task raised, if its type is known here, else ApplicationFailedError or RemoteError.
         """
+        status = await self.status(app)
         detail = await self.task(app, task)
         if detail.state == "finished":
             return
-        async with aclosing(self.events(app)) as events:
+        news = self.events(app, status.index, after_epoch=status.index_epoch, only=(detail.task,))
+        async with aclosing(news) as events:
             async for event in events:
                 match event:
                     case Happened(kind="finished", task=detail.task):

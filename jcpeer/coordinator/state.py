@@ -78,6 +78,7 @@ class ApplicationState:
         self.ended: str | None = None
         self.cancelled = False
         self.ended_at_s = 0.0
+        self.ended_index = 0
         self.takeovers = 0
         self.reconciled: list[Reconciled] = []
         self.attempts = 0
@@ -198,7 +199,7 @@ class ApplicationState:
                 self.reconciled.append(fact)
                 return []
             case Ended():
-                self.ended, self.ended_at_s = fact.status, entry.at_s
+                self.ended, self.ended_at_s, self.ended_index = fact.status, entry.at_s, entry.index
                 return []
             case _:
                 assert_never(fact)

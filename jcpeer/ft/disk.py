@@ -161,6 +161,10 @@ class Disk(Protocol):
 
     def inline(self, app: AppId, digest: Digest) -> bytes | None: ...
 
+    def note_places(self) -> bool:
+        """Learn where some more blobs are, of which there may be millions: `inline` looks over those that are left.
+        Returns whether any are."""
+
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
         """Those that came with the entries in between. One that came with several counts as come with the first, and
         where it is tiny perhaps with the others, too."""

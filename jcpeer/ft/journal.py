@@ -257,6 +257,11 @@ class Journal:
         queued = self._uncommitted.get((app, digest))
         return queued if queued is not None else self._disk.inline(app, digest)
 
+    async def note_places(self) -> None:
+        """Learn where blobs are before the first of them is asked for; others have their turns meanwhile."""
+        while self._disk.note_places():
+            await trio.lowlevel.checkpoint()
+
     def last_index(self, app: AppId) -> int:
         """The index that the next entry follows, on the disk or not; 0 at the beginning."""
         return self._held.get(app, NOTHING).last_index

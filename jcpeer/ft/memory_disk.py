@@ -135,6 +135,9 @@ class MemoryDisk:
         found = self._of(app).blobs.get(digest)
         return found.data if found is not None else None
 
+    def note_places(self) -> bool:
+        return False
+
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
         for each in list(self._of(app).blobs.values()):
             if after_index < each.index <= up_to:

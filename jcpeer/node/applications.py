@@ -187,6 +187,7 @@ class Applications:
     async def _take_over(self, copy: Copy, reign: BeginReign, mandate: Mandate | None, scope: trio.CancelScope) -> None:
         with scope:
             state = await self.state_of(copy)
+            await self._parts.journal.note_places()
             absent = await self._take_stock(state)
             log.info("coordinates", app=copy.app, name=copy.header.name, epoch=reign.epoch.counter)
             if state.placed is None:

@@ -6,6 +6,7 @@ import contextlib
 import math
 from collections import deque
 from collections.abc import Iterator, Mapping
+from itertools import islice
 
 import structlog
 import trio
@@ -253,6 +254,8 @@ class ApplicationHost:
             # After the orders of the same burst: an order promises nothing, and may be on its way while we write.
             self.copy.record(tuple(entries), blobs)
         if told:
+            if self._batches:
+                self._drop_written_batches()
             self._tell_watchers()
         return over
 
@@ -309,10 +312,13 @@ class ApplicationHost:
 
     def _keep_batch(self, fact: TasksAdded) -> None:
         """Until the disk has it."""
+        self._drop_written_batches()
+        self._batches[fact.number] = fact.batch
+
+    def _drop_written_batches(self) -> None:
         written = self._parts.journal.written_index(self.app)
         indices = self.machine.state.batches
         self._batches = {each: batch for each, batch in self._batches.items() if indices[each] > written}
-        self._batches[fact.number] = fact.batch
 
     def _signed_batch(self, number: int) -> Signed:
         """As it came, or as it was journalled."""
@@ -432,12 +438,18 @@ class ApplicationHost:
         """Up to here, entries are committed and may be shown."""
         return self._told_index
 
-    def entries_after(self, index: int) -> list[Entry]:
-        """Committed entries after that index, oldest first; from memory if they are recent."""
+    @property
+    def told_epoch(self) -> int:
+        """Of the last of these."""
+        runs = self._parts.journal.shape(self.app)
+        return max((epoch.counter for first, epoch in runs if first <= self._told_index), default=0)
+
+    def entries_after(self, index: int, entries_max: int) -> list[Entry]:
+        """So many committed entries after that index, oldest first; from memory if they are recent."""
         if self._recent and self._recent[0].index <= index + 1:
             skip = index + 1 - self._recent[0].index
-            return [self._recent[at] for at in range(skip, len(self._recent))]
-        entries = self._parts.journal.read(self.app, after_index=index)
+            return [self._recent[at] for at in range(skip, min(len(self._recent), skip + entries_max))]
+        entries = islice(self._parts.journal.read(self.app, after_index=index), entries_max)
         return [each for each in entries if each.index <= self._told_index]
 
     def rate(self) -> float:
@@ -452,6 +464,8 @@ class ApplicationHost:
 
 def _without_bulk(entry: Entry) -> Entry:
     fact = entry.fact
+    if isinstance(fact, TasksAdded):
+        return evolve(entry, fact=evolve(fact, batch=evolve(fact.batch, payload=b"")))
     if not isinstance(fact, Finished):
         return entry
     if sum(len(each.data or b"") for each in fact.outcome.outputs) <= RECENT_DATA_BYTES_MAX:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 
 from jcpeer.coordinator.history import happened
 from jcpeer.ids import NodeId
@@ -16,6 +16,8 @@ REPLY_BYTES_MAX = 1024 * 1024
 """Of values in one reply, but for the last."""
 ENTRIES_MAX = 200
 """In one reply. A client that is told of a long past gets on with it meanwhile."""
+READ_AT_ONCE_MAX = 5 * ENTRIES_MAX
+"""Of a long past."""
 
 
 def by_the_hundred(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
@@ -30,14 +32,19 @@ def by_the_hundred(entries: Sequence[Entry]) -> Iterator[Sequence[Entry]]:
 
 
 def news_of(
-    entries: Iterable[Entry], host: ApplicationHost, name_of: Callable[[NodeId], str], *, values: bool
+    entries: Iterable[Entry],
+    host: ApplicationHost,
+    name_of: Callable[[NodeId], str],
+    *,
+    values: bool,
+    only: Collection[str] | None,
 ) -> Iterator[News]:
-    """What a client is told of these entries; with `values` it may be more than fits one reply."""
+    """What a client is told of these entries; with `values` it may be more than fits one reply. `only`: see `Watch`."""
     told: list[Happened] = []
     room = REPLY_BYTES_MAX
     for entry in entries:
         event = happened(entry, name_of)
-        if event is None:
+        if event is None or not (only is None or event.task in only or event.kind == "ended"):
             continue
         if event.outputs:
             outputs = with_data(event.outputs, host, room=REPLY_BYTES_MAX) if values else _bare(event.outputs)

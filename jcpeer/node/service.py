@@ -5,7 +5,7 @@ Requests about an application that is not hosted here go to `node.whereabouts`, 
 
 from __future__ import annotations
 
-from collections.abc import AsyncGenerator, Awaitable, Callable, Iterator
+from collections.abc import AsyncGenerator, Awaitable, Callable, Iterable, Iterator
 from contextlib import aclosing
 from pathlib import Path
 from typing import Literal
@@ -25,7 +25,7 @@ from jcpeer.node.executing import LOG_POLL_S, TAIL_BYTES
 from jcpeer.node.home import Home
 from jcpeer.node.hosting import ApplicationHost
 from jcpeer.node.naming import looks_like_id, named
-from jcpeer.node.news import REPLY_BYTES_MAX, by_the_hundred, news_of, with_data
+from jcpeer.node.news import READ_AT_ONCE_MAX, REPLY_BYTES_MAX, by_the_hundred, news_of, with_data
 from jcpeer.node.participation import Participation
 from jcpeer.node.parts import Parts
 from jcpeer.node.safety import Safety
@@ -170,7 +170,7 @@ class Service:
                     async for reply in replies:
                         if isinstance(reply, Moved):
                             raise ElsewhereError(reply)
-                        if isinstance(body, Watch) and isinstance(reply, News):
+                        if isinstance(body, Watch) and isinstance(reply, News) and reply.events:
                             last = reply.events[-1]
                             body = evolve(body, after_index=last.index, after_epoch=last.epoch)
                         yield reply
@@ -283,8 +283,8 @@ class Service:
             case GetTask():
                 yield views.detail(_task(host, body.task))
             case GetResults():
-                for part in self._result_parts(views.results(_task(host, body.task) if body.task else None), host):
-                    yield part
+                for part in _result_parts(views.results(_task(host, body.task) if body.task else None), host):
+                    yield requests.Results(host.app, views.state_name(), part)
             case GetLog():
                 async with aclosing(self._log(body, host)) as pieces:
                     async for piece in pieces:
@@ -305,31 +305,25 @@ class Service:
                 self._applications.forget(host)
                 yield Done()
 
-    def _result_parts(self, results: requests.Results, host: ApplicationHost) -> Iterator[requests.Results]:
-        """Cut so that no reply is long, with the small results' data, since they are at hand."""
-        part: list[requests.TaskResult] = []
-        size = 0
-        for result in results.results:
-            outputs = with_data(result.outputs, host, room=REPLY_BYTES_MAX - size)
-            part.append(evolve(result, outputs=outputs))
-            size += sum(OUTPUT_BYTES + len(each.data or b"") for each in outputs)
-            if size > REPLY_BYTES_MAX:
-                yield evolve(results, results=tuple(part))
-                part, size = [], 0
-        yield evolve(results, results=tuple(part))
-
     async def _watch(self, body: Watch, host: ApplicationHost) -> AsyncGenerator[ReplyBody, None]:
         index, state = self._resumed(body, host), host.machine.state
+        if body.only is not None:
+            yield News(())  # it may take long until there is any, and whoever passes it on is to know who answers
         while True:
             if state.ended is not None:  # whoever has seen more than there is, elsewhere, is to know that it ended
-                index = min(index, state.last_index - 1)
+                index = min(index, state.ended_index - 1) if body.only != () else state.ended_index - 1
+            elif body.only == ():
+                index = max(index, host.told_index)
             before = index
-            for entries in by_the_hundred(host.entries_after(index)):
+            for entries in by_the_hundred(host.entries_after(index, READ_AT_ONCE_MAX)):
                 index = entries[-1].index
-                for news in news_of(entries, host, self._name_of, values=body.values):
+                for news in news_of(entries, host, self._name_of, values=body.values, only=body.only):
                     yield news
                 if isinstance(entries[-1].fact, Ended):
                     return
+            if index - before >= READ_AT_ONCE_MAX:
+                await trio.lowlevel.checkpoint()
+                continue
             if host.fault is not None:
                 raise RequestError(f"{host.machine.state.header.name} is stalled: {host.fault}")
             if self._applications.get(host.app) is not host:
@@ -451,6 +445,22 @@ class Service:
             async with aclosing(_read(content)) as pieces:
                 async for piece in pieces:
                     yield piece
+
+
+def _result_parts(
+    results: Iterable[requests.TaskResult], host: ApplicationHost
+) -> Iterator[tuple[requests.TaskResult, ...]]:
+    """Cut so that no reply is long, with the small results' data, since they are at hand."""
+    part: list[requests.TaskResult] = []
+    size = 0
+    for result in results:
+        outputs = with_data(result.outputs, host, room=REPLY_BYTES_MAX - size)
+        part.append(evolve(result, outputs=outputs))
+        size += sum(OUTPUT_BYTES + len(each.data or b"") for each in outputs)
+        if size > REPLY_BYTES_MAX:
+            yield tuple(part)
+            part, size = [], 0
+    yield tuple(part)
 
 
 def _task(host: ApplicationHost, name: str) -> TaskId:

@@ -21,7 +21,6 @@ from jcpeer.wire.requests import (
     Reasons,
     ReconciledView,
     ReplicaView,
-    Results,
     Share,
     Status,
     TaskDetail,
@@ -120,6 +119,8 @@ class Views:
             reconciled=tuple(
                 ReconciledView(self._named(each.node), each.twice, each.changed) for each in self._safety.reconciled
             ),
+            index=self._host.told_index,
+            index_epoch=self._host.told_epoch,
         )
 
     def progress(self) -> Progress:
@@ -135,13 +136,10 @@ class Views:
             copies=tuple(self._named(each.node) for each in self._safety.seats if each.state == "copy"),
         )
 
-    def results(self, task: TaskId | None) -> Results:
+    def results(self, task: TaskId | None) -> Iterator[TaskResult]:
+        """One after another, since there may be a million; of the tasks that there were at the first."""
         records = [self._state.tasks[task]] if task is not None else list(self._state.final_tasks())
-        return Results(
-            self._state.app,
-            self.state_name(),
-            tuple(TaskResult(each.spec.id, each.outputs) for each in records if each.has_result),
-        )
+        return (TaskResult(each.spec.id, each.outputs) for each in records if each.has_result)
 
     def _story_line(self, task: TaskId, attempt: PastAttempt) -> str:
         """One line a person understands; then, indented, what the attempt said last."""

@@ -98,7 +98,8 @@ class Watch(Value, tag=True):
     """Answered by `News` of the committed events after `after_index`, then as they come, until the end.
 
     `progress` adds `Progress` a few times a second; `values` adds small outputs to the events. `after_epoch` is that of
-    the event at `after_index`: a journal that has a higher one in its place is told of from there on.
+    the event at `after_index`: a journal that has a higher one in its place is told of from there on. `only`: of these
+    tasks alone, and the end.
     """
 
     app: str
@@ -106,6 +107,7 @@ class Watch(Value, tag=True):
     progress: bool = False
     values: bool = False
     after_epoch: int = 0
+    only: tuple[str, ...] | None = None
 
 
 class GetTask(Value, tag=True):
@@ -391,6 +393,9 @@ class Status(Value, tag=True):
     ftc: NodeName | None = None
     promise: str = ""
     reconciled: tuple[ReconciledView, ...] = ()
+    index: int = 0
+    index_epoch: int = 0
+    """Of the last entry that had been told of when this was said: whoever watches from there on misses nothing."""
 
 
 EventKind = Literal[

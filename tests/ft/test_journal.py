@@ -17,6 +17,7 @@ from trio.testing import MockClock, wait_all_tasks_blocked
 
 from jcpeer.application.task import BlobRef
 from jcpeer.errors import ConfigError, LocalProtocolError, StorageError
+from jcpeer.ft import sqlite_disk
 from jcpeer.ft.disk import Append, Begin, Disk, Durability, Write
 from jcpeer.ft.journal import Journal, Written, open_journal
 from jcpeer.ft.memory_disk import MemoryDisk
@@ -456,6 +457,21 @@ async def test_a_tiny_blob_that_came_after_others_were_looked_for_is_found(open_
             journal.forget(app)
             await written(journal)
             assert journal.inline(app, digest_of(data)) is None
+
+
+@pytest.mark.parametrize("beforehand", [False, True])
+async def test_many_tiny_blobs_are_found_though_they_are_looked_over_in_parts(
+    open_disk: OpenDisk, monkeypatch: pytest.MonkeyPatch, beforehand: bool
+) -> None:
+    monkeypatch.setattr(sqlite_disk, "PLACES_AT_ONCE", 7)
+    many = [f"blob {each}".encode() for each in range(50)]
+    async with open_journal(open_disk()) as journal:
+        journal.append(APP, entries(1, *map(finished, many)))
+        await written(journal)
+        if beforehand:
+            await journal.note_places()
+        assert [journal.inline(APP, digest_of(each)) for each in reversed(many)] == many[::-1]
+        assert journal.inline(APP, digest_of(b"another")) is None
 
 
 @TINY_OR_NOT
