@@ -34,8 +34,10 @@ class Orphans:
         if not self._gone:
             return
         self._awaited, self._until_s = set(awaited), now_s + SETTLE_S
-        for task, record in self._state.tasks.items():
-            if record.runnable and not self._is_held(task):
+        held = {digest for node in self._gone for digest in self._holdings.at(node)}
+        orphaned = {digest for digest in held if not self._holdings.of(digest) - self._gone}
+        for task, record in self._state.tasks.items() if orphaned else ():
+            if record.runnable and not orphaned.isdisjoint(self._state.consumed(task) or ()):
                 self._attempts.hold_back(task)
                 self._held_back.append(task)
 
@@ -60,7 +62,3 @@ class Orphans:
     def wake_s(self) -> float:
         """When they are due at the latest."""
         return self._until_s
-
-    def _is_held(self, task: TaskId) -> bool:
-        digests = self._state.consumed(task) or ()
-        return all(not (holders := self._holdings.of(each)) or holders - self._gone for each in digests)
