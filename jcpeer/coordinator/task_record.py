@@ -132,7 +132,7 @@ class TaskRecord(msgspec.Struct, gc=False):
         )
         self.ran_by, self._epoch, self._number = node, epoch, outcome.number
         self._rest = bytes(memoryview(pack(rest)))  # a copy: what was packed has room for half as much again
-        self._leaves_apart = any(not each.carried for each in outputs)
+        self._leaves_apart = bool([each for each in outputs if not each.carried])
 
     def drop_result(self) -> None:
         self.ran_by, self._epoch, self._number, self._rest = None, None, 0, b""

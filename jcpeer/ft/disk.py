@@ -161,9 +161,9 @@ class Disk(Protocol):
 
     def inline(self, app: AppId, digest: Digest) -> bytes | None: ...
 
-    def note_places(self) -> bool:
-        """Learn where some more blobs are, of which there may be millions: `inline` looks over those that are left.
-        Returns whether any are."""
+    async def note_places(self) -> None:
+        """Learn where blobs are before the first is asked for: there may be millions, which `inline` would look over at
+        once."""
 
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
         """Those that came with the entries in between. One that came with several counts as come with the first, and

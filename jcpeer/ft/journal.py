@@ -259,8 +259,7 @@ class Journal:
 
     async def note_places(self) -> None:
         """Learn where blobs are before the first of them is asked for; others have their turns meanwhile."""
-        while self._disk.note_places():
-            await trio.lowlevel.checkpoint()
+        await self._disk.note_places()
 
     def last_index(self, app: AppId) -> int:
         """The index that the next entry follows, on the disk or not; 0 at the beginning."""

@@ -135,8 +135,8 @@ class MemoryDisk:
         found = self._of(app).blobs.get(digest)
         return found.data if found is not None else None
 
-    def note_places(self) -> bool:
-        return False
+    async def note_places(self) -> None:
+        pass  # it knows
 
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
         for each in list(self._of(app).blobs.values()):

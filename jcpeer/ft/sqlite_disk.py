@@ -22,6 +22,7 @@ import os
 import secrets
 import sqlite3
 import time
+from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, closing, contextmanager, suppress
 from pathlib import Path
@@ -43,6 +44,7 @@ from jcpeer.ft.disk import (
     NoteCommitted,
     Place,
     Promise,
+    Run,
     Sure,
     Truncate,
     Unplace,
@@ -50,7 +52,7 @@ from jcpeer.ft.disk import (
     is_synced,
 )
 from jcpeer.ids import AppId, Digest, Epoch, NodeId, short
-from jcpeer.wire.codec import pack, unpack
+from jcpeer.wire.codec import pack, unpacker
 from jcpeer.wire.facts import Brought, Entry, Fact, TasksAdded
 
 log = structlog.get_logger()
@@ -87,8 +89,8 @@ FINDER_OF_TINY = """
 CREATE TEMP TABLE tiny (app INTEGER NOT NULL, digest BLOB NOT NULL, id INTEGER NOT NULL, PRIMARY KEY (app, digest))
 WITHOUT ROWID;
 """
-"""Of the reader alone, who brings it up to date before looking: the digests come in no order, so that to keep them in
-order on the disk would cost a page for each."""
+"""Of one connection alone, which brings it up to date before looking: the digests come in no order, so that to keep
+them in order on the disk would cost a page for each."""
 
 NUMBER = "(SELECT number FROM application WHERE app = ?)"
 
@@ -116,7 +118,7 @@ PLACES_AT_ONCE = 100_000
 FS_IOC_GETVERSION = 0x80087601
 """Asks for the generation of an inode, which tells two files apart that had the same number one after the other."""
 
-FACT = cast("type[Fact]", Fact)
+_unpack_fact = unpacker(cast("type[Fact]", Fact))
 
 
 class SqliteDisk:
@@ -144,17 +146,19 @@ class SqliteDisk:
         """Up to here tiny blobs can be found by their digests."""
         self._unfolded = 0
         self._slow_until_s = 0.0
-        self._one_at_a_time = trio.CapacityLimiter(1)
+        self._one_at_a_time, self._one_notes = trio.CapacityLimiter(1), trio.CapacityLimiter(1)
         with ExitStack() as opened:
             opened.callback(os.close, _lock(path))
             with _storage_errors(path):
                 file = _name_of_file(path)
                 self._writer = opened.enter_context(closing(_connect(path)))
                 self._reader = opened.enter_context(closing(_connect(path)))
+                self._finder = opened.enter_context(closing(_connect(path)))
+                """Apart from the reader, since a thread may be at work with it."""
                 self._prepare(file)
                 (self._last_id,) = self._writer.execute("SELECT coalesce(max(id), 0) FROM inline").fetchone()
                 """Of a blob; none is given twice, so that `tiny` can be continued from the last."""
-                self._reader.executescript(FINDER_OF_TINY)
+                self._finder.executescript(FINDER_OF_TINY)
             self._opened = opened.pop_all()
 
     def _prepare(self, file: str) -> None:
@@ -201,38 +205,45 @@ class SqliteDisk:
     # --- reading
 
     def load(self) -> dict[AppId, Held]:
-        query = """SELECT number, app, promised_counter, promised_node, committed, unsure,
+        query = """SELECT app, promised_counter, promised_node, committed, unsure,
                    (SELECT coalesce(max(idx), 0) FROM entry WHERE entry.app = number) FROM application"""
         held: dict[AppId, Held] = {}
         with _storage_errors(self._path):
-            for number, app, counter, node, committed, unsure, last_index in self._reader.execute(query):
+            for app, counter, node, committed, unsure, last_index in self._reader.execute(query):
                 promised = counter and Epoch(counter, NodeId(node))
-                runs = self._reader.execute("SELECT * FROM run WHERE app = ? ORDER BY idx", (number,))
                 held[AppId(app)] = Held(
                     promised,
                     committed,
                     unsure > 0,
                     unsure > 1,
                     last_index,
-                    [(index, Epoch(counter, NodeId(node))) for _, index, counter, node in runs],
+                    self._runs(AppId(app)),
                 )
         return held
+
+    def _runs(self, app: AppId) -> list[Run]:
+        query = f"SELECT idx, epoch_counter, epoch_node FROM run WHERE app = {NUMBER} ORDER BY idx"
+        rows = self._reader.execute(query, (app,)).fetchall()
+        return [(index, Epoch(counter, NodeId(node))) for index, counter, node in rows]
 
     def decisions(self) -> dict[AppId, bytes]:
         with _storage_errors(self._path):
             return {AppId(app): decision for app, decision in self._reader.execute("SELECT * FROM placement")}
 
     def read(self, app: AppId, *, after_index: int) -> Iterator[Entry]:
-        query = f"""SELECT entry.idx, epoch_counter, epoch_node, at_s, fact FROM entry JOIN run ON run.app = entry.app
-                    AND run.idx = (SELECT max(idx) FROM run AS begun WHERE begun.app = entry.app AND idx <= entry.idx)
-                    WHERE entry.app = {NUMBER} AND entry.idx > ? ORDER BY entry.idx LIMIT ?"""
+        query = f"SELECT idx, at_s, fact FROM entry WHERE app = {NUMBER} AND idx > ? ORDER BY idx LIMIT ?"
         rows: list[Any] = [None]
         while rows:
-            with _storage_errors(self._path):
+            with _storage_errors(self._path), _one_view(self._reader):
+                runs = deque(self._runs(app))
                 rows = self._reader.execute(query, (app, after_index, ROWS_AT_ONCE)).fetchall()
-            for after_index, counter, node, at_s, packed in rows:  # the next page starts after the last row
+            if rows and not runs:
+                raise _damaged(self._path, f"in the epochs of application {short(app)}")
+            for after_index, at_s, packed in rows:  # the next page starts after the last row
+                while len(runs) > 1 and runs[1][0] <= after_index:
+                    runs.popleft()
                 try:
-                    yield Entry(Epoch(counter, NodeId(node)), after_index, at_s, unpack(packed, FACT))
+                    yield Entry(runs[0][1], after_index, at_s, _unpack_fact(packed))
                 except RemoteProtocolError as error:
                     raise _damaged(self._path, f"at entry {after_index} of application {short(app)}") from error
 
@@ -243,23 +254,28 @@ class SqliteDisk:
         with _storage_errors(self._path):
             row = self._reader.execute(large, wanted).fetchone()
             if row is None:
-                while self.note_places():
+                while self._note_some_places():
                     pass
-                row = self._reader.execute(tiny, wanted).fetchone()
+                row = self._finder.execute(tiny, wanted).fetchone()
         return cast(bytes, row[0]) if row else None
 
-    def note_places(self) -> bool:
+    async def note_places(self) -> None:
+        while await trio.to_thread.run_sync(self._note_some_places, limiter=self._one_notes):
+            pass
+
+    def _note_some_places(self) -> bool:
+        """Of tiny blobs that came since. Returns whether there are more."""
         with _storage_errors(self._path):
-            (last_id,) = self._reader.execute("SELECT coalesce(max(id), 0) FROM inline").fetchone()
+            (last_id,) = self._finder.execute("SELECT coalesce(max(id), 0) FROM inline").fetchone()
             up_to = min(last_id, self._found_id + PLACES_AT_ONCE)
             if up_to > self._found_id:
                 # In order, since a tree grows several times as fast by it.
-                self._reader.execute(
+                self._finder.execute(
                     f"""INSERT OR REPLACE INTO tiny SELECT app, digest, id FROM inline
                         WHERE id > ? AND id <= ? AND length(data) <= {TINY_BYTES} ORDER BY app, digest""",
                     (self._found_id, up_to),
                 )
-                self._found_id = up_to
+                self._found_id = max(self._found_id, up_to)
         return bool(up_to < last_id)
 
     def blobs(self, app: AppId, *, after_index: int, up_to: int) -> Iterator[Brought]:
@@ -443,8 +459,18 @@ def _lock(path: Path) -> int:
     return lock
 
 
+@contextmanager
+def _one_view(connection: sqlite3.Connection) -> Iterator[None]:
+    """What is read within is of one moment."""
+    connection.execute("BEGIN")
+    try:
+        yield
+    finally:
+        connection.execute("COMMIT")
+
+
 def _connect(path: Path) -> sqlite3.Connection:
-    """Transactions are ours to begin and end; the writer is used by one thread after another."""
+    """Transactions are ours to begin and end; writer and finder are used by one thread after another."""
     return sqlite3.connect(path, isolation_level=None, check_same_thread=False)
 
 

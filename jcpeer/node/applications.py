@@ -186,8 +186,9 @@ class Applications:
 
     async def _take_over(self, copy: Copy, reign: BeginReign, mandate: Mandate | None, scope: trio.CancelScope) -> None:
         with scope:
-            state = await self.state_of(copy)
-            await self._parts.journal.note_places()
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._parts.journal.note_places)
+                state = await self.state_of(copy)
             absent = await self._take_stock(state)
             log.info("coordinates", app=copy.app, name=copy.header.name, epoch=reign.epoch.counter)
             if state.placed is None:
@@ -223,12 +224,14 @@ class Applications:
         for number, record in enumerate(state.tasks.values(), start=1):
             if number % AT_ONCE == 0:
                 await trio.lowlevel.checkpoint()
-            for blob in _unjournalled(record):
-                store.pin(state.app, (blob.digest,))
-            absent.update([each.digest for each in _large_inputs(record) if not store.has(each.digest)])
+            inputs, left = list(_large_inputs(record)), [each.blob for each in record.apart]
+            if not (inputs or left):
+                continue
+            store.pin(state.app, [each.digest for each in (*inputs, *left)])
+            absent.update([each.digest for each in inputs if not store.has(each.digest)])
             if record.ran_by != self._parts.identity.node:
                 continue
-            left = [each.blob for each in record.apart if not store.has(each.blob.digest)]
+            left = [each for each in left if not store.has(each.digest)]
             kept = self._parts.journal.inline
             absent.update([each.digest for each in left if not (each.small and kept(state.app, each.digest))])
         return absent

@@ -342,6 +342,10 @@ def test_plain_form_of_any_reply_has_no_bytes_and_no_classes(reply: requests.Rep
     check(to_plain(reply))
 
 
+def test_plain_form_of_what_has_no_fields_is_empty() -> None:
+    assert to_plain(requests.Reply(1, requests.Done(), last=True))["body"] == {}
+
+
 def test_plain_form_keeps_the_names_of_fields() -> None:
     plain = to_plain(Task(TaskId("t"), Call("3.11")))
     assert (plain["id"], plain["work"]) == ("t", {"python": "3.11", "function_name": ""})
