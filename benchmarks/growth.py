@@ -3,10 +3,11 @@
 Run: python -m benchmarks.growth [SERIES…] [--full] [--small] [--json FILE]
 
 Series: `tasks` of one application, to 100,000, or to 1,000,000 with --full; `takeovers` of one with so many tasks, half
-of them done; `applications` at once, of 20 tasks each; `bytes` of a result that a task on another node reads;
-`replicas` that keep the journal. Real nodes: three, or as many as there are journals, that run nothing and coordinate,
-and two with a slot each that keep no journal. So the memory of the first is the coordinator's (placement `local`), that
-of the next is a replica's, and neither is a participant's.
+of them done; `participants`, as many as a small machine bears; `crowd`, up to 200, for the machine that coordinates
+alone (`benchmarks.crowd`); `applications` at once, of 20 tasks each; `bytes` of a result that a task on another node
+reads; `replicas` that keep the journal. Real nodes but in `crowd`: three, or as many as there are journals, that run
+nothing and coordinate, and two, or as many as take part, with a slot each that keep no journal. So the memory of the
+first is the coordinator's (placement `local`), that of the next is a replica's, and neither is a participant's.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import jcpeer
+from benchmarks.crowd import coordinator_us
 from benchmarks.memory import cpu_s, resident_bytes
 from benchmarks.nodes import IDLE, RealNode, real_nodes
 from benchmarks.tables import Point, tell
@@ -38,9 +40,10 @@ POLL_S = 0.02
 
 
 @contextmanager
-def grid_of(keepers: int) -> Iterator[tuple[Grid, list[RealNode]]]:
-    """A client of the first of so many nodes that keep journals; two others run tasks, one `left`, one `right`."""
-    workers = [(*WORKS, "--label", f"side={side}") for side in ("left", "right")]
+def grid_of(keepers: int, *, participants: int = 2) -> Iterator[tuple[Grid, list[RealNode]]]:
+    """A client of the first of so many nodes that keep journals; so many others run tasks, half of them `left`, half
+    `right`."""
+    workers = [(*WORKS, "--label", f"side={('left', 'right')[number % 2]}") for number in range(participants)]
     with real_nodes([*([IDLE] * keepers), *workers]) as nodes, jcpeer.connect(nodes[0].socket) as grid:
         finish(grid, noops(20), {})  # workers are warm
         yield grid, nodes
@@ -115,6 +118,23 @@ def done(handle: Handle) -> int:
         return 0
 
 
+def by_participants(counts: Sequence[int], tasks: int) -> Iterator[Point]:
+    for count in counts:
+        with grid_of(REPLICAS, participants=count) as (grid, nodes):
+            finish(grid, noops(20 * count), {})
+            coordinator = nodes[0].pid
+            cpu_before_s, began_s = cpu_s(coordinator), time.perf_counter()
+            finish(grid, noops(tasks), {})
+            seconds = time.perf_counter() - began_s
+            cpu_us = (cpu_s(coordinator) - cpu_before_s) / tasks * 1e6
+            yield Point({"participants": count, "tasks/s": tasks / seconds, "coordinator µs a task": cpu_us})
+
+
+def by_crowd(counts: Sequence[int], tasks: int) -> Iterator[Point]:
+    for count in counts:
+        yield Point({"participants": count, "its machine, µs a task": coordinator_us(count, tasks)})
+
+
 def by_applications(counts: Sequence[int]) -> Iterator[Point]:
     with grid_of(REPLICAS) as (grid, _):
         for count in counts:
@@ -158,6 +178,8 @@ def series(*, full: bool, small: bool) -> dict[str, Callable[[], Iterator[Point]
         return {
             "tasks": lambda: by_tasks([50]),
             "takeovers": lambda: by_takeovers([200]),
+            "participants": lambda: by_participants([1, 3], 50),
+            "crowd": lambda: by_crowd([1, 10], 100),
             "applications": lambda: by_applications([1, 3]),
             "bytes": lambda: by_bytes([1024]),
             "replicas": lambda: by_replicas([1, 3], 50),
@@ -165,6 +187,8 @@ def series(*, full: bool, small: bool) -> dict[str, Callable[[], Iterator[Point]
     return {
         "tasks": lambda: by_tasks([1_000, 10_000, 100_000, *([TASKS_FULL] if full else [])]),
         "takeovers": lambda: by_takeovers([1_000, 10_000, 100_000, *([TASKS_FULL] if full else [])]),
+        "participants": lambda: by_participants([1, 2, 5, 10, *([20, 30] if full else [])], 5_000),
+        "crowd": lambda: by_crowd([1, 10, 50, 100, 200], 20_000),
         "applications": lambda: by_applications([1, 10, 30, 100, *([400] if full else [])]),
         "bytes": lambda: by_bytes([2**10, 2**16, 2**20, 2**24, 2**26, *([2**30] if full else [])]),
         "replicas": lambda: by_replicas([1, 2, 3, 5, 7], 2_000),

@@ -229,6 +229,12 @@ class Leading:
         self._tell_s = min(self._tell_s, now_s + TELL_S)
         return [Committed(reached), *self.look_around(now_s=now_s)]
 
+    @property
+    def has_untold(self) -> bool:
+        """Somebody in reach does not know yet what is committed."""
+        up, committed = self._state.reach.up, self._state.log.committed
+        return any(peer.told < committed for peer in self.peers.values() if peer.node in up)
+
     # --- time
 
     def wake_s(self) -> float:

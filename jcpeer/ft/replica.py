@@ -186,6 +186,11 @@ class Replica:
         return tuple([node for node in self._state.others if node not in self._state.reach.up])
 
     @property
+    def has_untold(self) -> bool:
+        """It coordinates, and others in reach do not know yet what is committed."""
+        return self._leading is not None and self._leading.has_untold
+
+    @property
     def ftc(self) -> NodeId | None:
         """The next seat in rank after the coordinator that is in reach, this node included."""
         state = self._state

@@ -75,6 +75,9 @@ OUTCOME_BYTES = 500
 HAND_ON_AGAIN_S = 1.0
 LOOK_S = 0.5
 """Between looks at the clock while applications run here."""
+KNOWN_S = 2.0
+KNOWN_AGAIN_S = 0.05
+"""So long others are given to hear that an application has ended before it is forgotten, and how often that is seen."""
 PAUSE_S = LOOK_S + 1.0
 """Who looks so late was held up."""
 
@@ -440,7 +443,7 @@ class Applications:
             return
         self._running.pop(host.app, None)
         self._changed()
-        if host.fault is None:
+        if host.fault is None and self._hosts.get(host.app) is host:
             await self._drop_intermediate(host.app, host.machine.state)
 
     async def _drop_intermediate(self, app: AppId, state: ApplicationState) -> None:
@@ -458,45 +461,50 @@ class Applications:
                 await trio.lowlevel.checkpoint()
             self._parts.store.drop([each.blob.digest for each in record.outputs])
 
+    async def end_is_known(self, host: ApplicationHost) -> None:
+        """Return once the others that keep it know that it has ended, or take long: they are to forget it, too."""
+        with trio.move_on_after(KNOWN_S):
+            while host.ended is not None and host.copy.machine.has_untold:
+                await trio.sleep(KNOWN_AGAIN_S)
+
     def forget(self, host: ApplicationHost) -> None:
         """Drop an ended application.
 
         Raises:
             RequestError: it still runs.
         """
-        if host.app in self._running:
-            raise RequestError(f"{host.machine.state.header.name} has not ended; cancel it first")
         state, at_s = host.machine.state, self._parts.clock_s()
-        assert state.ended is not None
+        if host.ended is None:
+            raise RequestError(f"{state.header.name} has not ended; cancel it first")
         assert state.epoch is not None
         stone = Tombstone(
-            host.app, state.header.name, state.header.user, state.ended, state.ended_at_s, at_s, state.epoch
+            host.app, state.header.name, state.header.user, host.ended, state.ended_at_s, at_s, state.epoch
         )
-        self._bury(host, pack(stone), at_s=at_s)
+        self._bury(host.app, pack(stone), at_s=at_s)
         for node in state.replica_set.nodes:
             if node != self._parts.identity.node:
                 self._parts.network.send(node, Buried(host.app, pack(stone)))
 
     def buried(self, node: NodeId, message: Buried) -> None:
         """Another replica was told to forget an application."""
-        host, copy = self._hosts.get(message.app), self._copies.get(message.app)
-        if host is None or copy is None or not copy.over or node not in copy.replica_set.nodes:
-            return
-        self._bury(host, message.tombstone, at_s=self._parts.clock_s())
+        copy = self._copies.get(message.app)
+        if copy is not None and copy.over and node in copy.replica_set.nodes:
+            self._bury(message.app, message.tombstone, at_s=self._parts.clock_s())
 
-    def _bury(self, host: ApplicationHost, tombstone: bytes, *, at_s: float) -> None:
-        self._parts.store.release(host.app)
-        self._parts.store.drop(_blobs_of(host.machine.state))
-        self._parts.journal.bury(host.app, tombstone, at_s=at_s)
-        self._copies.drop(host.app)
-        del self._hosts[host.app]
-        self._forgotten(host)
+    def _bury(self, app: AppId, tombstone: bytes, *, at_s: float) -> None:
+        self._parts.store.release(app)
+        self._parts.journal.bury(app, tombstone, at_s=at_s)
+        self._copies.drop(app)
+        self._running.pop(app, None)  # who saw its end may be quicker than what is left to be done here
+        if (host := self._hosts.pop(app, None)) is not None:  # a copy of what has just ended has none yet
+            self._parts.store.drop(_blobs_of(host.machine.state))
+            self._forgotten(host)
 
     def forget_old(self) -> None:
         """Drop what ended long ago, as the settings say."""
         before_s = self._parts.clock_s() - self._parts.config.results_kept_s
         for host in list(self):
-            if host.app not in self._running and host.machine.over and host.machine.state.ended_at_s < before_s:
+            if host.ended is not None and host.machine.state.ended_at_s < before_s:
                 log.info("results dropped for their age", app=host.app, name=host.machine.state.header.name)
                 self.forget(host)
         self._parts.journal.forget_tombstones(before_s=self._parts.clock_s() - self._parts.config.tombstones_kept_s)

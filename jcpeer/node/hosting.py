@@ -91,6 +91,7 @@ class ApplicationHost:
         """Replicas without which nothing can be promised at present: the application is stalled until they are back."""
         self.deposed = ""
         """Why this node no longer coordinates; empty while it does."""
+        self._rests = False
         self._scope = trio.CancelScope()
         self._parts = parts
         self._transfer = transfer
@@ -121,6 +122,12 @@ class ApplicationHost:
         """It takes batches, as far as is known here."""
         state = self.machine.state
         return not (state.sealed or state.ended or self.deposed or self.fault)
+
+    @property
+    def ended(self) -> str | None:
+        """How, once that is committed: it may be shown then."""
+        state = self.machine.state
+        return state.ended if self._rests or self._told_index >= state.ended_index else None
 
     def post(self, event: Event) -> None:
         """Have the machine handle this; never blocks. (The queue is bounded by what peers may send and by credits.)"""
@@ -156,6 +163,7 @@ class ApplicationHost:
 
     def rest(self) -> None:
         """It ended, elsewhere or in an earlier run: what is posted is not handled any more, and not waited for."""
+        self._rests = True
         self._posts.close()
 
     def depose(self, why: str) -> None:

@@ -302,6 +302,7 @@ class Service:
             case Why():
                 yield views.why(_task(host, body.task))
             case Forget():
+                await self._applications.end_is_known(host)
                 self._applications.forget(host)
                 yield Done()
 

@@ -68,7 +68,7 @@ class Views:
         return tuple(self._named(each) for each in self._safety.missing) if self.state_name() == "stalled" else ()
 
     def state_name(self) -> ApplicationStateName:
-        match self._state.ended:
+        match self._host.ended:
             case "ok" | "failed" | "cancelled" as status:
                 return status
             case _:
