@@ -30,7 +30,7 @@ from jcpeer.coordinator.events import (
 from jcpeer.coordinator.machine import Coordinator
 from jcpeer.coordinator.state import ApplicationState
 from jcpeer.coordinator.task_record import TaskRecord
-from jcpeer.errors import JcpeerError, MembershipError, RequestError, UnreachableError
+from jcpeer.errors import JcpeerError, MembershipError, RemoteProtocolError, RequestError, UnreachableError
 from jcpeer.ft.events import BeginReign, Diverging
 from jcpeer.ids import AppId, Digest, NodeId, short
 from jcpeer.net.events import Proof
@@ -488,7 +488,14 @@ class Applications:
     def buried(self, node: NodeId, message: Buried) -> None:
         """Another replica was told to forget an application."""
         copy = self._copies.get(message.app)
-        if copy is not None and copy.over and node in copy.replica_set.nodes:
+        if copy is None or node not in copy.replica_set.nodes:
+            return
+        try:
+            stone = unpack(message.tombstone, Tombstone)
+        except RemoteProtocolError as error:
+            log.warning("a tombstone is not believed", node=node, reason=str(error))
+            return
+        if stone.app == message.app and (copy.over or _has_missed_the_end(copy, stone)):
             self._bury(message.app, message.tombstone, at_s=self._parts.clock_s())
 
     def _bury(self, app: AppId, tombstone: bytes, *, at_s: float) -> None:
@@ -590,6 +597,13 @@ class Applications:
     def _post_all(self, event: Event) -> None:
         for app in list(self._running):
             self._hosts[app].post(event)
+
+
+def _has_missed_the_end(copy: Copy, stone: Tombstone) -> bool:
+    """It was away when its application ended, and nobody is left to tell it. With a quorum an end is one for all; with
+    less another copy may have gone on, in a later epoch."""
+    known = [each for each in (copy.machine.epoch, copy.machine.promised) if each is not None]
+    return not copy.reigns and (copy.replica_set.quorum or all(each <= stone.epoch for each in known))
 
 
 def _blobs_of(state: ApplicationState) -> set[Digest]:

@@ -55,3 +55,23 @@ async def test_an_end_that_is_not_committed_is_not_shown(autojump_clock: MockClo
             await grid.start(name)
         assert (await session.wait(app)).summary.state == "ok"
         await session.forget(app)
+
+
+async def test_a_copy_that_was_away_when_its_application_was_forgotten_is_forgotten_when_it_is_back(
+    autojump_clock: MockClock,
+) -> None:
+    async with open_grid(MemoryWorld(seed=0)) as grid:
+        nodes = {name: await grid.start(name) for name in ("a", "b", "c")}
+        await trio.sleep(2)
+        session = nodes["a"].client.session
+        for falls in ("b", "c", "b", "c"):
+            app = (await session.submit(TASKS, grid.header("app", placement="local"))).app
+            await session.wait_ok(app)
+            grid.crash(falls)
+            await session.forget(app)
+            await grid.start(falls)
+            await trio.sleep(30)
+            for each in nodes.values():
+                assert each.running.copies.get(app) is None
+                with pytest.raises(RequestError, match="was forgotten"):
+                    await each.client.session.status(app)
