@@ -122,7 +122,7 @@ def happenings(long: LongApplication) -> Iterator[Happening]:
     yield "how many tasks are where", long.machine.counts
     yield "what runs where", long.machine.running_by_node
     yield "what is under way", long.machine.whole_underway
-    host = SimpleNamespace(machine=long.machine, fault=None, rate=lambda: 1.0)
+    host = SimpleNamespace(machine=long.machine, fault=None, ended=None, rate=lambda: 1.0)
     views = Views(cast(Any, host), me=ME, name_of=str, now_s=long.now_s)
     yield "how it goes on", views.progress
     yield "how a task stands", lambda: views.detail(TaskId("t0"))
@@ -130,7 +130,7 @@ def happenings(long: LongApplication) -> Iterator[Happening]:
 
 
 def shown(long: LongApplication) -> Iterator[Happening]:
-    host = SimpleNamespace(machine=long.machine, fault=None)
+    host = SimpleNamespace(machine=long.machine, fault=None, ended=None, told_index=0, told_epoch=0)
     views = Views(cast(Any, host), me=ME, name_of=str, now_s=long.now_s)
     yield "how it stands", lambda: views.status(clock_s=0.0)
 
