@@ -106,6 +106,8 @@ def test_however_it_is_ended_no_process_is_left(number: signal.Signals, status: 
         if number == signal.SIGKILL:
             for pid in started:  # nobody is left to wait for them: they end by themselves
                 await_end(pid)
+            for pid in processes_of(tmp_path):  # what these had started since
+                await_end(pid)
         else:
             assert re.fullmatch(r"demo: .+\n", err)
             assert list(tmp_path.iterdir()) == []
