@@ -495,7 +495,7 @@ class Applications:
         except RemoteProtocolError as error:
             log.warning("a tombstone is not believed", node=node, reason=str(error))
             return
-        if stone.app == message.app and (copy.over or _has_missed_the_end(copy, stone)):
+        if stone.app == message.app and (copy.over or copy.machine.may_have_missed_an_end(stone.epoch)):
             self._bury(message.app, message.tombstone, at_s=self._parts.clock_s())
 
     def _bury(self, app: AppId, tombstone: bytes, *, at_s: float) -> None:
@@ -597,13 +597,6 @@ class Applications:
     def _post_all(self, event: Event) -> None:
         for app in list(self._running):
             self._hosts[app].post(event)
-
-
-def _has_missed_the_end(copy: Copy, stone: Tombstone) -> bool:
-    """It was away when its application ended, and nobody is left to tell it. With a quorum an end is one for all; with
-    less another copy may have gone on, in a later epoch."""
-    known = [each for each in (copy.machine.epoch, copy.machine.promised) if each is not None]
-    return not copy.reigns and (copy.replica_set.quorum or all(each <= stone.epoch for each in known))
 
 
 def _blobs_of(state: ApplicationState) -> set[Digest]:
