@@ -186,7 +186,7 @@ class Replica:
         return tuple([node for node in self._state.others if node not in self._state.reach.up])
 
     def may_have_missed_an_end(self, epoch: Epoch) -> bool:
-        """A seat says that the application ended in this epoch: whether that is an end for this copy, too, which may have
+        """A seat says that the application ended in this epoch: whether that is an end for this copy, which may have
         been away. With a quorum it is one for all; with less another copy may have gone on in a later epoch."""
         known = [each for each in (self.epoch, self.promised) if each is not None]
         return self.role != "coordinator" and (self.replica_set.quorum or all(each <= epoch for each in known))
